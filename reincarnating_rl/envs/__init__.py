@@ -1,0 +1,1 @@
+"""Environments: vectorised Atari, and small probes with known values."""

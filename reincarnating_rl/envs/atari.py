@@ -1,0 +1,209 @@
+"""Atari 2600 as Dopamine plays it, many games at once, in ale-py's C++.
+
+Frame skip 4, maximum of the last two greyscale screens, 84 x 84 area resize,
+sticky actions with probability 0.25, minimal action set, whole episodes of at
+most 27,000 agent steps. Observations are stacks of four frames, zero before
+an episode's start. Rewards are not clipped here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from typing import Any
+
+from ale_py import roms
+from ale_py.vector_env import AtariVectorEnv
+import numpy as np
+
+from reincarnating_rl.envs.base import episode_seed
+from reincarnating_rl.envs.base import VectorStep
+
+MAX_AGENT_STEPS_PER_EPISODE = 27_000
+FRAME_SKIP = 4
+STICKY_ACTION_PROBABILITY = 0.25
+
+
+def rom_name(game: str) -> str:
+  """'MsPacman' to ale-py's 'ms_pacman'."""
+  return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', game).lower()
+
+
+@functools.lru_cache(maxsize=None)
+def available_games() -> tuple[str, ...]:
+  """Games that ale-py bundles, in Dopamine's spelling."""
+  names = roms.get_all_rom_ids()
+  return tuple(sorted(''.join(w.title() for w in n.split('_')) for n in names))
+
+
+def check_game(game: str) -> None:
+  """Raises a ValueError that suggests the nearest names, if there is no game."""
+  if game in available_games():
+    return
+  near = difflib.get_close_matches(
+      game.lower(), [g.lower() for g in available_games()], n=3, cutoff=0.5
+  )
+  spelled = [g for n in near for g in available_games() if g.lower() == n]
+  hint = f' Did you mean {" or ".join(spelled)}?' if spelled else ''
+  raise ValueError(f'There is no Atari game called {game!r}.{hint}')
+
+
+class AtariVector:
+  """E games of Atari that step together.
+
+  Attributes:
+    num_envs: E.
+    num_actions: size of the game's minimal action set.
+  """
+
+  def __init__(
+      self,
+      game: str,
+      num_envs: int,
+      seed: int,
+      stream: tuple[int, ...] = (),
+      *,
+      max_agent_steps: int = MAX_AGENT_STEPS_PER_EPISODE,
+      sticky_actions: float = STICKY_ACTION_PROBABILITY,
+  ):
+    """Builds the environments; call `reset` before `step`.
+
+    Args:
+      game: name in Dopamine's spelling, such as 'MsPacman'.
+      num_envs: E.
+      seed: seed of the run.
+      stream: what these environments are for; enters each episode's seed.
+      max_agent_steps: time limit of an episode.
+      sticky_actions: probability that the last action is repeated.
+
+    Raises:
+      ValueError: for an unknown game.
+    """
+    check_game(game)
+    self.game = game
+    self.num_envs = num_envs
+    self._seed = seed
+    self._stream = tuple(stream)
+    threads = min(num_envs, os.cpu_count() or 1)
+    self._env = AtariVectorEnv(
+        rom_name(game),
+        num_envs,
+        num_threads=threads,
+        max_num_frames_per_episode=max_agent_steps * FRAME_SKIP,
+        repeat_action_probability=sticky_actions,
+        noop_max=0,
+        use_fire_reset=False,
+        reward_clipping=False,
+        episodic_life=False,
+    )
+    self.num_actions = int(self._env.single_action_space.n)
+    self._episodes = np.zeros(num_envs, np.int64)
+    self._actions: list[list[int]] = [[] for _ in range(num_envs)]
+
+  def start_stream(self, stream: tuple[int, ...]) -> np.ndarray:
+    """Starts fresh episodes of another stream, counted from zero."""
+    self._stream = tuple(stream)
+    self._episodes[:] = 0
+    return self.reset()
+
+  def reset(self) -> np.ndarray:
+    """Starts a fresh episode everywhere: [E, C, H, W] uint8."""
+    return self._reset(np.ones(self.num_envs, np.bool_))
+
+  def step(self, actions: np.ndarray) -> VectorStep:
+    """Takes [E] int actions; ended games start their next episode at once."""
+    actions = np.asarray(actions, np.int32)
+    for log, action in zip(self._actions, actions.tolist()):
+      log.append(action)
+    observation, reward, terminal, truncated, _ = self._env.step(actions)
+    # The vector environment flags a game that ends on its last frame twice.
+    truncated = truncated & ~terminal
+    ended = terminal | truncated
+    if ended.any():
+      observation = self._reset(ended)
+    return VectorStep(
+        observation, reward.astype(np.float32), terminal, truncated
+    )
+
+  def _reset(self, mask: np.ndarray) -> np.ndarray:
+    (which,) = np.where(mask)
+    seeds = [self._episode_seed(e, int(self._episodes[e])) for e in which]
+    for e in which:
+      self._episodes[e] += 1
+      self._actions[e] = []
+    return self._reset_with_seeds(mask, seeds)
+
+  def _episode_seed(self, env: int, episode: int) -> int:
+    return episode_seed(self._seed, self._stream + (env,), episode)
+
+  def _reset_with_seeds(self, mask: np.ndarray, seeds: list[int]) -> np.ndarray:
+    options = None if mask.all() else {'reset_mask': mask}
+    observation, _ = self._env.reset(
+        seed=np.asarray(seeds, np.int64), options=options
+    )
+    return observation
+
+  def snapshot(self) -> dict[str, Any]:
+    """Seeds and actions of the running episodes: enough to play them again."""
+    return {
+        'stream': list(self._stream),
+        'episodes': self._episodes.tolist(),
+        'actions': [list(log) for log in self._actions],
+    }
+
+  def restore(self, snapshot: dict[str, Any]) -> np.ndarray:
+    """Plays the running episodes of a snapshot again.
+
+    The emulator's own state cannot be saved exactly, but an episode is a
+    function of its seed and actions. All games step together, so one whose
+    log is shorter joins (by a reset) when the others have as much left.
+
+    Args:
+      snapshot: what `snapshot` returned.
+
+    Returns:
+      [E, C, H, W] uint8, the observation at the snapshot.
+
+    Raises:
+      ValueError: if it holds another number of environments.
+    """
+    logs = snapshot['actions']
+    if len(logs) != self.num_envs:
+      raise ValueError(
+          f'The snapshot holds {len(logs)} environments, this run has '
+          f'{self.num_envs}.'
+      )
+    self._stream = tuple(snapshot['stream'])
+    self._episodes[:] = snapshot['episodes']
+    self._actions = [list(log) for log in logs]
+    seeds = [
+        self._episode_seed(e, int(self._episodes[e]) - 1)
+        for e in range(self.num_envs)
+    ]
+    lengths = np.array([len(log) for log in logs])
+    longest = int(lengths.max())
+    observation = self._reset_with_seeds(
+        np.ones(self.num_envs, np.bool_), seeds
+    )
+    for t in range(longest):
+      starting = (lengths == longest - t) & (lengths < longest)
+      if starting.any():
+        self._reset_with_seeds(
+            starting, [s for s, m in zip(seeds, starting) if m]
+        )
+      actions = np.array(
+          [
+              log[t - longest + len(log)] if t >= longest - len(log) else 0
+              for log in logs
+          ],
+          np.int32,
+      )
+      observation = self._env.step(actions)[0]
+    fresh = (lengths == 0) & (longest > 0)
+    if fresh.any():
+      observation = self._reset_with_seeds(
+          fresh, [s for s, m in zip(seeds, fresh) if m]
+      )
+    return observation

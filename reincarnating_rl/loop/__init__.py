@@ -1,0 +1,1 @@
+"""Runs as data: phases, the loop over them, records and checkpoints."""

@@ -1,0 +1,185 @@
+"""What a run does, as data: its settings and its list of phases."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from typing import Optional
+
+TEACHER_EVALUATION = 'teacher_evaluation'
+COLLECTION = 'data_collection'
+PRETRAINING = 'pretraining'
+ONLINE = 'online'
+
+NEVER_DECAY = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """Settings of a run; every count says its unit.
+
+  Attributes:
+    game: name in Dopamine's spelling.
+    seed: of networks, sampling, acting and episodes (the run number).
+    num_iterations: online iterations.
+    training_steps: agent steps of an online iteration.
+    evaluation_steps: agent steps of an evaluation, at least.
+    num_pretraining_iterations: offline iterations before them.
+    num_pretraining_steps: updates of an offline iteration.
+    teacher_steps: agent steps that the teacher collects; 0 = none.
+    teacher_epsilon: of the teacher while it collects.
+    teacher_update_horizon: n of the teacher's data.
+    num_envs: environments that train online, side by side.
+    num_eval_envs: environments that evaluate and collect, side by side.
+    batch_size: transitions of an update.
+    update_horizon: n of the student's online returns.
+    gamma: discount of one agent step.
+    replay_capacity: agent steps that the student's replay keeps.
+    min_replay_history: agent steps in it before online updates start.
+    replay_ratio: updates per agent step.
+    target_update_period: training steps between copies of the target.
+    prioritized: whether the online phase samples by priority.
+    epsilon_train: final exploration.
+    epsilon_eval: exploration in evaluation.
+    epsilon_decay_period: training steps of the decay from 1.
+    learning_rate: while lambda is 1.
+    final_learning_rate: once lambda is 0; None = as `learning_rate`.
+    distill_decay_period: online agent steps after which lambda is 0;
+      NEVER_DECAY = only the score decides.
+    max_agent_steps_per_episode: time limit.
+    sticky_actions: probability that the last action is repeated.
+  """
+
+  game: str = 'Pong'
+  seed: int = 0
+  num_iterations: int = 10
+  training_steps: int = 250_000
+  evaluation_steps: int = 125_000
+  num_pretraining_iterations: int = 0
+  num_pretraining_steps: int = 100_000
+  teacher_steps: int = 0
+  teacher_epsilon: float = 0.01
+  teacher_update_horizon: int = 1
+  num_envs: int = 1
+  num_eval_envs: int = 8
+  batch_size: int = 32
+  update_horizon: int = 1
+  gamma: float = 0.99
+  replay_capacity: int = 1_000_000
+  min_replay_history: int = 20_000
+  replay_ratio: Fraction = Fraction(1, 4)
+  target_update_period: int = 8_000
+  prioritized: bool = False
+  epsilon_train: float = 0.01
+  epsilon_eval: float = 0.001
+  epsilon_decay_period: int = 50_000
+  learning_rate: float = 6.25e-5
+  final_learning_rate: Optional[float] = None
+  distill_decay_period: int = NEVER_DECAY
+  max_agent_steps_per_episode: int = 27_000
+  sticky_actions: float = 0.25
+
+  def __post_init__(self):
+    positive = (
+        'training_steps evaluation_steps num_envs num_eval_envs batch_size '
+        'update_horizon teacher_update_horizon replay_capacity '
+        'target_update_period max_agent_steps_per_episode'
+    )
+    for name in positive.split():
+      _require(getattr(self, name) > 0, name, getattr(self, name), 'positive')
+    counts = (
+        'num_iterations num_pretraining_iterations num_pretraining_steps '
+        'teacher_steps min_replay_history epsilon_decay_period'
+    )
+    for name in counts.split():
+      _require(
+          getattr(self, name) >= 0, name, getattr(self, name), 'zero or more'
+      )
+    for name in 'teacher_epsilon epsilon_train epsilon_eval'.split():
+      value = getattr(self, name)
+      _require(0.0 <= value <= 1.0, name, value, 'between 0 and 1')
+    _require(
+        self.replay_ratio > 0, 'replay_ratio', self.replay_ratio, 'positive'
+    )
+    first_update = max(self.min_replay_history, self.first_eligible_row)
+    if self.num_iterations and first_update >= self.replay_capacity:
+      raise ValueError(
+          f'min_replay_history {self.min_replay_history} is never passed by '
+          f'a replay of capacity {self.replay_capacity}: enlarge the replay '
+          'or lower min_replay_history.'
+      )
+
+  @property
+  def first_eligible_row(self) -> int:
+    """Agent steps until the student's replay can be sampled from."""
+    return (self.update_horizon + 1) * self.num_envs
+
+  @property
+  def student_capacity(self) -> int:
+    """Agent steps to allocate: no more than the plan can store."""
+    planned = self.num_iterations * self.training_steps
+    wanted = min(self.replay_capacity, max(planned, self.min_replay_history))
+    slots = -(-wanted // self.num_envs) + 1
+    # Room for the rows around the write head, however short the run.
+    return max(slots, self.update_horizon + 16) * self.num_envs
+
+
+def _require(ok: bool, name: str, value: object, what: str) -> None:
+  if not ok:
+    raise ValueError(f'{name} must be {what}, got {value}.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """One entry of the plan.
+
+  Attributes:
+    kind: TEACHER_EVALUATION, COLLECTION, PRETRAINING or ONLINE.
+    iteration: 0 before training, then counting through both training kinds.
+    agent_steps: taken in the phase (evaluations apart).
+    updates: made in the phase; None where the replay's filling decides.
+  """
+
+  kind: str
+  iteration: int
+  agent_steps: int = 0
+  updates: Optional[int] = 0
+
+
+def make_plan(
+    config: RunConfig, evaluate_teacher: bool, reincarnate: bool = True
+) -> tuple[Phase, ...]:
+  """The phases of a run, in order.
+
+  Args:
+    config: settings.
+    evaluate_teacher: whether the teacher's score is to be measured.
+    reincarnate: False for learning from nothing: online phases only.
+  """
+  phases = []
+  if reincarnate:
+    if evaluate_teacher:
+      phases.append(Phase(TEACHER_EVALUATION, 0))
+    if config.teacher_steps:
+      phases.append(Phase(COLLECTION, 0, agent_steps=config.teacher_steps))
+    for i in range(config.num_pretraining_iterations):
+      phases.append(
+          Phase(PRETRAINING, i + 1, updates=config.num_pretraining_steps)
+      )
+  offset = config.num_pretraining_iterations if reincarnate else 0
+  for i in range(config.num_iterations):
+    phases.append(
+        Phase(ONLINE, offset + i + 1, config.training_steps, updates=None)
+    )
+  return tuple(phases)
+
+
+def due(first_step: int, num_steps: int, rate: Fraction) -> int:
+  """Multiples of 1 / rate among `num_steps` counts from `first_step` on.
+
+  How many updates (rate = replay ratio) or target copies (rate = 1 / period)
+  are due in these training steps: exact for any rational rate, and without
+  any state.
+  """
+  ceil = lambda x: -(-x.numerator // x.denominator)
+  return ceil(rate * (first_step + num_steps)) - ceil(rate * first_step)

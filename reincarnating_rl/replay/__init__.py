@@ -1,0 +1,1 @@
+"""Device-resident replay: a ring of single frames and a tree of priorities."""

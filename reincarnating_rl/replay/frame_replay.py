@@ -1,0 +1,401 @@
+"""A ring of uint8 frames on the device, each stored once.
+
+A row is one agent step of one stream (environment): the newest frame o_t, the
+action taken there, and the clipped reward and end that followed. Row
+`slot * num_streams + stream` belongs to that stream, so the rows of one stream
+are `num_streams` apart. Stacks and n-step transitions are gathered inside jit;
+frames before an episode's start are zero.
+
+A row is *eligible* (has a positive leaf in the tree) when its n successors
+have been written, no time limit falls inside its n steps, and the write head
+has not reached its stack. Not here: which sampling scheme a method wants; with
+priorities that are never updated, sampling is uniform.
+
+Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, L lags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Optional
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl.replay import sum_tree
+from reincarnating_rl.types import TransitionBatch
+
+# Bits of the `flags` column.
+FIRST = 1  # the episode's first frame
+TERMINAL = 2  # the environment ended after this step
+TRUNCATED = 4  # the episode was cut after this step, by a time limit say
+
+PRIORITY_EPSILON = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaySpec:
+  """Static description of a replay.
+
+  Attributes:
+    capacity: R, rows kept (agent steps), a multiple of num_streams.
+    num_streams: E, environments that write side by side.
+    update_horizon: n of the n-step returns.
+    gamma: discount of one agent step.
+    stack_size: C, frames of a state.
+    frame_shape: (H, W).
+  """
+
+  capacity: int
+  num_streams: int = 1
+  update_horizon: int = 1
+  gamma: float = 0.99
+  stack_size: int = 4
+  frame_shape: tuple[int, int] = (84, 84)
+
+  def __post_init__(self):
+    if self.capacity % self.num_streams:
+      raise ValueError(
+          f'Replay capacity {self.capacity} is not a multiple of the '
+          f'{self.num_streams} environments that write to it.'
+      )
+    needed = self.update_horizon + self.stack_size + 1
+    if self.slots < needed:
+      raise ValueError(
+          f'Replay capacity {self.capacity} leaves {self.slots} steps per '
+          f'environment; update_horizon {self.update_horizon} and stacks of '
+          f'{self.stack_size} need at least {needed}.'
+      )
+
+  @property
+  def slots(self) -> int:
+    """S, steps kept per stream."""
+    return self.capacity // self.num_streams
+
+  @property
+  def nbytes(self) -> int:
+    """Bytes that `init` allocates, within a few kilobytes."""
+    columns = 1 + 4 + 1  # action, reward, flags
+    tree = 4 * (1 + 1 / (sum_tree.ARITY - 1))
+    return int(self.capacity * (np.prod(self.frame_shape) + columns + tree))
+
+
+class Storage(NamedTuple):
+  """The columns; read by sampling, written only by `add`."""
+
+  frames: jax.Array  # [R, H, W] uint8
+  action: jax.Array  # [R] uint8
+  reward: jax.Array  # [R] float32, clipped
+  flags: jax.Array  # [R] uint8, FIRST | TERMINAL | TRUNCATED
+  q_teacher: Optional[jax.Array] = None  # [R, A] float32, at each row's state
+
+
+class Priorities(NamedTuple):
+  """What sampling weighs; small, so updates can carry it around."""
+
+  tree: sum_tree.SumTree
+  max_priority: jax.Array  # [] float32, the largest ever recorded
+
+
+class ReplayState(NamedTuple):
+  """A replay on the device."""
+
+  storage: Storage
+  priorities: Priorities
+  add_count: jax.Array  # [] int32, slots ever written; ring position = mod S
+
+
+class Rows(NamedTuple):
+  """Steps to add, oldest first."""
+
+  frames: jax.Array  # [T, E, H, W] uint8
+  action: jax.Array  # [T, E] int
+  reward: jax.Array  # [T, E] float32
+  flags: jax.Array  # [T, E] uint8
+  q_teacher: Optional[jax.Array] = None  # [T, E, A] float32
+
+
+def init(
+    spec: ReplaySpec, num_teacher_actions: Optional[int] = None
+) -> ReplayState:
+  """Allocates an empty replay.
+
+  Args:
+    spec: static description.
+    num_teacher_actions: A, to keep the teacher's Q-values beside each row.
+  """
+  rows = spec.capacity
+  storage = Storage(
+      frames=jnp.zeros((rows,) + spec.frame_shape, jnp.uint8),
+      action=jnp.zeros((rows,), jnp.uint8),
+      reward=jnp.zeros((rows,), jnp.float32),
+      flags=jnp.zeros((rows,), jnp.uint8),
+      q_teacher=None
+      if num_teacher_actions is None
+      else jnp.zeros((rows, num_teacher_actions), jnp.float32),
+  )
+  priorities = Priorities(sum_tree.zeros(rows), jnp.float32(1.0))
+  return ReplayState(storage, priorities, jnp.int32(0))
+
+
+def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
+  """Writes T steps of every stream at the ring's head.
+
+  Rows that become eligible enter with the largest priority ever recorded.
+  Jit with `state` donated: nothing but the new rows is then written.
+
+  Args:
+    spec: static description.
+    state: the replay.
+    rows: T steps of E streams, T at most S - n - C.
+
+  Returns:
+    The replay with the rows added.
+  """
+  num_steps, num_streams = rows.action.shape
+  if num_streams != spec.num_streams:
+    raise ValueError(
+        f'Rows of {num_streams} streams added to a replay of '
+        f'{spec.num_streams}.'
+    )
+  if num_steps > spec.slots - spec.update_horizon - spec.stack_size:
+    raise ValueError(
+        f'{num_steps} steps at once do not fit a ring of {spec.slots} slots.'
+    )
+  chex.assert_shape(rows.frames, (num_steps, num_streams) + spec.frame_shape)
+  ages = state.add_count + jnp.arange(num_steps)  # [T]
+  index = lambda slots: _row_index(spec, slots).reshape(-1)
+  at = index(ages)
+  old = state.storage
+  storage = Storage(
+      frames=_write_frames(spec, old.frames, rows.frames, state.add_count),
+      action=old.action.at[at].set(rows.action.reshape(-1).astype(jnp.uint8)),
+      reward=old.reward.at[at].set(rows.reward.reshape(-1)),
+      flags=old.flags.at[at].set(rows.flags.reshape(-1)),
+      q_teacher=None
+      if old.q_teacher is None
+      else old.q_teacher.at[at].set(
+          rows.q_teacher.reshape(-1, old.q_teacher.shape[1])
+      ),
+  )
+  # The row whose stack's oldest frame was just overwritten, and the row whose
+  # n successors are now there.
+  damaged = index(ages + spec.stack_size - 1)
+  ready_ages = ages - spec.update_horizon
+  ready = index(ready_ages)
+  window = storage.flags[_window(spec, ready)]  # [T * E, n]
+  written = jnp.repeat(ready_ages >= 0, num_streams)
+  eligible = written & ~crosses_time_limit(window)
+  priorities = state.priorities
+  # Old rows first: within one call a later row may become ready where an
+  # earlier one was damaged only if T approaches S, which is refused above.
+  tree = sum_tree.set_leaves(
+      priorities.tree,
+      jnp.concatenate([damaged, ready]),
+      jnp.concatenate([
+          jnp.zeros(damaged.shape, jnp.float32),
+          jnp.where(eligible, priorities.max_priority, 0.0),
+      ]),
+  )
+  return ReplayState(
+      storage,
+      priorities._replace(tree=tree),
+      state.add_count + jnp.int32(num_steps),
+  )
+
+
+def _write_frames(
+    spec: ReplaySpec, ring: jax.Array, frames: jax.Array, add_count: jax.Array
+) -> jax.Array:
+  """In-place update slices, one a step: a scatter would not stay in place."""
+  for t in range(frames.shape[0]):
+    row = ((add_count + t) % spec.slots) * spec.num_streams
+    ring = jax.lax.dynamic_update_slice(ring, frames[t], (row, 0, 0))
+  return ring
+
+
+def crosses_time_limit(window_flags: jax.Array) -> jax.Array:
+  """Whether a time limit cuts the n steps before a terminal does.
+
+  Args:
+    window_flags: [..., n] uint8, flags of the n rows from a row on.
+
+  Returns:
+    [...] bool.
+  """
+  ended = (window_flags & (TERMINAL | TRUNCATED)) > 0
+  first_end = jnp.argmax(ended, axis=-1)
+  end_flags = jnp.take_along_axis(window_flags, first_end[..., None], -1)[..., 0]
+  return ended.any(axis=-1) & ((end_flags & TERMINAL) == 0)
+
+
+def from_rows(
+    spec: ReplaySpec, rows: Rows, *, eligible: Optional[jax.Array] = None
+) -> ReplayState:
+  """Builds a replay of fixed data that fills it, oldest row first.
+
+  Args:
+    spec: its capacity must be T * E.
+    rows: the whole data.
+    eligible: [R] bool; default: by the rules of this module.
+
+  Returns:
+    The replay, every eligible row at priority 1.
+  """
+  flat = lambda x: x.reshape((-1,) + x.shape[2:])
+  storage = Storage(
+      jnp.asarray(flat(rows.frames)),
+      jnp.asarray(flat(rows.action)).astype(jnp.uint8),
+      jnp.asarray(flat(rows.reward)),
+      jnp.asarray(flat(rows.flags)),
+  )
+  chex.assert_shape(storage.frames, (spec.capacity,) + spec.frame_shape)
+  if eligible is None:
+    eligible = eligible_rows(spec, storage.flags)
+  tree = sum_tree.from_leaves(jnp.asarray(eligible, jnp.float32))
+  return ReplayState(
+      storage, Priorities(tree, jnp.float32(1.0)), jnp.int32(spec.slots)
+  )
+
+
+def eligible_rows(spec: ReplaySpec, flags: jax.Array) -> jax.Array:
+  """[R] bool: which rows of a full ring with its head at slot 0 are usable."""
+  slots = jnp.arange(spec.slots)
+  inside = slots < spec.slots - spec.update_horizon
+  rows = _row_index(spec, slots).reshape(-1)
+  lags = _lags(spec, rows, spec.stack_size)  # [R, C]
+  wraps = jnp.arange(spec.stack_size)[None, :] > slots[:, None]
+  wraps = jnp.repeat(wraps, spec.num_streams, axis=0)
+  needs = _stack_mask(flags[lags])
+  intact = ~(wraps & needs).any(axis=1)
+  crosses = crosses_time_limit(flags[_window(spec, rows)])
+  return jnp.repeat(inside, spec.num_streams) & intact & ~crosses
+
+
+def sample(
+    spec: ReplaySpec,
+    storage: Storage,
+    priorities: Priorities,
+    rng_key: jax.Array,
+    batch_size: int,
+) -> tuple[TransitionBatch, jax.Array]:
+  """Draws transitions in proportion to their priorities.
+
+  Args:
+    spec: static description.
+    storage: the columns.
+    priorities: weights of the rows.
+    rng_key: consumed.
+    batch_size: B.
+
+  Returns:
+    The batch, its `weight` being 1 / sqrt(priority) over the batch's largest
+    (Schaul et al., 2016, with beta = 0.5 as in Dopamine), and [B] row indices.
+  """
+  indices = sum_tree.sample(priorities.tree, rng_key, batch_size)
+  weight = jax.lax.rsqrt(priorities.tree.leaves[indices] + PRIORITY_EPSILON)
+  batch = transitions(spec, storage, indices)
+  return batch._replace(weight=weight / weight.max()), indices
+
+
+def transitions(
+    spec: ReplaySpec, storage: Storage, indices: jax.Array
+) -> TransitionBatch:
+  """Forms the n-step transitions that start at given rows.
+
+  Args:
+    spec: static description.
+    storage: the columns.
+    indices: [B] rows.
+
+  Returns:
+    The batch, with weights 1.
+  """
+  chex.assert_rank(indices, 1)
+  window = _window(spec, indices)  # [B, n]
+  terminal = (storage.flags[window] & TERMINAL) > 0
+  ongoing = jnp.cumprod(1.0 - terminal, axis=1)  # after each step
+  reached = jnp.concatenate(
+      [jnp.ones((indices.shape[0], 1)), ongoing[:, :-1]], axis=1
+  )
+  discounts = spec.gamma ** np.arange(spec.update_horizon, dtype=np.float32)
+  r_t = jnp.sum(storage.reward[window] * reached * discounts[None, :], axis=1)
+  discount_t = ongoing[:, -1] * np.float32(spec.gamma**spec.update_horizon)
+  successors = _step_rows(spec, indices, spec.update_horizon)
+  return TransitionBatch(
+      s_tm1=stacks(spec, storage, indices),
+      a_tm1=storage.action[indices].astype(jnp.int32),
+      r_t=r_t,
+      discount_t=discount_t,
+      s_t=stacks(spec, storage, successors),
+      weight=jnp.ones(indices.shape, jnp.float32),
+      q_teacher=None
+      if storage.q_teacher is None
+      else storage.q_teacher[indices],
+  )
+
+
+def stacks(
+    spec: ReplaySpec, storage: Storage, indices: jax.Array
+) -> jax.Array:
+  """[B, H, W, C] uint8 states at given rows, oldest frame first."""
+  lags = _lags(spec, indices, spec.stack_size)  # [B, C], newest first
+  mask = _stack_mask(storage.flags[lags])
+  frames = storage.frames[lags[:, ::-1]]  # [B, C, H, W]
+  frames = jnp.where(mask[:, ::-1, None, None], frames, 0)
+  return jnp.moveaxis(frames, 1, -1)
+
+
+def update_priorities(
+    priorities: Priorities, indices: jax.Array, values: jax.Array
+) -> Priorities:
+  """Records new priorities of rows that were just sampled.
+
+  Args:
+    priorities: the weights.
+    indices: [B] rows.
+    values: [B] float32, positive.
+
+  Returns:
+    The new weights, the maximum included.
+  """
+  tree = sum_tree.set_leaves(priorities.tree, indices, values)
+  return Priorities(tree, jnp.maximum(priorities.max_priority, values.max()))
+
+
+def num_eligible(priorities: Priorities) -> jax.Array:
+  """[] int32, rows that sampling can draw."""
+  return jnp.sum(priorities.tree.leaves > 0)
+
+
+def _row_index(spec: ReplaySpec, slots: jax.Array) -> jax.Array:
+  """[T] slot counts (any integers) to [T, E] rows."""
+  streams = jnp.arange(spec.num_streams)[None, :]
+  return (slots % spec.slots)[:, None] * spec.num_streams + streams
+
+
+def _step_rows(
+    spec: ReplaySpec, rows: jax.Array, steps: jax.Array | int
+) -> jax.Array:
+  """Rows of the same streams, some steps later (or earlier, if negative)."""
+  return (rows + steps * spec.num_streams) % spec.capacity
+
+
+def _lags(spec: ReplaySpec, rows: jax.Array, num: int) -> jax.Array:
+  """[B] rows to [B, num]: the row itself, the one before, ..."""
+  return _step_rows(spec, rows[:, None], -jnp.arange(num)[None, :])
+
+
+def _window(spec: ReplaySpec, rows: jax.Array) -> jax.Array:
+  """[B] rows to [B, n]: the rows whose rewards make the n-step return."""
+  steps = jnp.arange(spec.update_horizon)[None, :]
+  return _step_rows(spec, rows[:, None], steps)
+
+
+def _stack_mask(lag_flags: jax.Array) -> jax.Array:
+  """[B, C] flags, newest first, to whether that frame is of the episode."""
+  first = (lag_flags & FIRST) > 0
+  started_later = jnp.cumsum(first, axis=1) - first
+  return started_later == 0

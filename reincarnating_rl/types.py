@@ -1,0 +1,38 @@
+"""Containers that every layer shares.
+
+Shape letters: B batch, A actions, N atoms or quantiles, H W frame height and
+width, C stacked frames (oldest first), E environments (streams).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import jax
+
+
+class TransitionBatch(NamedTuple):
+  """n-step transitions, as the learner sees them.
+
+  `discount_t` already holds gamma^n and termination, so that a bootstrapped
+  target is always `r_t + discount_t * value(s_t)`. Where `discount_t` is zero
+  `s_t` is undefined.
+  """
+
+  s_tm1: jax.Array  # [B, H, W, C] uint8
+  a_tm1: jax.Array  # [B] int32
+  r_t: jax.Array  # [B] float32, n-step return of clipped rewards
+  discount_t: jax.Array  # [B] float32
+  s_t: jax.Array  # [B, H, W, C] uint8
+  weight: jax.Array  # [B] float32, importance weights (1 = plain mean)
+  q_teacher: Optional[jax.Array] = None  # [B, A] float32, at s_tm1
+
+
+class NetworkOutput(NamedTuple):
+  """What a Q-network returns; fields that it does not have are None."""
+
+  q_values: jax.Array  # [..., A]
+  representation: jax.Array  # [..., D], input of the head
+  logits: Optional[jax.Array] = None  # [..., A, N], categorical heads
+  quantile_values: Optional[jax.Array] = None  # [..., N, A], implicit quantiles
+  quantiles: Optional[jax.Array] = None  # [..., N], in (0, 1)
