@@ -444,13 +444,6 @@ def diagnostics(
   return metrics
 
 
-class Updater(NamedTuple):
-  """Jitted, donating functions around one learner and one replay."""
-
-  update_many: Callable[..., Any]
-  sync_target: Callable[[LearnerState], LearnerState]
-
-
 @functools.lru_cache(maxsize=None)
 def make_updater(
     learner: Learner,
@@ -458,7 +451,7 @@ def make_updater(
     batch_size: int,
     prioritized: bool,
     scan: bool,
-) -> Updater:
+) -> Callable[..., Any]:
   """Compiles the learner for one replay.
 
   Args:
@@ -471,8 +464,9 @@ def make_updater(
       slower). The results are the same.
 
   Returns:
-    `update_many(state, storage, priorities, num_updates)` which gives
-    (state, priorities, metrics of [num_updates] each, on the device), donating state and priorities; and `sync_target(state)`.
+    `update_many(state, storage, priorities, num_updates)` which gives (state,
+    priorities, metrics of [num_updates] each, on the device), donating state
+    and priorities.
   """
 
   def one(state, priorities, storage):
@@ -487,29 +481,26 @@ def make_updater(
     for _ in range(num_updates):
       state, priorities, metrics = one_jit(state, priorities, storage)
       collected.append(metrics)
-    stacked = {k: [m[k] for m in collected] for k in collected[0]}
-    return state, priorities, stacked
+    return state, priorities, {k: [m[k] for m in collected] for k in metrics}
 
   @functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=3)
-  def scanned_jit(state, priorities, storage, num_updates):
+  def scanned(state, priorities, storage, num_updates):
     def body(carry, _):
       state, priorities, metrics = one(*carry, storage)
       return (state, priorities), metrics
 
-    carry, metrics = jax.lax.scan(
-        body, (state, priorities), length=num_updates
-    )
+    carry, metrics = jax.lax.scan(body, (state, priorities), length=num_updates)
     return *carry, metrics
 
-  def scanned(state, storage, priorities, num_updates):
-    return scanned_jit(state, priorities, storage, num_updates)
+  def scan_many(state, storage, priorities, num_updates):
+    return scanned(state, priorities, storage, num_updates)
 
-  return Updater(scanned if scan else dispatches, _sync_target)
+  return scan_many if scan else dispatches
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _sync_target(state: LearnerState) -> LearnerState:
-  """Copies the online parameters into the target."""
+def sync_target(state: LearnerState) -> LearnerState:
+  """Copies the online parameters into the target; donates the state."""
   return state._replace(
       target_params=jax.tree.map(jnp.copy, state.online_params)
   )

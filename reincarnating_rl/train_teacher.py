@@ -1,30 +1,36 @@
 """Trains a teacher from nothing and saves it in this package's own format.
 
-  python -um reincarnating_rl.train_teacher --game Pong --base_dir /tmp/teacher
+  python -um reincarnating_rl.train_teacher --game Pong --base_dir /tmp/pong
 
-Needs neither Dopamine nor TensorFlow. Interrupted, it goes on from its newest
-checkpoint when it is started again with the same flags.
+BASE_DIR then is a teacher directory (`--teacher_checkpoint_dir /tmp/pong`):
+the newest and the best parameters, and the replay of the newest. Needs neither
+Dopamine nor TensorFlow. Interrupted, it goes on from its last iteration when
+it is started again with the same flags; more `--num_iterations` prolong it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 import os
+import subprocess
+import sys
+from typing import Any, Sequence
 
-from absl import app
 from absl import flags
 from absl import logging
 
-from reincarnating_rl import learner as learner_lib
-from reincarnating_rl import networks
-
-FLAGS = flags.FLAGS
+from reincarnating_rl import cli
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'Game, such as MsPacman.')
-_BASE_DIR = flags.DEFINE_string('base_dir', None, 'Where everything goes.', required=True)
-_AGENT = flags.DEFINE_enum('agent', 'dqn', ['dqn', 'rainbow'], 'What to train.')
+_BASE_DIR = flags.DEFINE_string(
+    'base_dir', None, 'The teacher directory to write.', required=True
+)
+_AGENT = flags.DEFINE_enum(
+    'agent', 'dqn', ['dqn', 'rainbow'], 'Nature DQN, or C51 on its encoder.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the run.')
-_ITERATIONS = flags.DEFINE_integer('num_iterations', 20, 'Iterations.')
+_NUM_ITERATIONS = flags.DEFINE_integer('num_iterations', 40, 'Iterations.')
 _TRAINING_STEPS = flags.DEFINE_integer(
     'training_steps', 50_000, 'Agent steps of an iteration.'
 )
@@ -33,88 +39,208 @@ _EVALUATION_STEPS = flags.DEFINE_integer(
 )
 _NUM_ENVS = flags.DEFINE_integer('num_envs', 8, 'Environments side by side.')
 _REPLAY_RATIO = flags.DEFINE_string(
-    'replay_ratio', '1/4', 'Updates per agent step.'
+    'replay_ratio', '1/4', 'Updates per agent step, a fraction or decimal.'
 )
-_UPDATE_HORIZON = flags.DEFINE_integer('update_horizon', 3, 'n of the returns.')
-_DOUBLE = flags.DEFINE_bool('double', True, 'Double Q-learning.')
+_UPDATE_HORIZON = flags.DEFINE_integer(
+    'update_horizon', 3, 'n of the n-step returns.'
+)
+_DOUBLE = flags.DEFINE_bool('double', False, 'Double Q-learning.')
 _PRIORITIZED = flags.DEFINE_bool('prioritized', True, 'Prioritized replay.')
 _LEARNING_RATE = flags.DEFINE_float('learning_rate', 1e-4, 'Of Adam.')
-_ADAM_EPS = flags.DEFINE_float('adam_eps', 1.5e-4, 'Epsilon of Adam.')
-_BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Of an update.')
-_CAPACITY = flags.DEFINE_integer(
-    'replay_capacity', 200_000, 'Agent steps kept.'
+_ADAM_EPS = flags.DEFINE_float('adam_eps', 1e-5, 'Epsilon of Adam.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Transitions an update.')
+_GAMMA = flags.DEFINE_float('gamma', 0.99, 'Discount of one agent step.')
+_REPLAY_CAPACITY = flags.DEFINE_integer(
+    'replay_capacity', 200_000, 'Agent steps that the replay keeps.'
 )
-_MIN_HISTORY = flags.DEFINE_integer(
+_MIN_REPLAY_HISTORY = flags.DEFINE_integer(
     'min_replay_history', 10_000, 'Agent steps before the first update.'
 )
-_TARGET_PERIOD = flags.DEFINE_integer(
-    'target_update_period', 4_000, 'Agent steps between target copies.'
+_TARGET_UPDATE_PERIOD = flags.DEFINE_integer(
+    'target_update_period', 4_000, 'Agent steps between copies of the target.'
 )
-_EPSILON_DECAY = flags.DEFINE_integer(
-    'epsilon_decay_period', 50_000, 'Agent steps of the decay from 1.'
+_EPSILON_DECAY_PERIOD = flags.DEFINE_integer(
+    'epsilon_decay_period', 60_000, 'Agent steps of the decay from 1.'
 )
 _EPSILON_TRAIN = flags.DEFINE_float('epsilon_train', 0.01, 'Final exploration.')
+_HIDDEN_SIZE = flags.DEFINE_integer('hidden_size', 512, 'Of the dense layer.')
+_FEATURES = flags.DEFINE_list(
+    'features', ['32', '64', '64'], 'Widths of the three convolutions.'
+)
+
+_COMMAND = 'python -um reincarnating_rl.train_teacher'
+RESUME_FOLDER = 'resume'
+EPSILON_EVAL = 0.001
 
 
-def main(argv):
-  del argv
-  # Imported late: flags and --help answer at once.
-  from reincarnating_rl.envs.atari import AtariVector
-  from reincarnating_rl.loop.checkpoint import RunCheckpointer
-  from reincarnating_rl.loop.plan import RunConfig
-  from reincarnating_rl.loop.run import Run
-  from reincarnating_rl import scores
+def network_options(num_actions: int) -> dict[str, Any]:
+  """Keyword arguments of `networks.make_network` that the flags ask for."""
+  from reincarnating_rl import networks
 
-  config = RunConfig(
-      game=_GAME.value,
-      seed=_SEED.value,
-      num_iterations=_ITERATIONS.value,
-      training_steps=_TRAINING_STEPS.value,
-      evaluation_steps=_EVALUATION_STEPS.value,
-      num_envs=_NUM_ENVS.value,
-      replay_ratio=Fraction(_REPLAY_RATIO.value),
-      update_horizon=_UPDATE_HORIZON.value,
-      prioritized=_PRIORITIZED.value,
-      learning_rate=_LEARNING_RATE.value,
-      batch_size=_BATCH_SIZE.value,
-      replay_capacity=_CAPACITY.value,
-      min_replay_history=_MIN_HISTORY.value,
-      target_update_period=_TARGET_PERIOD.value,
-      epsilon_decay_period=_EPSILON_DECAY.value,
-      epsilon_train=_EPSILON_TRAIN.value,
-  )
-  make_env = lambda num, stream: AtariVector(
-      config.game, num, config.seed, stream
-  )
-  num_actions = make_env(1, ()).num_actions
   distributional = _AGENT.value == 'rainbow'
-  network = networks.make_network(
-      num_actions,
-      num_atoms=networks.DEFAULT_NUM_ATOMS if distributional else 1,
-      distributional=distributional,
+  return {
+      'num_actions': num_actions,
+      'encoder': 'nature',
+      'num_atoms': networks.DEFAULT_NUM_ATOMS if distributional else 1,
+      'distributional': distributional,
+      'hidden_size': _HIDDEN_SIZE.value,
+      'features': [int(width) for width in _FEATURES.value],
+  }
+
+
+def run_config():
+  """The settings that the flags ask for.
+
+  Raises:
+    UserError: if they make no sense.
+  """
+  from reincarnating_rl.loop.plan import RunConfig
+
+  try:
+    return RunConfig(
+        game=_GAME.value,
+        seed=_SEED.value,
+        num_iterations=_NUM_ITERATIONS.value,
+        training_steps=_TRAINING_STEPS.value,
+        evaluation_steps=_EVALUATION_STEPS.value,
+        num_envs=_NUM_ENVS.value,
+        replay_ratio=Fraction(_REPLAY_RATIO.value),
+        update_horizon=_UPDATE_HORIZON.value,
+        gamma=_GAMMA.value,
+        prioritized=_PRIORITIZED.value,
+        learning_rate=_LEARNING_RATE.value,
+        batch_size=_BATCH_SIZE.value,
+        replay_capacity=_REPLAY_CAPACITY.value,
+        min_replay_history=_MIN_REPLAY_HISTORY.value,
+        target_update_period=_TARGET_UPDATE_PERIOD.value,
+        epsilon_decay_period=_EPSILON_DECAY_PERIOD.value,
+        epsilon_train=_EPSILON_TRAIN.value,
+        epsilon_eval=EPSILON_EVAL,
+    )
+  except (ValueError, ZeroDivisionError) as e:
+    raise cli.UserError(str(e)) from e
+
+
+def git_revision() -> str:
+  """Revision of the code that runs, where it is a git checkout."""
+  folder = os.path.dirname(os.path.abspath(__file__))
+  command = ['git', '-C', folder, 'describe', '--always', '--dirty']
+  try:
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'
+
+
+class TeacherWriter:
+  """Saves the newest and the best parameters of a run as a teacher."""
+
+  def __init__(self, directory: str, network: dict[str, Any]):
+    self._directory = directory
+    self._network = network
+
+  def save(self, run) -> None:
+    """Adds the run's present parameters, and removes what is superseded."""
+    from reincarnating_rl.loop.summary import versions
+    from reincarnating_rl.replay import frame_replay
+    from reincarnating_rl.teachers import native
+    from reincarnating_rl.teachers.teacher import TeacherReplay
+
+    trainer = run.trainer
+    number = run.records[-1].iteration
+    manifest = native.Manifest(
+        game=run.config.game,
+        network=self._network,
+        update_horizon=run.config.update_horizon,
+        scores={str(r.iteration): r.student_score for r in run.records},
+        agent_steps={str(r.iteration): r.agent_steps for r in run.records},
+        provenance={
+            'command': ' '.join([_COMMAND] + sys.argv[1:]),
+            'git_revision': git_revision(),
+            'versions': versions(),
+            'config': {
+                k: str(v) for k, v in dataclasses.asdict(run.config).items()
+            },
+        },
+    )
+    spec = trainer.writer.spec
+    storage = frame_replay.oldest_first(spec, trainer.writer.state)
+    rows = storage.action.shape[0]
+    replay = TeacherReplay(dataclasses.replace(spec, capacity=rows), storage)
+    native.write_checkpoint(
+        self._directory,
+        manifest,
+        number,
+        trainer.learner_state.online_params,
+        replay=replay,
+    )
+    scores = {r.iteration: r.student_score for r in run.records}
+    best = max(scores, key=lambda n: (scores[n], n))
+    native.keep_checkpoints(self._directory, {number, best})
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  # Imported late: --help and wrong flags answer at once.
+  from reincarnating_rl import learner as learner_lib
+  from reincarnating_rl import networks
+  from reincarnating_rl import scores
+  from reincarnating_rl.envs.atari import AtariVector
+  from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
+  from reincarnating_rl.loop.checkpoint import RunCheckpointer
+  from reincarnating_rl.loop.progress import ProgressBar
+  from reincarnating_rl.loop.run import Run
+
+  config = run_config()
+  make_env = lambda num_envs, stream: AtariVector(
+      config.game, num_envs, config.seed, stream
   )
+  try:
+    options = network_options(make_env(1, ()).num_actions)
+  except ValueError as e:
+    raise cli.UserError(str(e)) from e
+  base_dir = cli.make_base_dir(_BASE_DIR.value)
+  distributional = options['distributional']
   learner = learner_lib.Learner(
-      network,
+      networks.make_network(**options),
       learner_lib.Objective(
           'categorical' if distributional else 'huber', double=_DOUBLE.value
       ),
       learner_lib.adam_direction(eps=_ADAM_EPS.value),
   )
+  progress = ProgressBar(config.num_iterations)
+  run = Run(
+      config,
+      learner,
+      make_env,
+      scores.random_score(config.game),
+      listeners=[progress],
+  )
+  checkpointer = RunCheckpointer(os.path.join(base_dir, RESUME_FOLDER))
+  writer = TeacherWriter(base_dir, options)
+  try:
+    if checkpointer.restore(run):
+      logging.info('Going on after iteration %d.', run.next_phase)
+  except CheckpointMismatchError as e:
+    raise cli.UserError(str(e)) from e
 
-  class Log:
-    def on_phase_start(self, *a): pass
-    def on_progress(self, n): pass
-    def on_metrics(self, step, m):
-      if step % 5000 < 800: logging.info('%d %s', step, {k: round(v, 4) for k, v in m.items()})
-    def on_record(self, r):
-      logging.info('%s', r)
+  def after_phase(run: Run) -> None:
+    record = run.records[-1]
+    logging.info(
+        'Iteration %d: score %.2f after %d agent steps, %d updates.',
+        record.iteration,
+        record.student_score,
+        record.agent_steps,
+        record.updates,
+    )
+    writer.save(run)
+    checkpointer.save(run)
 
-  run = Run(config, learner, make_env, scores.random_score(config.game), listeners=[Log()])
-  checkpointer = RunCheckpointer(os.path.join(_BASE_DIR.value, 'checkpoints'))
-  if checkpointer.restore(run):
-    logging.info('Resumed after %d phases.', run.counters.next_phase)
-  run.run(after_phase=checkpointer.save)
+  run.run(after_phase)
+  progress.close()
+  checkpointer.close()
 
 
 if __name__ == '__main__':
-  app.run(main)
+  cli.run(main)

@@ -16,11 +16,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from reincarnating_rl.loop.records import PhaseRecord
-from reincarnating_rl.loop.run import Counters
 from reincarnating_rl.loop.run import Run
+from reincarnating_rl.loop.trainer import Counters
+from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 SCHEMA = 1
 CHECKPOINTS_KEPT = 2
+# A longer run may go on from a shorter one.
+_MAY_CHANGE = ('num_iterations',)
 
 
 class CheckpointMismatchError(ValueError):
@@ -28,7 +31,7 @@ class CheckpointMismatchError(ValueError):
 
 
 class RunCheckpointer:
-  """Checkpoints of one run in one directory."""
+  """Checkpoints of one run in one directory, numbered by phases done."""
 
   def __init__(self, directory: str):
     self._directory = os.path.abspath(directory)
@@ -38,13 +41,13 @@ class RunCheckpointer:
     self._manager = ocp.CheckpointManager(self._directory, options=options)
 
   def latest(self) -> Optional[int]:
-    """Number of phases done in the newest checkpoint, or None."""
+    """Phases done in the newest checkpoint, or None."""
     return self._manager.latest_step()
 
   def save(self, run: Run) -> None:
-    """Saves everything alive under the number of phases done."""
+    """Saves everything alive."""
     self._manager.save(
-        run.counters.next_phase,
+        run.next_phase,
         args=ocp.args.Composite(
             arrays=ocp.args.StandardSave(_arrays(run)),
             document=ocp.args.JsonSave(_document(run)),
@@ -79,79 +82,96 @@ class RunCheckpointer:
     return True
 
   def close(self) -> None:
+    """Waits for what is being written."""
     self._manager.close()
 
 
 def _settings(run: Run) -> dict[str, str]:
-  """What must be equal for a checkpoint to fit, apart from the run's length."""
-  settings = {k: str(v) for k, v in dataclasses.asdict(run.config).items()}
-  settings.pop('num_iterations')
-  settings['objective'] = str(run.learner.objective)
-  settings['network'] = ' '.join(str(run.learner.network).split())
+  """What must be equal for a checkpoint to fit a run."""
+  settings = {
+      k: str(v)
+      for k, v in dataclasses.asdict(run.config).items()
+      if k not in _MAY_CHANGE
+  }
+  learner = run.trainer.learner
+  settings['objective'] = str(learner.objective)
+  settings['network'] = ' '.join(str(learner.network).split())
   return settings
 
 
 def _check_settings(run: Run, document: dict[str, Any]) -> None:
   saved, now = document['settings'], _settings(run)
-  different = [k for k in now if saved.get(k) != now[k]]
-  if document['schema'] != SCHEMA or different:
-    changes = '; '.join(
-        f'{k} was {saved.get(k)}, is {now[k]}' for k in different
-    )
+  changes = [
+      f'{k} was {saved.get(k)}, is {now[k]}'
+      for k in now
+      if saved.get(k) != now[k]
+  ]
+  if document['schema'] != SCHEMA:
+    changes.append(f'schema was {document["schema"]}, is {SCHEMA}')
+  if changes:
     raise CheckpointMismatchError(
-        'The checkpoint was written by a run with other settings '
-        f'({changes or "another schema"}): use another base_dir, or the '
-        'settings of that run.'
+        'The checkpoint in this directory was written with other settings '
+        f'({"; ".join(changes)}): use those settings, or another directory.'
     )
 
 
 def _arrays(run: Run) -> dict[str, Any]:
+  trainer, player = run.trainer, run.player
   arrays = {
-      'learner_state': run.learner_state,
-      'act_key': run._act_key,  # pylint: disable=protected-access
+      'learner_state': trainer.learner_state,
+      'act_key': trainer.act_key,
   }
-  if run.student is not None:
-    arrays['student_replay'] = run.student.writer.state
-    arrays['first'] = run.student.first
-    arrays['episode_returns'] = run.student.tracker.returns
-    arrays['episode_lengths'] = run.student.tracker.lengths
+  if player is not None:
+    arrays['student_replay'] = trainer.writer.state
+    arrays['first'] = player.first
+    arrays['episode_returns'] = player.tracker.returns
+    arrays['episode_lengths'] = player.tracker.lengths
   if run.teacher_replay is not None:
     arrays['teacher_replay'] = run.teacher_replay
   return arrays
 
 
 def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
-  run.learner_state = arrays['learner_state']
-  run._act_key = arrays['act_key']  # pylint: disable=protected-access
-  if run.student is not None:
-    run.student.writer.state = arrays['student_replay']
-    run.student.first = np.array(arrays['first'])
-    run.student.tracker.returns = np.array(arrays['episode_returns'])
-    run.student.tracker.lengths = np.array(arrays['episode_lengths'])
-  if 'teacher_replay' in arrays:
+  trainer, player = run.trainer, run.player
+  trainer.learner_state = arrays['learner_state']
+  trainer.act_key = arrays['act_key']
+  if player is not None:
+    trainer.writer.state = arrays['student_replay']
+    player.first = np.array(arrays['first'])
+    player.tracker.returns = np.array(arrays['episode_returns'])
+    player.tracker.lengths = np.array(arrays['episode_lengths'])
+  if run.teacher_replay is not None:
     run.teacher_replay = arrays['teacher_replay']
 
 
 def _document(run: Run) -> dict[str, Any]:
+  spec = run.teacher_spec
   return {
       'schema': SCHEMA,
       'settings': _settings(run),
-      'counters': dataclasses.asdict(run.counters),
-      'lambda': run.lambda_,
+      'next_phase': run.next_phase,
+      'counters': dataclasses.asdict(run.trainer.counters),
+      'lambda': run.trainer.lambda_,
+      'random_score': run.random_score,
       'teacher_score': run.teacher_score,
+      'seconds': dict(run.seconds),
       'records': [r.to_json() for r in run.records],
-      'env': run.student.env.snapshot() if run.student else None,
-      'teacher_spec': dataclasses.asdict(run.teacher_spec)
-      if run.teacher_spec
-      else None,
+      'teacher_spec': dataclasses.asdict(spec) if spec else None,
+      'env': run.player.env.snapshot() if run.player else None,
   }
 
 
 def _apply_document(run: Run, document: dict[str, Any]) -> None:
-  run.counters = Counters(**document['counters'])
-  run.lambda_ = document['lambda']
+  run.next_phase = document['next_phase']
+  run.trainer.counters = Counters(**document['counters'])
+  run.trainer.lambda_ = document['lambda']
+  run.random_score = document['random_score']
   run.teacher_score = document['teacher_score']
+  run.seconds.update(document['seconds'])
   run.records = [PhaseRecord.from_json(r) for r in document['records']]
-  run.restore_replays(document['teacher_spec'])
-  if document['env'] is not None:
-    run.student.observation = run.student.env.restore(document['env'])
+  fields, env = document['teacher_spec'], document['env']
+  if fields is not None:
+    fields['frame_shape'] = tuple(fields['frame_shape'])
+  run.allocate(ReplaySpec(**fields) if fields else None, env is not None)
+  if env is not None:
+    run.player.observation = run.player.env.restore(env)

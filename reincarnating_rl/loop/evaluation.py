@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import jax
 import numpy as np
@@ -32,9 +32,12 @@ class EpisodeTracker:
     self._finished: list[tuple[float, int]] = []
 
   def step(
-      self, reward: np.ndarray, ended: np.ndarray, counted: np.ndarray | None
+      self,
+      reward: np.ndarray,
+      ended: np.ndarray,
+      counted: Optional[np.ndarray] = None,
   ) -> None:
-    """Adds one step; `counted` [E] bool says whose episodes are kept."""
+    """Adds one step; `counted` [E] bool (default all): episodes to keep."""
     self.returns += reward
     self.lengths += 1
     for e in np.flatnonzero(ended):

@@ -1,5 +1,4 @@
-"""What a run tells whoever listens: one record a phase, a thinner stream of
-metrics, and progress."""
+"""What a run tells its listeners: a record a phase, metrics, progress."""
 
 from __future__ import annotations
 
@@ -23,7 +22,6 @@ class PhaseRecord:
     student_score: mean return of the evaluation after it.
     teacher_normalized: that score, teacher = 1 and random = 0.
     lambda_: distillation weight after the phase.
-    seconds: wall-clock time of the phase, evaluation included.
     metrics: means over the phase's updates, evaluation and training returns.
   """
 
@@ -34,7 +32,6 @@ class PhaseRecord:
   student_score: Optional[float] = None
   teacher_normalized: Optional[float] = None
   lambda_: Optional[float] = None
-  seconds: float = 0.0
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict[str, Any]:
@@ -53,8 +50,8 @@ class PhaseRecord:
 class Listener(Protocol):
   """Whoever wants to know; every method may do nothing."""
 
-  def on_phase_start(self, phase: Any, total: int, unit: str) -> None:
-    """A phase begins, `total` units of work long."""
+  def on_work(self, kind: str, phase: Any, total: int, unit: str) -> None:
+    """Part of a phase begins: `total` units of training, or evaluation."""
 
   def on_progress(self, amount: int) -> None:
     """Some units of work are done."""

@@ -24,6 +24,7 @@ class ReplayWriter:
   stored beside the rows: each state is looked at once, not once a sample.
 
   Attributes:
+    spec: its static description.
     state: the replay on the device; owned here, donated at every write.
   """
 
@@ -33,7 +34,7 @@ class ReplayWriter:
       teacher: Optional[Policy] = None,
       chunk: int = 1,
   ):
-    self._spec = spec
+    self.spec = spec
     self._teacher = teacher
     self._chunk = min(
         chunk, spec.slots - spec.update_horizon - spec.stack_size
@@ -84,11 +85,11 @@ class ReplayWriter:
       observation, action, reward, flags = (np.stack(x) for x in zip(*head))
       if self._teacher is None:
         self.state = _add(
-            self._spec, self.state, observation[:, :, -1], action, reward, flags
+            self.spec, self.state, observation[:, :, -1], action, reward, flags
         )
       else:
         self.state = _add_with_teacher(
-            self._spec,
+            self.spec,
             self._teacher.network,
             self.state,
             self._teacher.params,

@@ -231,33 +231,56 @@ def crosses_time_limit(window_flags: jax.Array) -> jax.Array:
   return ended.any(axis=-1) & ((end_flags & TERMINAL) == 0)
 
 
-def from_rows(
-    spec: ReplaySpec, rows: Rows, *, eligible: Optional[jax.Array] = None
-) -> ReplayState:
+def from_rows(spec: ReplaySpec, rows: Rows) -> ReplayState:
   """Builds a replay of fixed data that fills it, oldest row first.
 
   Args:
     spec: its capacity must be T * E.
     rows: the whole data.
-    eligible: [R] bool; default: by the rules of this module.
 
   Returns:
     The replay, every eligible row at priority 1.
   """
-  flat = lambda x: x.reshape((-1,) + x.shape[2:])
+  flat = lambda x: jnp.asarray(x).reshape((-1,) + x.shape[2:])
+  q_teacher = None if rows.q_teacher is None else flat(rows.q_teacher)
   storage = Storage(
-      jnp.asarray(flat(rows.frames)),
-      jnp.asarray(flat(rows.action)).astype(jnp.uint8),
-      jnp.asarray(flat(rows.reward)),
-      jnp.asarray(flat(rows.flags)),
+      flat(rows.frames),
+      flat(rows.action).astype(jnp.uint8),
+      flat(rows.reward),
+      flat(rows.flags),
+      q_teacher,
   )
+  return from_storage(spec, storage)
+
+
+def from_storage(spec: ReplaySpec, storage: Storage) -> ReplayState:
+  """Builds a replay around columns that fill it, oldest slot first."""
   chex.assert_shape(storage.frames, (spec.capacity,) + spec.frame_shape)
-  if eligible is None:
-    eligible = eligible_rows(spec, storage.flags)
-  tree = sum_tree.from_leaves(jnp.asarray(eligible, jnp.float32))
+  eligible = eligible_rows(spec, storage.flags)
+  tree = sum_tree.from_leaves(eligible.astype(jnp.float32))
   return ReplayState(
       storage, Priorities(tree, jnp.float32(1.0)), jnp.int32(spec.slots)
   )
+
+
+def oldest_first(spec: ReplaySpec, state: ReplayState) -> Storage:
+  """The written part of a ring on the host, rolled so that it starts at 0.
+
+  Args:
+    spec: static description.
+    state: the replay.
+
+  Returns:
+    numpy columns of [min(add_count, S) * E] rows.
+  """
+  slots_written = min(int(state.add_count), spec.slots)
+  head = int(state.add_count) % spec.slots if slots_written == spec.slots else 0
+  rolled = lambda x: np.roll(
+      np.asarray(x)[: slots_written * spec.num_streams],
+      -head * spec.num_streams,
+      axis=0,
+  )
+  return jax.tree.map(rolled, state.storage)
 
 
 def eligible_rows(spec: ReplaySpec, flags: jax.Array) -> jax.Array:

@@ -1,0 +1,7 @@
+"""Teachers: where they lie, what they know, and the data they left."""
+
+from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.loading import load
+from reincarnating_rl.teachers.teacher import LoadedTeacher
+
+__all__ = ('LoadedTeacher', 'TeacherError', 'load')

@@ -1,0 +1,255 @@
+"""This package's own teacher directories: JSON, msgpack and orbax, no pickle.
+
+  DIR/teacher.json                      what the teacher is (the manifest)
+  DIR/checkpoints/params.<N>.msgpack    parameters, nested by module
+  DIR/replay/<N>/                       ring of the last steps (orbax), maybe
+
+A directory is written so that a reader never sees half of it: every file is
+renamed into place when whole, the manifest last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from typing import Any, Optional
+
+from flax import serialization
+import jax
+import numpy as np
+
+from reincarnating_rl import networks
+from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.teacher import LoadedTeacher
+from reincarnating_rl.teachers.teacher import TeacherReplay
+
+MANIFEST = 'teacher.json'
+CHECKPOINTS = 'checkpoints'
+REPLAY = 'replay'
+FORMAT = 'reincarnating_rl.teacher'
+FORMAT_VERSION = 1
+_PARAMS_FILE = re.compile(r'^params\.(\d+)\.msgpack$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a teacher directory says about itself.
+
+  Attributes:
+    game: in Dopamine's spelling.
+    network: keyword arguments of `networks.make_network`.
+    update_horizon: n that the teacher was trained with.
+    scores: mean return by checkpoint number.
+    agent_steps: by checkpoint number.
+    provenance: how it was made; free-form.
+  """
+
+  game: str
+  network: dict[str, Any]
+  update_horizon: int = 1
+  scores: dict[str, float] = dataclasses.field(default_factory=dict)
+  agent_steps: dict[str, int] = dataclasses.field(default_factory=dict)
+  provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def is_native(directory: str) -> bool:
+  """Whether a directory holds a teacher in this format."""
+  return os.path.isfile(os.path.join(directory, MANIFEST))
+
+
+def write_checkpoint(
+    directory: str,
+    manifest: Manifest,
+    number: int,
+    params: Any,
+    *,
+    dtype: np.dtype = np.float32,
+    replay: Optional[TeacherReplay] = None,
+) -> None:
+  """Adds a checkpoint to a teacher directory, which is made if need be.
+
+  Args:
+    directory: of the teacher.
+    manifest: written anew, the numbers of this checkpoint included.
+    number: of the checkpoint.
+    params: of the network.
+    dtype: type that they are stored in.
+    replay: the ring to store beside them.
+  """
+  folder = os.path.join(directory, CHECKPOINTS)
+  os.makedirs(folder, exist_ok=True)
+  stored = jax.tree.map(lambda x: np.asarray(x, dtype), jax.device_get(params))
+  blob = serialization.msgpack_serialize(stored)
+  _write(os.path.join(folder, f'params.{number}.msgpack'), blob)
+  if replay is not None:
+    _write_replay(os.path.join(directory, REPLAY), number, replay)
+  document = {'format': FORMAT, 'version': FORMAT_VERSION}
+  document |= dataclasses.asdict(manifest)
+  text = json.dumps(document, indent=2) + '\n'
+  _write(os.path.join(directory, MANIFEST), text.encode())
+
+
+def keep_checkpoints(directory: str, numbers: set[int]) -> None:
+  """Removes the checkpoints of other numbers; the manifest keeps its scores."""
+  for number in checkpoint_numbers(directory):
+    if number not in numbers:
+      file = f'params.{number}.msgpack'
+      os.remove(os.path.join(directory, CHECKPOINTS, file))
+
+
+def _write(path: str, content: bytes) -> None:
+  with open(path + '.part', 'wb') as f:
+    f.write(content)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(path + '.part', path)
+
+
+def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
+  """Writes the ring and removes older ones."""
+  import orbax.checkpoint as ocp
+
+  path = os.path.abspath(os.path.join(folder, str(number)))
+  shutil.rmtree(path, ignore_errors=True)
+  spec = dataclasses.asdict(replay.spec)
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    checkpointer.save(
+        path,
+        ocp.args.Composite(
+            columns=ocp.args.StandardSave(_columns(replay.storage)),
+            spec=ocp.args.JsonSave(spec),
+        ),
+    )
+  for other in os.listdir(folder):
+    if other.isdigit() and int(other) != number:
+      shutil.rmtree(os.path.join(folder, other))
+
+
+def _columns(storage: frame_replay.Storage) -> dict[str, Any]:
+  columns = storage._asdict()
+  columns.pop('q_teacher')
+  return columns
+
+
+def read_manifest(directory: str) -> Manifest:
+  """Reads what a teacher directory says about itself.
+
+  Raises:
+    TeacherError: if the manifest is not one that this version reads.
+  """
+  path = os.path.join(directory, MANIFEST)
+  try:
+    with open(path, encoding='utf-8') as f:
+      document = json.load(f)
+    if document.pop('format') != FORMAT:
+      raise TeacherError(f'{path} is not the manifest of a teacher.')
+    version = document.pop('version')
+    if version != FORMAT_VERSION:
+      raise TeacherError(
+          f'{path} has format version {version}, this release reads '
+          f'{FORMAT_VERSION}: use a release that fits it.'
+      )
+    return Manifest(**document)
+  except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
+    raise TeacherError(
+        f'{path} is damaged ({e}): restore it from where the teacher came '
+        'from.'
+    ) from e
+
+
+def checkpoint_numbers(directory: str) -> list[int]:
+  """Numbers of the checkpoints in a teacher directory, ascending."""
+  folder = os.path.join(directory, CHECKPOINTS)
+  if not os.path.isdir(folder):
+    return []
+  matches = (_PARAMS_FILE.match(name) for name in os.listdir(folder))
+  return sorted(int(m.group(1)) for m in matches if m)
+
+
+def read(
+    directory: str, path: str, number: int, *, with_replay: bool
+) -> LoadedTeacher:
+  """Reads one checkpoint of a teacher directory.
+
+  Args:
+    directory: of the teacher.
+    path: what the user calls it.
+    number: of the checkpoint; it must be there.
+    with_replay: whether to read the replay, if there is one.
+
+  Raises:
+    TeacherError: if something in it is damaged.
+  """
+  manifest = read_manifest(directory)
+  file = os.path.join(directory, CHECKPOINTS, f'params.{number}.msgpack')
+  try:
+    network = networks.make_network(**manifest.network)
+  except TypeError as e:
+    raise TeacherError(f'{directory} describes an unknown network: {e}.') from e
+  params = _read_params(file, network)
+  replay_folder = os.path.join(directory, REPLAY, str(number))
+  replay = None
+  if with_replay and os.path.isdir(replay_folder):
+    replay = _read_replay(replay_folder)
+  return LoadedTeacher(
+      path=path,
+      network=network,
+      params=params,
+      checkpoint_number=number,
+      game=manifest.game,
+      score=manifest.scores.get(str(number)),
+      training_steps=manifest.agent_steps.get(str(number)),
+      replay=replay,
+  )
+
+
+def _read_params(file: str, network: networks.QNetwork) -> Any:
+  """Parameters of that network, float32, checked shape by shape."""
+  try:
+    with open(file, 'rb') as f:
+      stored = serialization.msgpack_restore(f.read())
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), stored)
+  except Exception as e:  # msgpack raises many kinds for damaged input
+    raise TeacherError(
+        f'{file} is damaged ({type(e).__name__}): restore it from where the '
+        'teacher came from.'
+    ) from e
+  states = np.zeros((1, 84, 84, 4), np.uint8)
+  expected = jax.eval_shape(network.init, jax.random.PRNGKey(0), states)
+  shapes = lambda tree: jax.tree.map(np.shape, tree)
+  if shapes(params) != shapes(expected['params']):
+    raise TeacherError(
+        f'{file} does not hold the parameters of the network that the '
+        'manifest beside it describes.'
+    )
+  return params
+
+
+def _read_replay(folder: str) -> TeacherReplay:
+  import orbax.checkpoint as ocp
+
+  folder = os.path.abspath(folder)
+  try:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+      restored = checkpointer.restore(
+          folder,
+          ocp.args.Composite(
+              columns=ocp.args.StandardRestore(), spec=ocp.args.JsonRestore()
+          ),
+      )
+  except (ValueError, OSError, KeyError) as e:
+    raise TeacherError(
+        f'The replay in {folder} is damaged: restore it, or delete the folder '
+        'to go on without it.'
+    ) from e
+  fields = dict(restored['spec'])
+  fields['frame_shape'] = tuple(fields['frame_shape'])
+  columns = restored['columns']
+  columns.pop('q_teacher', None)
+  return TeacherReplay(
+      frame_replay.ReplaySpec(**fields), frame_replay.Storage(**columns)
+  )
