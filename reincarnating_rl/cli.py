@@ -11,7 +11,7 @@ from absl import flags
 from absl import logging
 
 # Libraries that tell more than a user wants to read.
-_CHATTY = ('/orbax/', '/tensorstore/', '/jax/_src/xla_bridge')
+_CHATTY = ('/orbax/', '/tensorstore/', '/dopamine/', '/jax/_src/xla_bridge')
 
 
 class UserError(Exception):

@@ -147,14 +147,14 @@ class ValueHead(nn.Module):
   dueling: bool = False
   distributional: bool = False
   v_max: float = DEFAULT_V_MAX
+  v_min: Optional[float] = None  # default -v_max
   dtype: Any = jnp.float32
 
   @property
   def atoms(self) -> np.ndarray:
     """[N] float32, the support of the categorical distribution."""
-    return np.linspace(-self.v_max, self.v_max, self.num_atoms).astype(
-        np.float32
-    )
+    v_min = -self.v_max if self.v_min is None else self.v_min
+    return np.linspace(v_min, self.v_max, self.num_atoms).astype(np.float32)
 
   @nn.compact
   def __call__(
@@ -335,7 +335,13 @@ def make_network(
         f'A distributional network needs num_atoms >= 2, got {num_atoms}.'
     )
   head = ValueHead(
-      num_actions, num_atoms, noisy, dueling, distributional, v_max, dtype
+      num_actions,
+      num_atoms,
+      noisy,
+      dueling,
+      distributional,
+      v_max,
+      dtype=dtype,
   )
   return QNetwork(encoder_module, head, hidden_size, noisy)
 

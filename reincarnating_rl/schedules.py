@@ -4,25 +4,29 @@ from __future__ import annotations
 
 
 def linearly_decaying_epsilon(
-    decay_period: int, training_steps: int, epsilon: float
+    decay_period: int,
+    training_steps: int,
+    epsilon: float,
+    warmup_steps: int = 0,
 ) -> float:
   """Falls from 1 to `epsilon` over `decay_period` training steps.
 
-  Without a warm-up, unlike Dopamine's: a student that was pretrained longer
+  Without a warm-up (Dopamine has one) a student that was pretrained longer
   than the decay explores at `epsilon` from its first online step.
 
   Args:
     decay_period: training steps until `epsilon` is reached; 0 = at once.
     training_steps: one per pretraining step and per agent step, so far.
     epsilon: final value.
+    warmup_steps: training steps before the decay begins.
 
   Returns:
     The probability of a random action.
   """
   if decay_period <= 0:
     return epsilon
-  remaining = max(1.0 - training_steps / decay_period, 0.0)
-  return epsilon + (1.0 - epsilon) * remaining
+  left = (decay_period + warmup_steps - training_steps) / decay_period
+  return epsilon + (1.0 - epsilon) * min(max(left, 0.0), 1.0)
 
 
 def interpolated_learning_rate(

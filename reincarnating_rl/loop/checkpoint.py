@@ -1,8 +1,9 @@
 """Saves a run after a phase and brings it back, through orbax.
 
-Arrays (parameters, optimizer, replay, keys) go into the checkpoint as they
-are; everything else that is alive is a JSON document beside them. A
-checkpoint appears under its number only when it is whole.
+Arrays (parameters, optimizer, the student's replay, keys) go into the
+checkpoint as they are; everything else that is alive is a JSON document beside
+them. The teacher's data is not saved: it is read, or collected by the same
+seeds, again. A checkpoint appears under its number only when it is whole.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import orbax.checkpoint as ocp
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.trainer import Counters
-from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 SCHEMA = 1
 CHECKPOINTS_KEPT = 2
@@ -79,6 +79,7 @@ class RunCheckpointer:
         step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target))
     )['arrays']
     _apply_arrays(run, arrays)
+    run.restore_teacher_data()
     return True
 
   def close(self) -> None:
@@ -126,8 +127,6 @@ def _arrays(run: Run) -> dict[str, Any]:
     arrays['first'] = player.first
     arrays['episode_returns'] = player.tracker.returns
     arrays['episode_lengths'] = player.tracker.lengths
-  if run.teacher_replay is not None:
-    arrays['teacher_replay'] = run.teacher_replay
   return arrays
 
 
@@ -140,12 +139,9 @@ def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
     player.first = np.array(arrays['first'])
     player.tracker.returns = np.array(arrays['episode_returns'])
     player.tracker.lengths = np.array(arrays['episode_lengths'])
-  if run.teacher_replay is not None:
-    run.teacher_replay = arrays['teacher_replay']
 
 
 def _document(run: Run) -> dict[str, Any]:
-  spec = run.teacher_spec
   return {
       'schema': SCHEMA,
       'settings': _settings(run),
@@ -156,7 +152,6 @@ def _document(run: Run) -> dict[str, Any]:
       'teacher_score': run.teacher_score,
       'seconds': dict(run.seconds),
       'records': [r.to_json() for r in run.records],
-      'teacher_spec': dataclasses.asdict(spec) if spec else None,
       'env': run.player.env.snapshot() if run.player else None,
   }
 
@@ -169,9 +164,7 @@ def _apply_document(run: Run, document: dict[str, Any]) -> None:
   run.teacher_score = document['teacher_score']
   run.seconds.update(document['seconds'])
   run.records = [PhaseRecord.from_json(r) for r in document['records']]
-  fields, env = document['teacher_spec'], document['env']
-  if fields is not None:
-    fields['frame_shape'] = tuple(fields['frame_shape'])
-  run.allocate(ReplaySpec(**fields) if fields else None, env is not None)
+  env = document['env']
   if env is not None:
+    run.allocate_student()
     run.player.observation = run.player.env.restore(env)

@@ -42,10 +42,12 @@ class RunConfig:
     epsilon_train: final exploration.
     epsilon_eval: exploration in evaluation.
     epsilon_decay_period: training steps of the decay from 1.
+    epsilon_warmup_steps: training steps before that decay begins.
     learning_rate: while lambda is 1.
     final_learning_rate: once lambda is 0; None = as `learning_rate`.
     distill_decay_period: online agent steps after which lambda is 0;
       NEVER_DECAY = only the score decides.
+    wean: whether lambda falls at all.
     max_agent_steps_per_episode: time limit.
     sticky_actions: probability that the last action is repeated.
   """
@@ -73,9 +75,11 @@ class RunConfig:
   epsilon_train: float = 0.01
   epsilon_eval: float = 0.001
   epsilon_decay_period: int = 50_000
+  epsilon_warmup_steps: int = 0
   learning_rate: float = 6.25e-5
   final_learning_rate: Optional[float] = None
   distill_decay_period: int = NEVER_DECAY
+  wean: bool = True
   max_agent_steps_per_episode: int = 27_000
   sticky_actions: float = 0.25
 
@@ -89,7 +93,8 @@ class RunConfig:
       _require(getattr(self, name) > 0, name, getattr(self, name), 'positive')
     counts = (
         'num_iterations num_pretraining_iterations num_pretraining_steps '
-        'teacher_steps min_replay_history epsilon_decay_period'
+        'teacher_steps min_replay_history epsilon_decay_period '
+        'epsilon_warmup_steps'
     )
     for name in counts.split():
       _require(

@@ -87,7 +87,7 @@ class Run:
       config: RunConfig,
       learner: Learner,
       make_env: EnvFactory,
-      random_score: float,
+      random_score: Optional[float],
       teacher: Optional[Teacher] = None,
       coefficients: Coefficients = Coefficients(),
       listeners: Sequence[Listener] = (),
@@ -99,7 +99,8 @@ class Run:
       config: settings.
       learner: network, objective, optimizer.
       make_env: builds environments for a stream of episode seeds.
-      random_score: the game's score under a random policy.
+      random_score: the game's score under a random policy; None = measure
+        it first.
       teacher: None to learn from nothing.
       coefficients: those that do not decay.
       listeners: told what happens.
@@ -140,6 +141,8 @@ class Run:
     Args:
       after_phase: called after each phase, to save the run for instance.
     """
+    if self.random_score is None:
+      self.random_score = self._evaluate_random_policy()
     while self.next_phase < len(self.plan):
       self.run_phase(self.plan[self.next_phase])
       after_phase(self)
@@ -158,6 +161,14 @@ class Run:
     for listener in self._listeners:
       listener.on_record(record)
     return record
+
+  def _evaluate_random_policy(self) -> float:
+    """Mean return of uniformly random actions, for games without a record."""
+    phase = Phase('random_evaluation', 0)
+    episodes = self._evaluate(
+        self.trainer.policy, phase, (RANDOM_EVALUATION_STREAM,), epsilon=1.0
+    )
+    return episodes.mean_return
 
   def _evaluate_teacher(self, phase: Phase) -> PhaseRecord:
     episodes = self._evaluate(
@@ -250,22 +261,19 @@ class Run:
   def _new_player(self) -> Player:
     return Player(self._make_env(self.config.num_envs, (ONLINE_STREAM,)))
 
-  def allocate(
-      self, teacher_spec: Optional[frame_replay.ReplaySpec], online: bool
-  ) -> None:
-    """Makes what is alive at a later point of the run, for a checkpoint.
+  def allocate_student(self) -> None:
+    """Makes the online environments and replay, for a checkpoint to fill."""
+    self.trainer.allocate_replay()
+    self.player = self._new_player()
 
-    Args:
-      teacher_spec: of the teacher's data, None if it is not needed there.
-      online: whether the online phases have begun.
-    """
-    self.teacher_spec, self.teacher_replay = teacher_spec, None
-    if teacher_spec is not None:
-      num_actions = self.teacher.policy.network.num_actions
-      self.teacher_replay = frame_replay.init(teacher_spec, num_actions)
-    if online:
-      self.trainer.allocate_replay()
-      self.player = self._new_player()
+  def restore_teacher_data(self) -> None:
+    """Collects again, or drops, the teacher's data of a restored run."""
+    kinds = [phase.kind for phase in self.plan]
+    left = kinds[self.next_phase :]
+    if plan_lib.PRETRAINING not in left:
+      self.teacher_replay = self.teacher_spec = None
+    elif plan_lib.COLLECTION in kinds[: self.next_phase]:
+      self._collect(self.plan[kinds.index(plan_lib.COLLECTION)])
 
   def _training_record(
       self, phase: Phase, metrics: dict[str, float]
@@ -283,7 +291,7 @@ class Run:
       normalized = normalized_score(
           score, self.random_score, self.teacher_score
       )
-      if phase.kind == plan_lib.ONLINE:
+      if phase.kind == plan_lib.ONLINE and self.config.wean:
         trainer.set_lambda(
             schedules.next_distillation_weight(
                 trainer.lambda_,
@@ -313,7 +321,11 @@ class Run:
     )
 
   def _evaluate(
-      self, policy: Policy, phase: Phase, stream: tuple[int, ...]
+      self,
+      policy: Policy,
+      phase: Phase,
+      stream: tuple[int, ...],
+      epsilon: Optional[float] = None,
   ) -> Episodes:
     if self._eval_env is None:
       self._eval_env = self._make_env(self.config.num_eval_envs, stream)
@@ -322,16 +334,15 @@ class Run:
     for number in stream:
       key = jax.random.fold_in(key, number)
     steps = self.config.evaluation_steps
-    kind = 'evaluation'
-    if phase.kind == plan_lib.TEACHER_EVALUATION:
-      kind = phase.kind
+    trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
+    kind = 'evaluation' if trains else phase.kind
     with self._timed(kind, phase, steps, 'agent steps'):
       return evaluate(
           policy,
           self._eval_env,
           observation,
           steps,
-          self.config.epsilon_eval,
+          self.config.epsilon_eval if epsilon is None else epsilon,
           key,
           self._progress,
       )

@@ -195,6 +195,7 @@ class Trainer:
         self.config.epsilon_decay_period,
         self.counters.training_steps,
         self.config.epsilon_train,
+        self.config.epsilon_warmup_steps,
     )
 
   def act(self, observation: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Shipped configurations; installed as reincarnating_rl.configs."""

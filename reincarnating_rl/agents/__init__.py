@@ -1,0 +1,1 @@
+"""Agents as Dopamine and gin see them: thin shells around the core."""

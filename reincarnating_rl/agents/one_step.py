@@ -1,0 +1,270 @@
+"""Dopamine's one-step interface on top of the loop's trainer.
+
+Under Dopamine's own Runner an agent is asked for one action at a time. The
+mixin here answers with the very functions of the vectorised loop: the trainer
+acts, stores and learns.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+import os
+from typing import Any, NamedTuple, Optional
+
+import jax
+import numpy as np
+
+from reincarnating_rl import reincarnation_networks
+from reincarnating_rl.agents import settings
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import Objective
+from reincarnating_rl.loop.acting import act
+from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.plan import NEVER_DECAY
+from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.loop.trainer import Trainer
+
+_EPSILON_SCHEDULES = {
+    'reincarnation_linearly_decaying_epsilon': lambda agent: {
+        'epsilon_decay_period': agent.epsilon_decay_period
+    },
+    'linearly_decaying_epsilon': lambda agent: {
+        'epsilon_decay_period': agent.epsilon_decay_period,
+        'epsilon_warmup_steps': agent.min_replay_history,
+    },
+    'identity_epsilon': lambda agent: {'epsilon_decay_period': 0},
+    'zero_epsilon': lambda agent: {
+        'epsilon_decay_period': 0,
+        'epsilon_train': 0.0,
+    },
+}
+
+
+class Method(NamedTuple):
+  """What distinguishes one way of learning from another.
+
+  Attributes:
+    objective: terms of the loss.
+    coefficients: their weights, those that do not decay.
+    distill_decay_period: online agent steps after which lambda is 0.
+    lr_decay: whether the learning rate follows lambda.
+    wean: whether lambda falls as the student catches up.
+  """
+
+  objective: Objective
+  coefficients: Coefficients = Coefficients()
+  distill_decay_period: int = NEVER_DECAY
+  lr_decay: bool = False
+  wean: bool = True
+
+
+class OneStepAgent:
+  """Mixin for subclasses of Dopamine's JaxDQNAgent.
+
+  A leaf says what it learns by `method()`; everything else is configuration
+  that Dopamine's constructor has put on the instance.
+  """
+
+  prioritized = False
+  num_updates_per_train_step = 1
+
+  def method(self) -> Method:
+    """The way of learning; every leaf defines it."""
+    raise TypeError(f'{type(self).__name__} does not say how it learns.')
+
+  # -- what the loop needs ---------------------------------------------------
+
+  def make_learner(self) -> Learner:
+    """Network, objective and optimizer, as configured."""
+    return Learner(
+        self.network_def,
+        self.method().objective,
+        settings.optimizer_settings(self._optimizer_name).direction,
+    )
+
+  def run_settings(self) -> dict[str, Any]:
+    """The fields of a RunConfig that are the agent's affair."""
+    method = self.method()
+    schedule = getattr(self.epsilon_fn, '__name__', repr(self.epsilon_fn))
+    if schedule not in _EPSILON_SCHEDULES:
+      raise ValueError(
+          f'epsilon_fn is bound to {schedule}; choose one of '
+          f'{", ".join(_EPSILON_SCHEDULES)}.'
+      )
+    rates = settings.LearningRates(
+        settings.optimizer_settings(self._optimizer_name).learning_rate, None
+    )
+    if method.lr_decay:
+      rates = settings.create_linear_schedule()
+    return {
+        'batch_size': settings.batch_size(),
+        'replay_capacity': settings.replay_capacity(),
+        'update_horizon': self.update_horizon,
+        'gamma': self.gamma,
+        'min_replay_history': self.min_replay_history,
+        'replay_ratio': Fraction(
+            self.num_updates_per_train_step, self.update_period
+        ),
+        'target_update_period': self.target_update_period,
+        'prioritized': self.prioritized,
+        'epsilon_train': self.epsilon_train,
+        'epsilon_eval': self.epsilon_eval,
+        'learning_rate': rates.initial,
+        'final_learning_rate': rates.final,
+        'distill_decay_period': method.distill_decay_period,
+        'wean': method.wean,
+    } | _EPSILON_SCHEDULES[schedule](self)
+
+  # -- Dopamine's interface --------------------------------------------------
+
+  def _build_replay_buffer(self) -> None:
+    """The trainer has the replay."""
+
+  def _build_networks_and_optimizer(self) -> None:
+    """Takes the core's network; parameters come with the trainer."""
+    self.network_def = reincarnation_networks.from_dopamine(self.network_def)
+    self._trainer: Optional[Trainer] = None
+    self._teacher: Optional[Policy] = None
+
+  def set_teacher(self, teacher: Policy) -> None:
+    """Gives the teacher that the objective asks; before the first episode."""
+    if self._trainer is not None:
+      raise ValueError('The agent has acted already: set its teacher before.')
+    self._teacher = teacher
+
+  @property
+  def trainer(self) -> Trainer:
+    """The trainer behind the one-step interface, made when first needed."""
+    if self._trainer is None:
+      learner = self.make_learner()
+      if learner.objective.needs_teacher and self._teacher is None:
+        raise ValueError(
+            f'{type(self).__name__} learns from a teacher: call set_teacher.'
+        )
+      self._trainer = Trainer(
+          RunConfig(seed=self._seed % 2**31, **self.run_settings()),
+          learner,
+          teacher=self._teacher,
+          coefficients=self.method().coefficients,
+      )
+      self._trainer.begin_online()
+    return self._trainer
+
+  def begin_episode(self, observation: np.ndarray) -> int:
+    """Returns the first action of an episode.
+
+    Args:
+      observation: [H, W, 1] or [H, W] uint8 frame.
+    """
+    self._reset_state()
+    self._first = True
+    return self._next_action(observation)
+
+  def step(self, reward: float, observation: np.ndarray) -> int:
+    """Keeps the last action's outcome and returns the next action."""
+    self._store(reward)
+    self._first = False
+    return self._next_action(observation)
+
+  def end_episode(self, reward: float, terminal: bool = True) -> None:
+    """Keeps the last action's outcome; not `terminal` means a time limit."""
+    self._store(reward, terminal=terminal, truncated=not terminal)
+
+  def _next_action(self, observation: np.ndarray) -> int:
+    self._record_observation(observation)
+    state = np.moveaxis(self.state.astype(np.uint8), -1, 0)[None]  # [1,C,H,W]
+    trainer = self.trainer
+    if self.eval_mode:
+      actions, trainer.eval_key = act(
+          *trainer.policy,
+          state,
+          np.float32(self.epsilon_eval),
+          trainer.eval_key,
+      )
+    else:
+      trainer.train_step()
+      actions = trainer.act(state)
+      self._acted_on = state
+    self.training_steps = trainer.counters.training_steps
+    self.action = int(actions[0])
+    return self.action
+
+  def _store(
+      self, reward: float, terminal: bool = False, truncated: bool = False
+  ) -> None:
+    if self.eval_mode:
+      return
+    self.trainer.store(
+        self._acted_on,
+        np.array([self.action]),
+        np.array([reward]),
+        first=np.array([self._first]),
+        terminal=np.array([terminal]),
+        truncated=np.array([truncated]),
+    )
+
+  def bundle_and_checkpoint(
+      self, checkpoint_dir: str, iteration_number: int
+  ) -> Optional[dict[str, Any]]:
+    """Parameters and counters in Dopamine's bundle, replay left out.
+
+    Dopamine's Runner pickles the bundle; whole runs are saved by the loop.
+    """
+    del iteration_number
+    if not os.path.isdir(checkpoint_dir):
+      return None
+    state = self.trainer.learner_state
+    return {
+        'state': self.state,
+        'training_steps': self.trainer.counters.training_steps,
+        'online_params': jax.device_get(state.online_params),
+        'target_params': jax.device_get(state.target_params),
+        'optimizer_state': jax.device_get(state.opt_state),
+    }
+
+  def unbundle(
+      self,
+      checkpoint_dir: str,
+      iteration_number: int,
+      bundle_dictionary: Optional[dict[str, Any]],
+  ) -> bool:
+    """Takes parameters and counters from a bundle; the replay starts empty."""
+    del checkpoint_dir, iteration_number
+    if bundle_dictionary is None:
+      return False
+    trainer = self.trainer
+    on_device = lambda name: jax.tree.map(
+        jax.numpy.asarray, bundle_dictionary[name]
+    )
+    trainer.learner_state = trainer.learner_state._replace(
+        online_params=on_device('online_params'),
+        target_params=on_device('target_params'),
+        opt_state=on_device('optimizer_state'),
+    )
+    trainer.counters.training_steps = bundle_dictionary['training_steps']
+    self.training_steps = trainer.counters.training_steps
+    self.state = bundle_dictionary['state']
+    return True
+
+
+class ActingOnly:
+  """Mixin, before an agent: plays a teacher's policy and keeps nothing."""
+
+  def set_teacher(self, teacher: Policy) -> None:
+    """Acts with these parameters from now on."""
+    self.network_def = teacher.network
+    trainer = self.trainer
+    trainer.learner_state = trainer.learner_state._replace(
+        online_params=teacher.params
+    )
+
+  def _next_action(self, observation: np.ndarray) -> int:
+    training, self.eval_mode = self.eval_mode, True
+    try:
+      return super()._next_action(observation)
+    finally:
+      self.eval_mode = training
+
+  def _store(self, *unused_args: Any, **unused_kwargs: Any) -> None:
+    """Teachers do not learn."""

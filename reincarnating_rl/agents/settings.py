@@ -1,0 +1,135 @@
+"""What gin has bound, in the core's terms (layer 5)."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple, Optional
+
+from dopamine.jax.agents.dqn import dqn_agent
+# For their gin names: files written for older releases bind them.
+from dopamine.jax.replay_memory import replay_buffer as _  # noqa: F401
+from dopamine.tf.replay_memory import circular_replay_buffer as _  # noqa: F401,F811
+from dopamine.tf.replay_memory import prioritized_replay_buffer as _  # noqa: F401,F811
+import gin
+import optax
+
+from reincarnating_rl import learner as learner_lib
+
+_CAPACITY_BINDINGS = (
+    'dopamine.jax.replay_memory.replay_buffer.ReplayBuffer.max_capacity',
+    'OutOfGraphReplayBuffer.replay_capacity',
+    'OutOfGraphPrioritizedReplayBuffer.replay_capacity',
+)
+_BATCH_SIZE_BINDINGS = (
+    'dopamine.jax.replay_memory.replay_buffer.ReplayBuffer.batch_size',
+    'OutOfGraphReplayBuffer.batch_size',
+    'OutOfGraphPrioritizedReplayBuffer.batch_size',
+)
+DEFAULT_CAPACITY = 1_000_000
+DEFAULT_BATCH_SIZE = 32
+
+
+class LearningRates(NamedTuple):
+  """Learning rates while lambda is 1, and once it is 0."""
+
+  initial: float
+  final: float
+
+
+@gin.configurable
+def create_linear_schedule(
+    initial_lr: float = 1e-4, final_lr: float = 1e-5
+) -> LearningRates:
+  """The learning rate that follows lambda from one value to the other."""
+  return LearningRates(initial_lr, final_lr)
+
+
+@gin.configurable(module='loss_helpers')
+def reincarnation_linearly_decaying_epsilon(
+    decay_period: int, step: int, warmup_steps: int, epsilon: float
+) -> float:
+  """Dopamine's signature of the schedule without warm-up."""
+  from reincarnating_rl import schedules
+
+  del warmup_steps
+  return schedules.linearly_decaying_epsilon(decay_period, step, epsilon)
+
+
+class OptimizerSettings(NamedTuple):
+  """An optimizer without its learning rate, and that rate."""
+
+  direction: optax.GradientTransformation
+  learning_rate: float
+
+
+def optimizer_settings(name: str) -> OptimizerSettings:
+  """What `create_optimizer` is bound to make, split in direction and rate.
+
+  Args:
+    name: 'adam', 'rmsprop' or 'sgd', as Dopamine's agents name it.
+
+  Raises:
+    ValueError: for another name.
+  """
+  bound = _call_arguments(dqn_agent.create_optimizer, 'create_optimizer')
+  if bound['anneal_learning_rate']:
+    raise ValueError(
+        'create_optimizer.anneal_learning_rate is True; here the learning '
+        'rate follows create_linear_schedule instead: remove the binding.'
+    )
+  if name == 'adam':
+    direction = learner_lib.adam_direction(
+        bound['beta1'], bound['beta2'], bound['eps']
+    )
+  elif name == 'rmsprop':
+    direction = learner_lib.rmsprop_direction(
+        bound['beta2'], bound['eps'], bound['centered']
+    )
+  elif name == 'sgd':
+    direction = optax.identity()
+  else:
+    raise ValueError(
+        f"Optimizer {name!r} is bound; choose 'adam', 'rmsprop' or 'sgd'."
+    )
+  return OptimizerSettings(direction, bound['learning_rate'])
+
+
+def _call_arguments(function: Any, selector: str) -> dict[str, Any]:
+  """Defaults of a gin-configurable function, overridden by its bindings."""
+  parameters = inspect.signature(inspect.unwrap(function)).parameters
+  arguments = {k: p.default for k, p in parameters.items()}
+  for name in arguments:
+    bound = query(f'{selector}.{name}')
+    if bound is not None:
+      arguments[name] = bound
+  return arguments
+
+
+def query(binding: str) -> Optional[Any]:
+  """The value bound to a parameter, or None."""
+  try:
+    value = gin.query_parameter(binding)
+  except ValueError:
+    return None
+  if isinstance(value, gin.config.ConfigurableReference):
+    return value.scoped_configurable_fn
+  return value
+
+
+def replay_capacity() -> int:
+  """Agent steps that a replay keeps, under any of its names."""
+  return _only_value(_CAPACITY_BINDINGS, DEFAULT_CAPACITY)
+
+
+def batch_size() -> int:
+  """Transitions of an update, under any of its names."""
+  return _only_value(_BATCH_SIZE_BINDINGS, DEFAULT_BATCH_SIZE)
+
+
+def _only_value(bindings: tuple[str, ...], default: int) -> int:
+  values = {name: query(name) for name in bindings}
+  bound = {name: v for name, v in values.items() if v is not None}
+  if len(set(bound.values())) > 1:
+    listed = ', '.join(f'{k} = {v}' for k, v in bound.items())
+    raise ValueError(f'Bindings contradict each other: {listed}.')
+  return next(iter(bound.values()), default)

@@ -1,0 +1,136 @@
+"""Networks by the names that configurations use (layer 5: gin).
+
+Each takes what Dopamine's agents hand to a network and builds the core's
+module of that function: `--gin_bindings
+@reincarnation_networks.ImpalaRainbowNetwork` binds one to the agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dopamine.jax import networks as dopamine_networks
+from flax import linen as nn
+import gin
+
+from reincarnating_rl import networks
+
+
+@gin.configurable
+def NatureDQNNetwork(  # pylint: disable=invalid-name
+    num_actions: int, inputs_preprocessed: bool = False, hidden_size: int = 512
+) -> nn.Module:
+  """The network of Mnih et al. (2015)."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_network(num_actions, 'nature', hidden_size=hidden_size)
+
+
+@gin.configurable
+def ImpalaDQNNetwork(  # pylint: disable=invalid-name
+    num_actions: int,
+    inputs_preprocessed: bool = False,
+    nn_scale: int = 1,
+    hidden_size: int = 512,
+) -> nn.Module:
+  """Q-values on the Impala encoder."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_network(
+      num_actions, 'impala', nn_scale=nn_scale, hidden_size=hidden_size
+  )
+
+
+@gin.configurable
+def FullRainbowNetwork(  # pylint: disable=invalid-name
+    num_actions: int,
+    num_atoms: int,
+    noisy: bool = True,
+    dueling: bool = True,
+    distributional: bool = True,
+    inputs_preprocessed: bool = False,
+    hidden_size: int = 512,
+) -> nn.Module:
+  """Rainbow's head on the Nature encoder."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_network(
+      num_actions,
+      'nature',
+      num_atoms=num_atoms,
+      noisy=noisy,
+      dueling=dueling,
+      distributional=distributional,
+      hidden_size=hidden_size,
+  )
+
+
+@gin.configurable
+def ImpalaRainbowNetwork(  # pylint: disable=invalid-name
+    num_actions: int,
+    num_atoms: int,
+    noisy: bool = True,
+    dueling: bool = True,
+    distributional: bool = True,
+    inputs_preprocessed: bool = False,
+    nn_scale: int = 1,
+    stack_sizes: tuple[int, ...] = (16, 32, 32),
+    num_blocks: int = 2,
+    hidden_size: int = 512,
+) -> nn.Module:
+  """Rainbow's head on the Impala encoder: the headline student."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_network(
+      num_actions,
+      'impala',
+      num_atoms=num_atoms,
+      noisy=noisy,
+      dueling=dueling,
+      distributional=distributional,
+      nn_scale=nn_scale,
+      stack_sizes=tuple(stack_sizes),
+      num_blocks=num_blocks,
+      hidden_size=hidden_size,
+  )
+
+
+def _refuse_preprocessed(inputs_preprocessed: bool) -> None:
+  if inputs_preprocessed:
+    raise ValueError(
+        'inputs_preprocessed is True, but these networks scale raw uint8 '
+        'frames themselves: leave preprocess_fn unbound.'
+    )
+
+
+def from_dopamine(module: nn.Module) -> nn.Module:
+  """The core's module for what an agent was configured with.
+
+  Args:
+    module: one of ours, or Dopamine's stock network of the same function
+      (what an agent gets if nothing is bound).
+
+  Raises:
+    ValueError: for another module; it would not return a representation.
+  """
+  if isinstance(module, (networks.QNetwork, networks.ImplicitQuantileNetwork)):
+    return module
+  stock = {
+      dopamine_networks.NatureDQNNetwork: NatureDQNNetwork,
+      dopamine_networks.ImpalaDQNNetwork: ImpalaDQNNetwork,
+      dopamine_networks.FullRainbowNetwork: FullRainbowNetwork,
+  }
+  build = stock.get(type(module))
+  if build is None:
+    raise ValueError(
+        f'{type(module).__name__} is bound as the network, but a reincarnated '
+        'agent needs one of reincarnation_networks: '
+        'NatureDQNNetwork, ImpalaDQNNetwork, FullRainbowNetwork or '
+        'ImpalaRainbowNetwork.'
+    )
+  names = (
+      'num_actions num_atoms noisy dueling distributional inputs_preprocessed '
+      'nn_scale'
+  )
+  options: dict[str, Any] = {
+      name: getattr(module, name)
+      for name in names.split()
+      if hasattr(module, name)
+  }
+  return build(**options)

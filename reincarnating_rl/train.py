@@ -1,0 +1,285 @@
+r"""Reincarnates a teacher: the main entry point.
+
+  python -um reincarnating_rl.train --agent qdagger_rainbow \
+    --gin_files qdagger_rainbow.gin --base_dir /tmp/qdagger_rainbow \
+    --teacher_checkpoint_dir bundled:Pong --run_number 1
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import Any, NamedTuple, Optional, Sequence
+
+from absl import flags
+from absl import logging
+
+from reincarnating_rl import cli
+
+
+class AgentEntry(NamedTuple):
+  """How an agent's name on the command line is carried out.
+
+  Attributes:
+    module: of the agent's class.
+    class_name: of the agent.
+    network_binding: what a bare `@network` binds.
+    pretrains: whether its runner has pretraining phases.
+    needs_teacher: False for learning from nothing.
+  """
+
+  module: str
+  class_name: str
+  network_binding: str
+  pretrains: bool = True
+  needs_teacher: bool = True
+
+
+_DQN = 'reincarnating_rl.agents.dqn'
+_RAINBOW = 'reincarnating_rl.agents.rainbow'
+AGENTS = {
+    'qdagger_dqn': AgentEntry(_DQN, 'QDaggerDQNAgent', 'JaxDQNAgent.network'),
+    'qdagger_rainbow': AgentEntry(
+        _RAINBOW, 'QDaggerRainbowAgent', 'JaxFullRainbowAgent.network'
+    ),
+    'dqn': AgentEntry(
+        _DQN, 'ReincarnationDQNAgent', 'JaxDQNAgent.network', False, False
+    ),
+    'rainbow': AgentEntry(
+        _RAINBOW,
+        'ReincarnationRainbowAgent',
+        'JaxFullRainbowAgent.network',
+        False,
+        False,
+    ),
+}
+TEACHER_AGENTS = ('dqn', 'rainbow', 'iqn')
+DEFAULT_GAME = 'Pong'
+
+_AGENT = flags.DEFINE_string(
+    'agent', 'qdagger_rainbow', f'Who learns: {", ".join(AGENTS)}.'
+)
+_GIN_FILES = flags.DEFINE_multi_string('gin_files', [], 'Configurations.')
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings',
+    [],
+    "Bindings that override them, such as 'Runner.training_steps = 100'; a "
+    'bare @network binds the network of the agent.',
+)
+_BASE_DIR = flags.DEFINE_string('base_dir', None, 'Where the run goes.')
+_TEACHER_DIR = flags.DEFINE_string(
+    'teacher_checkpoint_dir',
+    None,
+    "The teacher: a run directory, its checkpoints/, or 'bundled:Pong'.",
+)
+_TEACHER_NUMBER = flags.DEFINE_integer(
+    'teacher_checkpoint_number', None, 'Its checkpoint; default the newest.'
+)
+_TEACHER_PREFIX = flags.DEFINE_string(
+    'teacher_checkpoint_file_prefix', 'ckpt', 'Of its checkpoint files.'
+)
+_TEACHER_AGENT = flags.DEFINE_enum(
+    'teacher_agent', 'dqn', TEACHER_AGENTS, 'What kind of agent it was.'
+)
+_RUN_NUMBER = flags.DEFINE_integer('run_number', 0, 'Seed of the run.')
+_ROMS_PATH = flags.DEFINE_string(
+    'atari_roms_path', None, 'Folder with ROMs to play instead of the bundled.'
+)
+_DISABLE_JIT = flags.DEFINE_bool(
+    'disable_jit', False, 'Runs without compilation, to debug.'
+)
+_ALLOW_RANDOM_TEACHER = flags.DEFINE_bool(
+    'allow_random_teacher', False, 'Takes an untrained network as the teacher.'
+)
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False, 'Prints the plan of the run, and runs nothing.'
+)
+
+
+def agent_entry(name: str) -> AgentEntry:
+  """The entry of an agent's name.
+
+  Raises:
+    UserError: for an unknown name, with the nearest ones.
+  """
+  if name not in AGENTS:
+    near = difflib.get_close_matches(name, AGENTS, n=1)
+    hint = f' Did you mean {near[0]}?' if near else ''
+    raise cli.UserError(
+        f'There is no agent called {name!r}; choose one of '
+        f'{", ".join(AGENTS)}.{hint}'
+    )
+  return AGENTS[name]
+
+
+def expand_bindings(bindings: Sequence[str], entry: AgentEntry) -> list[str]:
+  """Turns a bare '@network' into a binding of the agent's network."""
+  return [
+      f'{entry.network_binding} = {b.strip()}'
+      if b.strip().startswith('@')
+      else b
+      for b in bindings
+  ]
+
+
+def load_teacher(entry: AgentEntry) -> Optional[Any]:
+  """Loads the teacher that the flags name.
+
+  Raises:
+    UserError: if there is none, or it cannot be read.
+  """
+  from reincarnating_rl import teachers
+
+  if not entry.needs_teacher:
+    if _TEACHER_DIR.value:
+      raise cli.UserError(
+          f'--agent {_AGENT.value} learns from nothing: leave out '
+          '--teacher_checkpoint_dir.'
+      )
+    return None
+  if not _TEACHER_DIR.value:
+    if _ALLOW_RANDOM_TEACHER.value:
+      return None
+    raise cli.UserError(
+        f'--agent {_AGENT.value} needs a teacher: give '
+        '--teacher_checkpoint_dir (bundled:Pong, say), or '
+        '--allow_random_teacher to take an untrained network.'
+    )
+  try:
+    return teachers.load(
+        _TEACHER_DIR.value, _TEACHER_NUMBER.value, _TEACHER_PREFIX.value
+    )
+  except teachers.TeacherError as e:
+    raise cli.UserError(str(e)) from e
+
+
+def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
+  """The game: bound, else the teacher's, else by its path, else Pong.
+
+  Raises:
+    UserError: for an unknown game, or one that is not the teacher's.
+  """
+  from reincarnating_rl.envs import atari
+
+  game, reason = bound, 'by its binding'
+  if game is None and teacher is not None and teacher.game:
+    game, reason = teacher.game, 'from the manifest of the teacher'
+  if game is None and _TEACHER_DIR.value:
+    parent = os.path.basename(os.path.dirname(_TEACHER_DIR.value.rstrip('/')))
+    if parent in atari.available_games():
+      game, reason = parent, 'from the path of the teacher'
+  if game is None:
+    game, reason = DEFAULT_GAME, 'by default'
+  try:
+    atari.check_game(game)
+  except ValueError as e:
+    raise cli.UserError(str(e)) from e
+  if teacher is not None and teacher.game not in (None, game):
+    raise cli.UserError(
+        f'The game is {game}, but the teacher was trained on {teacher.game}: '
+        'remove the binding of the game, or choose another teacher.'
+    )
+  logging.info('The game is %s (%s).', game, reason)
+  return game
+
+
+def check_teacher_fits(teacher: Any, game: str) -> None:
+  """Refuses a teacher whose actions or observations are not the game's."""
+  from reincarnating_rl.envs.atari import AtariVector
+
+  num_actions = AtariVector(game, 1, 0).num_actions
+  if teacher.num_actions != num_actions:
+    raise cli.UserError(
+        f'The teacher has {teacher.num_actions} actions, {game} has '
+        f'{num_actions}: it was trained on another game or action set.'
+    )
+
+
+def random_teacher(game: str) -> Any:
+  """An untrained network in a teacher's place."""
+  import jax
+
+  from reincarnating_rl import networks
+  from reincarnating_rl.envs.atari import AtariVector
+  from reincarnating_rl.teachers import LoadedTeacher
+
+  logging.warning('The teacher is an untrained network.')
+  network = networks.make_network(AtariVector(game, 1, 0).num_actions)
+  states = jax.numpy.zeros((1, 84, 84, 4), jax.numpy.uint8)
+  params = network.init(jax.random.PRNGKey(_RUN_NUMBER.value), states)
+  return LoadedTeacher('random', network, params['params'], 0, game)
+
+
+def make_runner(base_dir: str) -> Any:
+  """Parses the configuration and builds the runner, nothing played yet.
+
+  Raises:
+    UserError: for whatever does not resolve or fit.
+  """
+  entry = agent_entry(_AGENT.value)
+  from reincarnating_rl import compat
+
+  compat.prepare_dopamine()
+  import gin
+
+  from reincarnating_rl import gin_files
+  from reincarnating_rl import runner as runner_lib
+  from reincarnating_rl.agents import settings
+
+  agent_class = getattr(importlib.import_module(entry.module), entry.class_name)
+  bindings = expand_bindings(_GIN_BINDINGS.value, entry)
+  gin_files.parse(_GIN_FILES.value, bindings)
+  teacher = load_teacher(entry)
+  game = choose_game(settings.query('create_atari_environment.game_name'), teacher)
+  if teacher is None and entry.needs_teacher:
+    teacher = random_teacher(game)
+  if teacher is not None:
+    check_teacher_fits(teacher, game)
+  gin.parse_config(f"create_atari_environment.game_name = '{game}'")
+
+  def create_agent(session, environment, summary_writer):
+    del session
+    return agent_class(
+        num_actions=int(environment.action_space.n),
+        summary_writer=summary_writer,
+        seed=_RUN_NUMBER.value,
+    )
+
+  runner_class = (
+      runner_lib.ReincarnationRunner
+      if entry.pretrains
+      else runner_lib.RunnerWithTeacher
+  )
+  return runner_class(
+      base_dir,
+      create_agent,
+      agent_name=_AGENT.value,
+      game=game,
+      run_number=_RUN_NUMBER.value,
+      teacher=teacher,
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  if not _BASE_DIR.value:
+    raise cli.UserError('--base_dir is missing: say where the run goes.')
+  import jax
+
+  jax.config.update('jax_disable_jit', _DISABLE_JIT.value)
+  base_dir = cli.make_base_dir(_BASE_DIR.value)
+  try:
+    runner = make_runner(base_dir)
+    runner.check_plan()
+  except ValueError as e:
+    raise cli.UserError(str(e)) from e
+  if _DRY_RUN.value:
+    print(runner.describe_plan())
+    return
+  runner.run_experiment()
+
+
+if __name__ == '__main__':
+  cli.run(main)
