@@ -476,7 +476,7 @@ def make_updater(
 
   one_jit = jax.jit(one, donate_argnums=(0, 1))
 
-  def dispatches(state, storage, priorities, num_updates):
+  def dispatches(state, priorities, storage, num_updates):
     collected = []
     for _ in range(num_updates):
       state, priorities, metrics = one_jit(state, priorities, storage)
@@ -492,10 +492,13 @@ def make_updater(
     carry, metrics = jax.lax.scan(body, (state, priorities), length=num_updates)
     return *carry, metrics
 
-  def scan_many(state, storage, priorities, num_updates):
-    return scanned(state, priorities, storage, num_updates)
+  def update_many(state, storage, priorities, num_updates):
+    if num_updates < 1:
+      raise ValueError(f'num_updates must be positive, got {num_updates}.')
+    run = scanned if scan else dispatches
+    return run(state, priorities, storage, num_updates)
 
-  return scan_many if scan else dispatches
+  return update_many
 
 
 @functools.partial(jax.jit, donate_argnums=0)

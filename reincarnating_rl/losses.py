@@ -208,7 +208,7 @@ def value_distillation_loss(
 def cql_loss(
     q_student: jax.Array, a_tm1: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-  """logsumexp(Q / tau) - Q(a) / tau (Kumar et al., 2020, eq. 4 for H = entropy).
+  """logsumexp(Q / tau) - Q(a) / tau (Kumar et al., 2020, eq. 4, H = entropy).
 
   Args:
     q_student: [A].
@@ -236,9 +236,9 @@ def large_margin_loss(
     [] the loss, zero where a_E leads by the margin.
   """
   chex.assert_rank([q_student, expert_action], [1, 0])
-  return jnp.max(_with_margin(q_student, expert_action, margin)) - (
-      q_student[expert_action]
-  )
+  lead = _with_margin(q_student, expert_action, margin)
+  # Not jnp.max: of several best actions the first takes the whole gradient.
+  return lead[jnp.argmax(lead)] - q_student[expert_action]
 
 
 def elementwise_margin_loss(

@@ -287,7 +287,7 @@ class Run:
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
-    if self.teacher_score is not None:
+    if self.teacher_score not in (None, self.random_score):
       normalized = normalized_score(
           score, self.random_score, self.teacher_score
       )

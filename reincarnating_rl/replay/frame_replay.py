@@ -56,6 +56,11 @@ class ReplaySpec:
   frame_shape: tuple[int, int] = (84, 84)
 
   def __post_init__(self):
+    for name in ('num_streams', 'update_horizon', 'stack_size'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+            f'Replay {name} must be positive, got {getattr(self, name)}.'
+        )
     if self.capacity % self.num_streams:
       raise ValueError(
           f'Replay capacity {self.capacity} is not a multiple of the '
@@ -180,17 +185,17 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
           rows.q_teacher.reshape(-1, old.q_teacher.shape[1])
       ),
   )
-  # The row whose stack's oldest frame was just overwritten, and the row whose
-  # n successors are now there.
-  damaged = index(ages + spec.stack_size - 1)
+  # The row that was just overwritten, the row whose stack's oldest frame it
+  # held, and the row whose n successors are now there.
+  damaged = jnp.concatenate([at, index(ages + spec.stack_size - 1)])
   ready_ages = ages - spec.update_horizon
   ready = index(ready_ages)
   window = storage.flags[_window(spec, ready)]  # [T * E, n]
   written = jnp.repeat(ready_ages >= 0, num_streams)
   eligible = written & ~crosses_time_limit(window)
   priorities = state.priorities
-  # Old rows first: within one call a later row may become ready where an
-  # earlier one was damaged only if T approaches S, which is refused above.
+  # A long chunk names a row twice, overwritten and ready again: the larger
+  # weight counts.
   tree = sum_tree.set_leaves(
       priorities.tree,
       jnp.concatenate([damaged, ready]),

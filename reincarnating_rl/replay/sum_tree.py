@@ -61,13 +61,15 @@ def set_leaves(
   Args:
     tree: the tree.
     indices: [B] int32; an index out of range is dropped.
-    weights: [B] float32, equal where indices repeat.
+    weights: [B] float32, zero or more; where an index repeats, its largest
+      weight counts, so that the result is the same on every device.
 
   Returns:
     The new tree.
   """
   chex.assert_rank([indices, weights], 1)
-  levels = [tree.levels[0].at[indices].set(weights, mode='drop')]
+  cleared = tree.levels[0].at[indices].set(0.0, mode='drop')
+  levels = [cleared.at[indices].max(weights, mode='drop')]
   for parents in tree.levels[1:]:
     indices = indices // ARITY
     children = indices[:, None] * ARITY + jnp.arange(ARITY)[None, :]
@@ -97,10 +99,12 @@ def sample(tree: SumTree, rng_key: jax.Array, batch_size: int) -> jax.Array:
     weights = level[children]  # [B, ARITY]
     cumulative = jnp.cumsum(weights, axis=1)
     threshold = uniform * cumulative[:, -1]
-    chosen = jnp.sum(cumulative <= threshold[:, None], axis=1)
+    positive = weights > 0
+    ahead = positive & (cumulative > threshold[:, None])
     # Rounding can put the threshold on the total: stay on a positive child.
-    last = ARITY - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=1)
-    nodes = nodes * ARITY + jnp.minimum(chosen, last).astype(jnp.int32)
+    last = ARITY - 1 - jnp.argmax(positive[:, ::-1], axis=1)
+    chosen = jnp.where(ahead.any(axis=1), jnp.argmax(ahead, axis=1), last)
+    nodes = nodes * ARITY + chosen.astype(jnp.int32)
   return nodes
 
 

@@ -1,0 +1,131 @@
+"""Prints the outcome of a run as a table and draws its learning curve.
+
+  python -m reincarnating_rl.show_run BASE_DIR
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Optional, Sequence
+
+from reincarnating_rl import cli
+from reincarnating_rl.loop import summary
+
+FIGURE = 'learning_curve.png'
+
+
+def read_summary(base_dir: str) -> dict[str, Any]:
+  """Reads the summary of a run.
+
+  Raises:
+    UserError: if there is none, or it is damaged.
+  """
+  path = os.path.join(base_dir, summary.FILE_NAME)
+  try:
+    with open(path, encoding='utf-8') as f:
+      return json.load(f)
+  except FileNotFoundError as e:
+    raise cli.UserError(
+        f'{base_dir} holds no {summary.FILE_NAME}: it is not the directory of '
+        'a run, or its first phase has not ended.'
+    ) from e
+  except json.JSONDecodeError as e:
+    raise cli.UserError(f'{path} is damaged: {e}.') from e
+
+
+def table(document: dict[str, Any]) -> str:
+  """Scores of random policy, teacher, and student after each iteration."""
+  header = ('', 'agent steps', 'updates', 'score', 'normalized', 'lambda')
+  rows = [header]
+  rows.append(('random', '', '', _number(document['random_score']), '0.00', ''))
+  if document['teacher_score'] is not None:
+    score = _number(document['teacher_score'])
+    rows.append(('teacher', '', '', score, '1.00', ''))
+  for entry in document['iterations']:
+    if entry['student_score'] is None:
+      continue
+    rows.append((
+        f'student, {entry["phase"]} {entry["iteration"]}',
+        str(entry['agent_steps']),
+        str(entry['updates']),
+        _number(entry['student_score']),
+        _number(entry['teacher_normalized']),
+        _number(entry['lambda']),
+    ))
+  widths = [max(map(len, column)) for column in zip(*rows)]
+  lines = [
+      '  '.join(
+          cell.ljust(width) if i == 0 else cell.rjust(width)
+          for i, (cell, width) in enumerate(zip(row, widths))
+      ).rstrip()
+      for row in rows
+  ]
+  lines.insert(1, '-' * len(lines[0]))
+  return '\n'.join(lines)
+
+
+def _number(value: Optional[float]) -> str:
+  return '' if value is None else f'{value:.2f}'
+
+
+def draw(document: dict[str, Any], path: str) -> None:
+  """Draws score over updates, with teacher and random policy as lines."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  entries = [
+      e for e in document['iterations'] if e['student_score'] is not None
+  ]
+  figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout='constrained')
+  styles = {'pretraining': ('C0', 'o', 'pretraining (offline)')}
+  styles['online'] = ('C1', 's', 'online')
+  axes.plot(
+      [e['updates'] for e in entries],
+      [e['student_score'] for e in entries],
+      color='0.6',
+      zorder=1,
+  )
+  for phase, (color, marker, label) in styles.items():
+    points = [e for e in entries if e['phase'] == phase]
+    if points:
+      axes.scatter(
+          [e['updates'] for e in points],
+          [e['student_score'] for e in points],
+          color=color,
+          marker=marker,
+          label=f'student, {label}',
+          zorder=2,
+      )
+  if document['teacher_score'] is not None:
+    axes.axhline(
+        document['teacher_score'], color='C2', linestyle='--', label='teacher'
+    )
+  axes.axhline(
+      document['random_score'], color='0.4', linestyle=':', label='random'
+  )
+  axes.set_xlabel('updates')
+  axes.set_ylabel('mean return')
+  axes.set_title(
+      f'{document["agent"]} on {document["game"]}, run {document["run_number"]}'
+  )
+  axes.legend(frameon=False)
+  figure.savefig(path, dpi=150)
+  pyplot.close(figure)
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) != 2:
+    raise cli.UserError('Name one run: reincarnating_rl.show_run BASE_DIR.')
+  document = read_summary(argv[1])
+  path = os.path.join(argv[1], FIGURE)
+  draw(document, path)
+  print(table(document))
+  minutes = sum(document['seconds'].values()) / 60
+  print(f'\n{minutes:.1f} minutes. Learning curve: {path}')
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,111 @@
+"""Evaluates a trained teacher and bundles its parameters with the package.
+
+  python scripts/bundle_teacher.py --teacher /tmp/pong
+
+Plays whole episodes with the parameters as they will be stored (float16, say),
+and writes them with a record of their origin into the package. No replay is
+bundled: a run lets the teacher collect data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Sequence
+
+from absl import flags
+import jax
+import numpy as np
+
+from reincarnating_rl import cli
+from reincarnating_rl import teachers
+from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.evaluation import Episodes
+from reincarnating_rl.loop.evaluation import evaluate
+from reincarnating_rl.teachers import native
+
+_TEACHER = flags.DEFINE_string(
+    'teacher', None, 'A directory of train_teacher.', required=True
+)
+_CHECKPOINT = flags.DEFINE_integer(
+    'checkpoint', None, 'Which checkpoint; default the one of best score.'
+)
+_TO = flags.DEFINE_string(
+    'to', None, "Where to; default the package's bundled/<Game>."
+)
+_EPISODES = flags.DEFINE_integer('episodes', 30, 'Episodes to evaluate.')
+_SEED = flags.DEFINE_integer('seed', 2026, 'Seed of the evaluation.')
+_EPSILON = flags.DEFINE_float('epsilon', 0.001, 'Exploration meanwhile.')
+_DTYPE = flags.DEFINE_enum(
+    'dtype', 'float16', ['float16', 'float32'], 'Type of what is stored.'
+)
+
+PROVENANCE_FILE = 'provenance.json'
+_BUNDLED = os.path.join(os.path.dirname(teachers.__file__), 'bundled')
+
+
+def best_checkpoint(directory: str) -> int:
+  """The checkpoint with the best score on record, the newest of equals."""
+  scores = native.read_manifest(directory).scores
+  numbers = native.checkpoint_numbers(directory)
+  return max(numbers, key=lambda n: (scores.get(str(n), -np.inf), n))
+
+
+def play(teacher: teachers.LoadedTeacher, num_episodes: int) -> Episodes:
+  """One whole episode in each of as many environments."""
+  env = AtariVector(teacher.game, num_episodes, _SEED.value)
+  policy = Policy(teacher.network, teacher.params)
+  key = jax.random.PRNGKey(_SEED.value)
+  return evaluate(
+      policy, env, env.reset(), num_episodes, _EPSILON.value, key
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  directory = teachers.loading.find_directory(_TEACHER.value)
+  number = _CHECKPOINT.value
+  if number is None:
+    number = best_checkpoint(directory)
+  dtype = np.dtype(_DTYPE.value)
+  teacher = teachers.load(_TEACHER.value, number, with_replay=False)
+  stored = jax.tree.map(lambda x: x.astype(dtype), teacher.params)
+  rounded = jax.tree.map(lambda x: x.astype(np.float32), stored)
+  episodes = play(dataclasses.replace(teacher, params=rounded), _EPISODES.value)
+  returns = episodes.returns.tolist()
+  print(
+      f'{len(returns)} episodes: mean {np.mean(returns):.2f}, min '
+      f'{np.min(returns):.0f}, max {np.max(returns):.0f}'
+  )
+  original = native.read_manifest(directory)
+  key = str(number)
+  to = _TO.value or os.path.join(_BUNDLED, teacher.game)
+  manifest = dataclasses.replace(
+      original,
+      scores={key: float(np.mean(returns))},
+      agent_steps={key: original.agent_steps[key]},
+      provenance={},
+  )
+  native.write_checkpoint(to, manifest, number, stored, dtype=dtype)
+  native.keep_checkpoints(to, {number})
+  provenance = original.provenance | {
+      'checkpoint': number,
+      'agent_steps': original.agent_steps[key],
+      'stored_as': dtype.name,
+      'evaluation': {
+          'episodes': len(returns),
+          'epsilon': _EPSILON.value,
+          'sticky_actions': 0.25,
+          'seed': _SEED.value,
+          'mean_return': float(np.mean(returns)),
+          'returns': returns,
+          'agent_steps': episodes.lengths.tolist(),
+      },
+  }
+  summary.write_json(os.path.join(to, PROVENANCE_FILE), provenance)
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Lint, formatting and tests; installs into .venv first, if need be.
+#
+#   bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$repository"
+source scripts/venv.sh
+use_venv
+
+ruff check .
+pyink --check --quiet .
+python -m pytest -n 2 "${@:-tests}"

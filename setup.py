@@ -1,0 +1,58 @@
+"""Packaging of reincarnating_rl."""
+
+import setuptools
+
+# Each requirement with its reason; the ranges are those that the tests ran on.
+REQUIREMENTS = [
+    'absl-py>=2.1,<3',  # flags and logging of the entry points
+    'ale-py>=0.12.1,<0.13',  # Atari, its ROMs, its C++ vector environment
+    'chex>=0.1.92,<0.2',  # shape and type assertions of the core
+    'dopamine-rl==4.1.2',  # the framework that this package extends
+    'flax>=0.12.8,<0.13',  # networks (linen), msgpack of parameters
+    'gin-config>=0.5,<0.6',  # configuration
+    'gymnasium>=1.0,<2',  # interface of the vector environment
+    'jax>=0.10.2,<0.13',  # everything numerical
+    'matplotlib>=3.8,<4',  # learning curves
+    'numpy>=2,<3',  # arrays on the host
+    'optax>=0.2.8,<0.3',  # optimizers
+    'orbax-checkpoint>=0.12,<0.13',  # checkpoints of runs, replay of teachers
+    # Dopamine imports it without declaring it (through TensorFlow Probability).
+    'setuptools>=65',
+    'tensorboard>=2.20,<2.23',  # Dopamine writes events, and does not declare it
+    'tensorflow>=2.20,<2.23',  # Dopamine's summaries; needed to import it
+    'tqdm>=4.66,<5',  # progress bars
+]
+
+EXTRAS = {
+    # GPU builds of jax.
+    'cuda': ['jax[cuda12]>=0.10.2,<0.13'],
+    'dev': [
+        'pyink==26.5.1',  # formatting, pinned: its output is checked
+        'pytest>=8,<10',  # tests
+        'pytest-xdist>=3.6,<4',  # two test processes
+        'ruff>=0.17,<0.18',  # lint
+    ],
+}
+
+with open('README.md', encoding='utf-8') as f:
+  LONG_DESCRIPTION = f.read()
+
+setuptools.setup(
+    name='reincarnating_rl',
+    version='0.1.0',
+    description='Start deep RL agents from what an earlier agent left.',
+    long_description=LONG_DESCRIPTION,
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11,<3.14',
+    packages=setuptools.find_packages(include=['reincarnating_rl*']),
+    package_data={
+        'reincarnating_rl.configs': ['*.gin'],
+        'reincarnating_rl.teachers': [
+            'bundled/*/*.json',
+            'bundled/*/checkpoints/*',
+        ],
+    },
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+)
