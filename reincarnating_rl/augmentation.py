@@ -39,9 +39,7 @@ def random_shift(
   """
   padding = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
   padded = jnp.pad(states, padding, mode='edge')
-  corners = jax.random.randint(
-      rng_key, (states.shape[0], 2), 0, 2 * pixels + 1
-  )
+  corners = jax.random.randint(rng_key, (states.shape[0], 2), 0, 2 * pixels + 1)
   crop = lambda image, corner: jax.lax.dynamic_slice(
       image, (corner[0], corner[1], 0), states.shape[1:]
   )

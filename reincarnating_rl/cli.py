@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from absl import app
-from absl import flags
 from absl import logging
 
 # Libraries that tell more than a user wants to read.
@@ -22,9 +22,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   """Runs an entry point: absl flags, quiet logs, no traceback for the user's.
 
   Args:
-    main: called with what is left of argv. A UserError, a ValueError that
-      this package raises on purpose (teachers, configurations) included,
-      becomes one sentence on stderr and exit code 1.
+    main: called with what is left of argv. A UserError becomes one sentence on
+      stderr and exit code 1.
   """
 
   def wrapped(argv: Sequence[str]) -> None:
@@ -67,30 +66,13 @@ def use_compilation_cache() -> None:
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def make_base_dir(path: str) -> str:
-  """Makes the directory of a run, or says why it cannot.
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+  """Where input is checked: its ValueErrors are the user's to mend.
 
-  Raises:
-    UserError: if it cannot be written to.
+  gin appends where it was called to an error's text; the first line is ours.
   """
-  path = os.path.abspath(os.path.expanduser(path))
-  probe = os.path.join(path, '.writable')
   try:
-    os.makedirs(path, exist_ok=True)
-    with open(probe, 'w', encoding='utf-8'):
-      pass
-    os.remove(probe)
-  except OSError as e:
-    raise UserError(
-        f'base_dir {path} cannot be written to ({e.strerror}): choose another '
-        'directory.'
-    ) from e
-  return path
-
-
-def check_flag(name: str) -> str:
-  """The value of a flag that must be given."""
-  value = flags.FLAGS[name].value
-  if not value:
-    raise UserError(f'--{name} is missing.')
-  return value
+    yield
+  except ValueError as e:
+    raise UserError(str(e).strip().split('\n')[0].strip()) from e

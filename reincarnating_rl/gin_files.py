@@ -8,11 +8,12 @@ with a note: what it registered is registered anyway.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import os
 import re
-from typing import Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from absl import logging
 import gin
@@ -60,16 +61,29 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
           f'The gin file {path} does not exist; the package ships '
           f'{", ".join(shipped())}.'
       )
-    _parse(f'The gin file {path}', lambda path=path: gin.parse_config_file(path))
+    _parse(
+        f'The gin file {path}', functools.partial(gin.parse_config_file, path)
+    )
   for binding in bindings:
-    _parse(f'The binding {binding!r}', lambda b=binding: gin.parse_config(b))
+    _parse(
+        f'The binding {binding!r}', functools.partial(gin.parse_config, binding)
+    )
 
 
-def _parse(what: str, parse_it) -> None:
+def _parse(what: str, parse_it: Callable[[], None]) -> None:
   try:
     parse_it()
-  except (ValueError, TypeError, SyntaxError, NameError, OSError, ImportError) as e:
-    reason = str(e).strip().split('\n')[0].strip().rstrip('.')
+  except (
+      ValueError,
+      TypeError,
+      SyntaxError,
+      NameError,
+      LookupError,
+      OSError,
+      ImportError,
+  ) as e:
+    # gin appends where it was to the text; the first line is the reason.
+    reason = str(e).strip().split('\n')[0].strip(' "').rstrip('.')
     raise GinError(f'{what} does not resolve: {reason}.') from e
 
 
@@ -86,9 +100,7 @@ def _without_lost_import(line: str, path: str) -> str:
   try:
     importlib.import_module(match.group(1))
   except ImportError:
-    logging.info(
-        '%s imports %s, which is gone; skipped.', path, match.group(1)
-    )
+    logging.info('%s imports %s, which is gone; skipped.', path, match.group(1))
     return '\n'
   return line
 

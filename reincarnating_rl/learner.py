@@ -240,9 +240,7 @@ class Learner:
       s_t = augmentation.augment(keys[1], s_t)
     batch = batch._replace(s_tm1=s_tm1, s_t=s_t)
     online, online_t = self._online_outputs(params, batch, keys[2])
-    td_loss = self._td_loss(
-        online, online_t, target_params, batch, keys[3:]
-    )
+    td_loss = self._td_loss(online, online_t, target_params, batch, keys[3:])
     terms = {'td_loss': td_loss}
     weights = {'td_loss': coefficients.td}
     _add_auxiliary_terms(

@@ -50,9 +50,7 @@ def q_learning_target(
   """
   chex.assert_rank([r_t, discount_t, q_t, q_t_selector], [0, 0, 1, 1])
   chex.assert_type([r_t, discount_t, q_t, q_t_selector], float)
-  return jax.lax.stop_gradient(
-      r_t + discount_t * q_t[jnp.argmax(q_t_selector)]
-  )
+  return jax.lax.stop_gradient(r_t + discount_t * q_t[jnp.argmax(q_t_selector)])
 
 
 def categorical_projection(

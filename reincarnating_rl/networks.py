@@ -193,7 +193,9 @@ class ImplicitQuantileHead(nn.Module):
     cosines = jnp.cos(jnp.pi * orders * quantiles[..., None])
     layer = lambda n, name: DenseLayer(n, dtype=self.dtype, name=name)
     embedding = nn.relu(layer(x.shape[-1], 'embedding')(cosines))
-    hidden = nn.relu(layer(self.hidden_size, 'hidden')(embedding * x[..., None, :]))
+    hidden = nn.relu(
+        layer(self.hidden_size, 'hidden')(embedding * x[..., None, :])
+    )
     values = layer(self.num_actions, 'advantage')(hidden).astype(jnp.float32)
     return NetworkOutput(
         values.mean(axis=-2),

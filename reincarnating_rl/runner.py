@@ -21,6 +21,7 @@ import tensorflow as tf
 from reincarnating_rl import scores
 from reincarnating_rl.agents import settings
 from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.acting import Policy
@@ -75,8 +76,11 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_envs: int = 1,
       num_eval_envs: int = 8,
       replay_ratio: Optional[float] = None,
+      dry_run: bool = False,
   ):
-    """Builds agent and loop; Dopamine's bindings of `Runner` apply.
+    """Builds the agent and checks the plan; Dopamine's bindings apply.
+
+    Nothing is written before everything is checked.
 
     Args:
       base_dir: of the run.
@@ -96,9 +100,12 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_envs: environments that train online, side by side.
       num_eval_envs: environments that evaluate and collect, side by side.
       replay_ratio: updates per agent step; default from the agent.
+      dry_run: whether only the plan is wanted: it is not refused, and base_dir
+        stays empty.
 
     Raises:
-      ValueError: for settings that make no sense.
+      ValueError: one sentence, for settings that make no sense or a base_dir
+        that cannot be written to.
     """
     self.agent_name = agent_name
     self.run_number = run_number
@@ -106,6 +113,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._teacher = teacher
     self._listeners = list(listeners)
     self._teacher_score = teacher_score
+    self._dry_run = dry_run
     if teacher and not evaluate_teacher and teacher_score is None:
       self._teacher_score = teacher.score
       if teacher.score is None:
@@ -126,13 +134,30 @@ class RunnerWithTeacher(run_experiment.Runner):
     if replay_ratio is not None:
       ratio = Fraction(replay_ratio).limit_denominator(100_000)
       self._own_settings['replay_ratio'] = ratio
-    super().__init__(base_dir, create_agent_fn)
+    without_writer = lambda session, environment, **_: create_agent_fn(
+        session, environment, summary_writer=None
+    )
+    super().__init__(base_dir, without_writer)
 
   # -- what replaces pieces of Dopamine's constructor -------------------------
 
+  def _create_directories(self) -> None:
+    """Too early: nothing is checked yet."""
+    self._logger = None
+
   def _initialize_checkpointer_and_maybe_resume(self, prefix: str) -> None:
-    """Whole runs are saved by the loop, not by Dopamine's checkpointer."""
+    """Agent and settings are there now: checks them, then makes directories.
+
+    The loop saves whole runs; Dopamine's checkpointer has no part in it.
+    """
     del prefix
+    problem = self.missing_data()
+    if problem and not self._dry_run:
+      raise ValueError(problem)
+    self._base_dir = base_dir_lib.make(self._base_dir)
+    super()._create_directories()
+    if not self._dry_run:
+      self._summary_writer = tf.summary.create_file_writer(self._base_dir)
 
   @property
   def run_config(self) -> RunConfig:
@@ -154,21 +179,23 @@ class RunnerWithTeacher(run_experiment.Runner):
         **fields,
     )
 
-  def check_plan(self) -> None:
-    """Refuses a plan that cannot be carried out, before anything is played.
+  def missing_data(self) -> Optional[str]:
+    """Why the plan has nothing to pretrain on, in a sentence, or None.
 
     Raises:
-      ValueError: one sentence that names the binding to change.
+      ValueError: for settings that make no sense.
     """
-    config = self.run_config
-    needs_data = config.num_pretraining_iterations and self._teacher is not None
-    if needs_data and not config.teacher_steps and not self._teacher.replay:
-      raise ValueError(
-          f'The teacher {self._teacher.path} has no replay and '
-          'RunnerWithTeacher.teacher_steps is 0, so there is nothing to '
-          'pretrain on: bind RunnerWithTeacher.teacher_steps to let the '
-          'teacher collect data (1000000, say).'
-      )
+    config, teacher = self.run_config, self._teacher
+    if teacher is None or config.teacher_steps or teacher.replay is not None:
+      return None
+    if not config.num_pretraining_iterations:
+      return None
+    return (
+        f'The teacher {teacher.path} has no replay and '
+        'RunnerWithTeacher.teacher_steps is 0, so there is nothing to pretrain '
+        'on: bind RunnerWithTeacher.teacher_steps to let the teacher collect '
+        'data (1000000, say).'
+    )
 
   def describe_plan(self) -> str:
     """The phases of the run as a table, one line each."""
@@ -189,10 +216,16 @@ class RunnerWithTeacher(run_experiment.Runner):
       if phase.kind != plan_lib.COLLECTION:
         work.append(f'{config.evaluation_steps} agent steps of evaluation')
       lines.append(f'{phase.iteration:4d}  {phase.kind:20}{", ".join(work)}')
+    if self.missing_data():
+      lines.append(f'Warning: {self.missing_data()}')
     return '\n'.join(lines)
 
-  def make_run(self) -> Run:
-    """Builds the loop of this run, at its beginning."""
+  def make_run(self) -> tuple[Run, RunCheckpointer]:
+    """Builds the loop of this run, brought to its checkpoint if there is one.
+
+    Raises:
+      ValueError: if the checkpoint in base_dir is of another run.
+    """
     config = self.run_config
     environments = lambda num_envs, stream: AtariVector(
         config.game,
@@ -203,7 +236,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         sticky_actions=config.sticky_actions,
     )
     method = self._agent.method()
-    return Run(
+    run = Run(
         config,
         self._agent.make_learner(),
         environments,
@@ -218,6 +251,10 @@ class RunnerWithTeacher(run_experiment.Runner):
             *self._listeners,
         ],
     )
+    checkpointer = RunCheckpointer(os.path.join(self._base_dir, 'checkpoints'))
+    if checkpointer.restore(run):
+      logging.info('Going on after %d phases.', run.next_phase)
+    return run, checkpointer
 
   def _make_teacher(self, config: RunConfig) -> Optional[Teacher]:
     if self._teacher is None:
@@ -229,12 +266,19 @@ class RunnerWithTeacher(run_experiment.Runner):
       spec, replay = loaded.replay_with_q_values(config.teacher_update_horizon)
     return Teacher(policy, self._teacher_score, spec, replay)
 
-  def run_experiment(self) -> Run:
-    """Carries the run out, from its checkpoint if there is one."""
-    run = self.make_run()
-    checkpointer = RunCheckpointer(self._checkpoint_dir)
-    if checkpointer.restore(run):
-      logging.info('Going on after %d phases.', run.next_phase)
+  def run_experiment(
+      self,
+      run: Optional[Run] = None,
+      checkpointer: Optional[RunCheckpointer] = None,
+  ) -> Run:
+    """Carries the run out, saving it after each phase, and returns it.
+
+    Args:
+      run: from `make_run`, which is called if it is left out.
+      checkpointer: likewise.
+    """
+    if run is None:
+      run, checkpointer = self.make_run()
 
     def after_phase(run: Run) -> None:
       checkpointer.save(run)
@@ -256,9 +300,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         if self._teacher
         else None,
     }
-    document = summary.summarize(
-        run, self.agent_name, self.run_number, config
-    )
+    document = summary.summarize(run, self.agent_name, self.run_number, config)
     summary.write_json(
         os.path.join(self._base_dir, summary.FILE_NAME), document
     )
@@ -318,17 +360,21 @@ class DopamineLogs:
   def on_record(self, record: PhaseRecord) -> None:
     runner = self._runner
     if record.phase == plan_lib.TEACHER_EVALUATION:
-      values = {'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']}
+      values = {
+          'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']
+      }
     else:
       values = _iteration_values(record)
     with runner._summary_writer.as_default():
       for tag, value in values.items():
         tf.summary.scalar(tag, value, step=record.iteration)
     runner._summary_writer.flush()
-    runner._collector_dispatcher.write([
-        statistics_instance.StatisticsInstance(tag, value, record.iteration)
-        for tag, value in values.items()
-    ])
+    runner._collector_dispatcher.write(
+        [
+            statistics_instance.StatisticsInstance(tag, value, record.iteration)
+            for tag, value in values.items()
+        ]
+    )
     runner._collector_dispatcher.flush()
     if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
       runner._log_experiment(record.iteration, _legacy_statistics(record))

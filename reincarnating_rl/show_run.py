@@ -1,6 +1,6 @@
 """Prints the outcome of a run as a table and draws its learning curve.
 
-  python -m reincarnating_rl.show_run BASE_DIR
+python -m reincarnating_rl.show_run BASE_DIR
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ def table(document: dict[str, Any]) -> str:
   for entry in document['iterations']:
     if entry['student_score'] is None:
       continue
-    rows.append((
-        f'student, {entry["phase"]} {entry["iteration"]}',
-        str(entry['agent_steps']),
-        str(entry['updates']),
-        _number(entry['student_score']),
-        _number(entry['teacher_normalized']),
-        _number(entry['lambda']),
-    ))
+    rows.append(
+        (
+            f'student, {entry["phase"]} {entry["iteration"]}',
+            str(entry['agent_steps']),
+            str(entry['updates']),
+            _number(entry['student_score']),
+            _number(entry['teacher_normalized']),
+            _number(entry['lambda']),
+        )
+    )
   widths = [max(map(len, column)) for column in zip(*rows)]
   lines = [
       '  '.join(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import sys
+import tempfile
 from typing import Any, NamedTuple, Optional, Sequence
 
 from absl import flags
 from absl import logging
 
 from reincarnating_rl import cli
+from reincarnating_rl.envs import atari
 
 
 class AgentEntry(NamedTuple):
@@ -58,6 +59,7 @@ AGENTS = {
 TEACHER_AGENTS = ('dqn', 'rainbow', 'iqn')
 DEFAULT_GAME = 'Pong'
 
+FLAGS = flags.FLAGS
 _AGENT = flags.DEFINE_string(
     'agent', 'qdagger_rainbow', f'Who learns: {", ".join(AGENTS)}.'
 )
@@ -128,7 +130,8 @@ def load_teacher(entry: AgentEntry) -> Optional[Any]:
   """Loads the teacher that the flags name.
 
   Raises:
-    UserError: if there is none, or it cannot be read.
+    UserError: if there is none.
+    TeacherError: if it cannot be read.
   """
   from reincarnating_rl import teachers
 
@@ -147,22 +150,18 @@ def load_teacher(entry: AgentEntry) -> Optional[Any]:
         '--teacher_checkpoint_dir (bundled:Pong, say), or '
         '--allow_random_teacher to take an untrained network.'
     )
-  try:
-    return teachers.load(
-        _TEACHER_DIR.value, _TEACHER_NUMBER.value, _TEACHER_PREFIX.value
-    )
-  except teachers.TeacherError as e:
-    raise cli.UserError(str(e)) from e
+  return teachers.load(
+      _TEACHER_DIR.value, _TEACHER_NUMBER.value, _TEACHER_PREFIX.value
+  )
 
 
 def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
   """The game: bound, else the teacher's, else by its path, else Pong.
 
   Raises:
-    UserError: for an unknown game, or one that is not the teacher's.
+    UserError: for a game that is not the teacher's.
+    ValueError: for an unknown game.
   """
-  from reincarnating_rl.envs import atari
-
   game, reason = bound, 'by its binding'
   if game is None and teacher is not None and teacher.game:
     game, reason = teacher.game, 'from the manifest of the teacher'
@@ -172,10 +171,7 @@ def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
       game, reason = parent, 'from the path of the teacher'
   if game is None:
     game, reason = DEFAULT_GAME, 'by default'
-  try:
-    atari.check_game(game)
-  except ValueError as e:
-    raise cli.UserError(str(e)) from e
+  atari.check_game(game)
   if teacher is not None and teacher.game not in (None, game):
     raise cli.UserError(
         f'The game is {game}, but the teacher was trained on {teacher.game}: '
@@ -187,9 +183,7 @@ def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
 
 def check_teacher_fits(teacher: Any, game: str) -> None:
   """Refuses a teacher whose actions or observations are not the game's."""
-  from reincarnating_rl.envs.atari import AtariVector
-
-  num_actions = AtariVector(game, 1, 0).num_actions
+  num_actions = atari.AtariVector(game, 1, 0).num_actions
   if teacher.num_actions != num_actions:
     raise cli.UserError(
         f'The teacher has {teacher.num_actions} actions, {game} has '
@@ -202,11 +196,10 @@ def random_teacher(game: str) -> Any:
   import jax
 
   from reincarnating_rl import networks
-  from reincarnating_rl.envs.atari import AtariVector
   from reincarnating_rl.teachers import LoadedTeacher
 
   logging.warning('The teacher is an untrained network.')
-  network = networks.make_network(AtariVector(game, 1, 0).num_actions)
+  network = networks.make_network(atari.AtariVector(game, 1, 0).num_actions)
   states = jax.numpy.zeros((1, 84, 84, 4), jax.numpy.uint8)
   params = network.init(jax.random.PRNGKey(_RUN_NUMBER.value), states)
   return LoadedTeacher('random', network, params['params'], 0, game)
@@ -216,7 +209,8 @@ def make_runner(base_dir: str) -> Any:
   """Parses the configuration and builds the runner, nothing played yet.
 
   Raises:
-    UserError: for whatever does not resolve or fit.
+    UserError, ValueError: for whatever does not resolve or fit; nothing is
+      written then.
   """
   entry = agent_entry(_AGENT.value)
   from reincarnating_rl import compat
@@ -232,7 +226,10 @@ def make_runner(base_dir: str) -> Any:
   bindings = expand_bindings(_GIN_BINDINGS.value, entry)
   gin_files.parse(_GIN_FILES.value, bindings)
   teacher = load_teacher(entry)
-  game = choose_game(settings.query('create_atari_environment.game_name'), teacher)
+  bound_game = settings.query('create_atari_environment.game_name')
+  game = choose_game(bound_game, teacher)
+  if _ROMS_PATH.value:
+    atari.use_roms(_ROMS_PATH.value, game)
   if teacher is None and entry.needs_teacher:
     teacher = random_teacher(game)
   if teacher is not None:
@@ -259,6 +256,7 @@ def make_runner(base_dir: str) -> Any:
       game=game,
       run_number=_RUN_NUMBER.value,
       teacher=teacher,
+      dry_run=_DRY_RUN.value,
   )
 
 
@@ -269,16 +267,14 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   jax.config.update('jax_disable_jit', _DISABLE_JIT.value)
-  base_dir = cli.make_base_dir(_BASE_DIR.value)
-  try:
-    runner = make_runner(base_dir)
-    runner.check_plan()
-  except ValueError as e:
-    raise cli.UserError(str(e)) from e
   if _DRY_RUN.value:
-    print(runner.describe_plan())
+    with tempfile.TemporaryDirectory() as scratch, cli.user_errors():
+      print(make_runner(scratch).describe_plan())
     return
-  runner.run_experiment()
+  with cli.user_errors():
+    runner = make_runner(_BASE_DIR.value)
+    run, checkpointer = runner.make_run()
+  runner.run_experiment(run, checkpointer)
 
 
 if __name__ == '__main__':

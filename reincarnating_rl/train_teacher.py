@@ -92,33 +92,44 @@ def run_config():
   """The settings that the flags ask for.
 
   Raises:
-    UserError: if they make no sense.
+    ValueError: if they make no sense.
   """
   from reincarnating_rl.loop.plan import RunConfig
 
+  return RunConfig(
+      game=_GAME.value,
+      seed=_SEED.value,
+      num_iterations=_NUM_ITERATIONS.value,
+      training_steps=_TRAINING_STEPS.value,
+      evaluation_steps=_EVALUATION_STEPS.value,
+      num_envs=_NUM_ENVS.value,
+      replay_ratio=parse_ratio(_REPLAY_RATIO.value),
+      update_horizon=_UPDATE_HORIZON.value,
+      gamma=_GAMMA.value,
+      prioritized=_PRIORITIZED.value,
+      learning_rate=_LEARNING_RATE.value,
+      batch_size=_BATCH_SIZE.value,
+      replay_capacity=_REPLAY_CAPACITY.value,
+      min_replay_history=_MIN_REPLAY_HISTORY.value,
+      target_update_period=_TARGET_UPDATE_PERIOD.value,
+      epsilon_decay_period=_EPSILON_DECAY_PERIOD.value,
+      epsilon_train=_EPSILON_TRAIN.value,
+      epsilon_eval=EPSILON_EVAL,
+  )
+
+
+def parse_ratio(text: str) -> Fraction:
+  """'1/4' or '0.25' as an exact fraction.
+
+  Raises:
+    ValueError: for anything else.
+  """
   try:
-    return RunConfig(
-        game=_GAME.value,
-        seed=_SEED.value,
-        num_iterations=_NUM_ITERATIONS.value,
-        training_steps=_TRAINING_STEPS.value,
-        evaluation_steps=_EVALUATION_STEPS.value,
-        num_envs=_NUM_ENVS.value,
-        replay_ratio=Fraction(_REPLAY_RATIO.value),
-        update_horizon=_UPDATE_HORIZON.value,
-        gamma=_GAMMA.value,
-        prioritized=_PRIORITIZED.value,
-        learning_rate=_LEARNING_RATE.value,
-        batch_size=_BATCH_SIZE.value,
-        replay_capacity=_REPLAY_CAPACITY.value,
-        min_replay_history=_MIN_REPLAY_HISTORY.value,
-        target_update_period=_TARGET_UPDATE_PERIOD.value,
-        epsilon_decay_period=_EPSILON_DECAY_PERIOD.value,
-        epsilon_train=_EPSILON_TRAIN.value,
-        epsilon_eval=EPSILON_EVAL,
-    )
+    return Fraction(text)
   except (ValueError, ZeroDivisionError) as e:
-    raise cli.UserError(str(e)) from e
+    raise ValueError(
+        f"replay_ratio is {text!r}; write a fraction or decimal such as '1/4'."
+    ) from e
 
 
 def git_revision() -> str:
@@ -180,14 +191,28 @@ class TeacherWriter:
     native.keep_checkpoints(self._directory, {number, best})
 
 
-def main(argv: Sequence[str]) -> None:
-  del argv
-  # Imported late: --help and wrong flags answer at once.
+def make_learner(network: Any) -> Any:
+  """The learner that the flags ask for."""
   from reincarnating_rl import learner as learner_lib
+
+  td = 'categorical' if _AGENT.value == 'rainbow' else 'huber'
+  return learner_lib.Learner(
+      network,
+      learner_lib.Objective(td, double=_DOUBLE.value),
+      learner_lib.adam_direction(eps=_ADAM_EPS.value),
+  )
+
+
+def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
+  """The run, its checkpointer and the writer of its teacher.
+
+  Raises:
+    ValueError: one sentence, for flags that make no sense.
+  """
   from reincarnating_rl import networks
   from reincarnating_rl import scores
   from reincarnating_rl.envs.atari import AtariVector
-  from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
+  from reincarnating_rl.loop import base_dir as base_dir_lib
   from reincarnating_rl.loop.checkpoint import RunCheckpointer
   from reincarnating_rl.loop.progress import ProgressBar
   from reincarnating_rl.loop.run import Run
@@ -196,36 +221,28 @@ def main(argv: Sequence[str]) -> None:
   make_env = lambda num_envs, stream: AtariVector(
       config.game, num_envs, config.seed, stream
   )
-  try:
-    options = network_options(make_env(1, ()).num_actions)
-  except ValueError as e:
-    raise cli.UserError(str(e)) from e
-  base_dir = cli.make_base_dir(_BASE_DIR.value)
-  distributional = options['distributional']
-  learner = learner_lib.Learner(
-      networks.make_network(**options),
-      learner_lib.Objective(
-          'categorical' if distributional else 'huber', double=_DOUBLE.value
-      ),
-      learner_lib.adam_direction(eps=_ADAM_EPS.value),
-  )
-  progress = ProgressBar(config.num_iterations)
+  options = network_options(make_env(1, ()).num_actions)
+  network = networks.make_network(**options)
+  base_dir = base_dir_lib.make(base_dir)
   run = Run(
       config,
-      learner,
+      make_learner(network),
       make_env,
       scores.random_score(config.game),
-      listeners=[progress],
+      listeners=[ProgressBar(config.num_iterations)],
   )
   checkpointer = RunCheckpointer(os.path.join(base_dir, RESUME_FOLDER))
-  writer = TeacherWriter(base_dir, options)
-  try:
-    if checkpointer.restore(run):
-      logging.info('Going on after iteration %d.', run.next_phase)
-  except CheckpointMismatchError as e:
-    raise cli.UserError(str(e)) from e
+  if checkpointer.restore(run):
+    logging.info('Going on after iteration %d.', run.next_phase)
+  return run, checkpointer, TeacherWriter(base_dir, options)
 
-  def after_phase(run: Run) -> None:
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  with cli.user_errors():
+    run, checkpointer, writer = make_run(_BASE_DIR.value)
+
+  def after_phase(run: Any) -> None:
     record = run.records[-1]
     logging.info(
         'Iteration %d: score %.2f after %d agent steps, %d updates.',
@@ -238,7 +255,6 @@ def main(argv: Sequence[str]) -> None:
     checkpointer.save(run)
 
   run.run(after_phase)
-  progress.close()
   checkpointer.close()
 
 

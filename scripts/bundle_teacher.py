@@ -58,9 +58,7 @@ def play(teacher: teachers.LoadedTeacher, num_episodes: int) -> Episodes:
   env = AtariVector(teacher.game, num_episodes, _SEED.value)
   policy = Policy(teacher.network, teacher.params)
   key = jax.random.PRNGKey(_SEED.value)
-  return evaluate(
-      policy, env, env.reset(), num_episodes, _EPSILON.value, key
-  )
+  return evaluate(policy, env, env.reset(), num_episodes, _EPSILON.value, key)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import inspect
 from typing import Any, NamedTuple, Optional
 
 from dopamine.jax.agents.dqn import dqn_agent
+
 # For their gin names: files written for older releases bind them.
 from dopamine.jax.replay_memory import replay_buffer as _  # noqa: F401
 from dopamine.tf.replay_memory import circular_replay_buffer as _  # noqa: F401,F811

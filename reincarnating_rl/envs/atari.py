@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import functools
 import os
-import re
 from typing import Any
 
 from ale_py import roms
@@ -25,17 +24,33 @@ MAX_AGENT_STEPS_PER_EPISODE = 27_000
 FRAME_SKIP = 4
 STICKY_ACTION_PROBABILITY = 0.25
 
-
-def rom_name(game: str) -> str:
-  """'MsPacman' to ale-py's 'ms_pacman'."""
-  return re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', game).lower()
+# ale-py bundles them, but a single player's emulator exits on loading one.
+_MULTIPLAYER_ROMS = frozenset(('combat', 'joust', 'maze_craze', 'warlords'))
 
 
 @functools.lru_cache(maxsize=None)
+def _rom_names() -> dict[str, str]:
+  """Games in Dopamine's spelling to ale-py's names, which cannot be derived.
+
+  ('UpNDown' is 'up_n_down', 'TicTacToe3D' is 'tic_tac_toe_3d'.)
+  """
+  names = set(roms.get_all_rom_ids()) - _MULTIPLAYER_ROMS
+  return {name.title().replace('_', ''): name for name in sorted(names)}
+
+
+def rom_name(game: str) -> str:
+  """'MsPacman' to ale-py's 'ms_pacman'.
+
+  Raises:
+    ValueError: for an unknown game.
+  """
+  check_game(game)
+  return _rom_names()[game]
+
+
 def available_games() -> tuple[str, ...]:
-  """Games that ale-py bundles, in Dopamine's spelling."""
-  names = roms.get_all_rom_ids()
-  return tuple(sorted(''.join(w.title() for w in n.split('_')) for n in names))
+  """Games that ale-py bundles for one player, in Dopamine's spelling."""
+  return tuple(sorted(_rom_names()))
 
 
 def check_game(game: str) -> None:
@@ -48,6 +63,33 @@ def check_game(game: str) -> None:
   spelled = [g for n in near for g in available_games() if g.lower() == n]
   hint = f' Did you mean {" or ".join(spelled)}?' if spelled else ''
   raise ValueError(f'There is no Atari game called {game!r}.{hint}')
+
+
+def use_roms(folder: str, game: str) -> None:
+  """Plays ROMs of that folder instead of those that ale-py bundles.
+
+  Args:
+    folder: with files such as ms_pacman.bin.
+    game: in Dopamine's spelling; its ROM must be there.
+
+  Raises:
+    ValueError: if it is not, or is none that ale-py knows.
+  """
+  file = os.path.join(folder, f'{rom_name(game)}.bin')
+  if not os.path.isfile(file):
+    raise ValueError(
+        f'--atari_roms_path {folder} holds no ROM of {game} '
+        f'({os.path.basename(file)}): put it there, or leave out the flag to '
+        'play the bundled one.'
+    )
+  os.environ['ALE_ROMS_DIR'] = os.path.abspath(folder)
+  try:
+    roms.get_rom_path(rom_name(game))
+  except OSError as e:
+    raise ValueError(
+        f'{file} is not the ROM of {game} that ale-py knows (its md5 differs): '
+        'leave out --atari_roms_path to play the bundled one.'
+    ) from e
 
 
 class AtariVector:
@@ -81,7 +123,6 @@ class AtariVector:
     Raises:
       ValueError: for an unknown game.
     """
-    check_game(game)
     self.game = game
     self.num_envs = num_envs
     self._seed = seed

@@ -25,6 +25,9 @@ class VectorEnv(Protocol):
   num_envs: int
   num_actions: int
 
+  def start_stream(self, stream: tuple[int, ...]) -> np.ndarray:
+    """Starts fresh episodes of another stream, counted from zero."""
+
   def reset(self) -> np.ndarray:
     """Starts a fresh episode everywhere: [E, C, H, W] uint8."""
 

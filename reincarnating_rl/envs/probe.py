@@ -98,10 +98,14 @@ class ObservedReward:
 class DelayedReward:
   """A corridor of k steps with a reward at its end: discounts, n-step returns.
 
-  Every action leads on, so n-step returns are right for any n.
+  Every action leads on, so n-step returns are right for any n. A corridor
+  that is not `terminal` leads from its end back to its beginning, for ever,
+  and needs a time limit. If a limit is taken for a terminal, or a terminal for
+  a limit, or a return runs on into the next episode, the values tell.
   """
 
   length: int = 5
+  terminal: bool = True
   reward: float = 1.0
   num_actions: int = 2
 
@@ -114,12 +118,19 @@ class DelayedReward:
 
   def step(self, state: int, action: int) -> Outcome:
     last = state == self.length - 1
-    return Outcome(state + 1, self.reward if last else 0.0, terminal=last)
+    return Outcome(
+        (state + 1) % self.length,
+        self.reward if last else 0.0,
+        terminal=last and self.terminal,
+    )
 
   def optimal_q_values(self, gamma: float) -> np.ndarray:
-    """[S, A], gamma^(steps to go - 1) times the reward."""
+    """[S, A], reward * gamma^(k - 1 - s), and / (1 - gamma^k) without end."""
     steps = self.length - 1 - np.arange(self.length)
-    values = (self.reward * gamma**steps).astype(np.float32)
+    values = self.reward * gamma**steps
+    if not self.terminal:
+      values = values / (1.0 - gamma**self.length)
+    values = values.astype(np.float32)
     return np.repeat(values[:, None], self.num_actions, axis=1)
 
 
@@ -141,41 +152,6 @@ class ContextualBandit:
     """[S, A], the rewards."""
     rewarded = np.arange(self.num_states) % self.num_actions
     return np.eye(self.num_actions, dtype=np.float32)[rewarded]
-
-
-@dataclasses.dataclass(frozen=True)
-class Walk:
-  """A reward at each of k steps, and then the end or the beginning again.
-
-  One that is not terminal goes round for ever and needs a time limit. If the
-  limit is taken for a terminal, or the terminal for a limit, the values of
-  the one come out as those of the other.
-  """
-
-  length: int = 4
-  terminal: bool = True
-  num_actions: int = 2
-
-  @property
-  def num_states(self) -> int:
-    return self.length
-
-  def start(self, rng: np.random.Generator) -> int:
-    return 0
-
-  def step(self, state: int, action: int) -> Outcome:
-    ended = self.terminal and state == self.length - 1
-    return Outcome((state + 1) % self.length, 1.0, ended)
-
-  def optimal_q_values(self, gamma: float) -> np.ndarray:
-    """[S, A], the sum of gamma^t over the steps to go, or over all t."""
-    cut = 0.0
-    if self.terminal:
-      cut = gamma ** (self.length - np.arange(self.length))
-    values = (1.0 - cut) / (1.0 - gamma) * np.ones(self.length)
-    return np.repeat(values[:, None], self.num_actions, axis=1).astype(
-        np.float32
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +178,8 @@ class Gridworld:
   def step(self, state: int, action: int) -> Outcome:
     row, column = divmod(state, self.width)
     down, right = ((-1, 0), (0, 1), (1, 0), (0, -1))[action]
-    row = min(max(row + down, 0), self.height - 1)
-    column = min(max(column + right, 0), self.width - 1)
+    row = int(np.clip(row + down, 0, self.height - 1))
+    column = int(np.clip(column + right, 0, self.width - 1))
     cell = row * self.width + column
     out = cell == self.num_states
     return Outcome(cell, float(out), terminal=out)

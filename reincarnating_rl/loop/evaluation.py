@@ -50,9 +50,7 @@ class EpisodeTracker:
     """Returns the finished episodes and forgets them."""
     finished, self._finished = self._finished, []
     returns, lengths = zip(*finished) if finished else ((), ())
-    return Episodes(
-        np.array(returns, np.float64), np.array(lengths, np.int64)
-    )
+    return Episodes(np.array(returns, np.float64), np.array(lengths, np.int64))
 
 
 def evaluate(

@@ -36,9 +36,7 @@ class ReplayWriter:
   ):
     self.spec = spec
     self._teacher = teacher
-    self._chunk = min(
-        chunk, spec.slots - spec.update_horizon - spec.stack_size
-    )
+    self._chunk = min(chunk, spec.slots - spec.update_horizon - spec.stack_size)
     self._pending: list[tuple[np.ndarray, ...]] = []
     num_actions = teacher.network.num_actions if teacher else None
     self.state = frame_replay.init(spec, num_actions)

@@ -199,10 +199,12 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
   tree = sum_tree.set_leaves(
       priorities.tree,
       jnp.concatenate([damaged, ready]),
-      jnp.concatenate([
-          jnp.zeros(damaged.shape, jnp.float32),
-          jnp.where(eligible, priorities.max_priority, 0.0),
-      ]),
+      jnp.concatenate(
+          [
+              jnp.zeros(damaged.shape, jnp.float32),
+              jnp.where(eligible, priorities.max_priority, 0.0),
+          ]
+      ),
   )
   return ReplayState(
       storage,
@@ -232,7 +234,9 @@ def crosses_time_limit(window_flags: jax.Array) -> jax.Array:
   """
   ended = (window_flags & (TERMINAL | TRUNCATED)) > 0
   first_end = jnp.argmax(ended, axis=-1)
-  end_flags = jnp.take_along_axis(window_flags, first_end[..., None], -1)[..., 0]
+  end_flags = jnp.take_along_axis(window_flags, first_end[..., None], -1)[
+      ..., 0
+  ]
   return ended.any(axis=-1) & ((end_flags & TERMINAL) == 0)
 
 
@@ -365,9 +369,7 @@ def transitions(
   )
 
 
-def stacks(
-    spec: ReplaySpec, storage: Storage, indices: jax.Array
-) -> jax.Array:
+def stacks(spec: ReplaySpec, storage: Storage, indices: jax.Array) -> jax.Array:
   """[B, H, W, C] uint8 states at given rows, oldest frame first."""
   lags = _lags(spec, indices, spec.stack_size)  # [B, C], newest first
   mask = _stack_mask(storage.flags[lags])

@@ -113,9 +113,7 @@ class LoadedTeacher:
     Raises:
       TeacherError: if there is no data.
     """
-    spec = dataclasses.replace(
-        self.replay.spec, update_horizon=update_horizon
-    )
+    spec = dataclasses.replace(self.replay.spec, update_horizon=update_horizon)
     storage = self.replay.storage
     q_values = [
         _q_values_at(spec, self.network, self.params, storage, start)

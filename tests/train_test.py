@@ -1,0 +1,295 @@
+"""The entry point: the contract's command, determinism, and bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+from absl.testing import flagsaver
+import gin
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import pytest
+import small_teacher
+
+from reincarnating_rl import cli
+from reincarnating_rl import train
+
+_SETTINGS = (
+    'Runner.evaluation_steps = 10',
+    'Runner.max_steps_per_episode = 40',
+    'Runner.num_iterations = 1',
+    'Runner.training_steps = 100',
+    'RunnerWithTeacher.num_pretraining_iterations = 2',
+    'RunnerWithTeacher.num_pretraining_steps = 4',
+    'RunnerWithTeacher.num_eval_envs = 2',
+    'RunnerWithTeacher.teacher_steps = 60',
+    'JaxDQNAgent.min_replay_history = 64',
+    'ReplayBuffer.max_capacity = 2000',
+    'ReplayBuffer.batch_size = 4',
+    'reincarnation_networks.FullRainbowNetwork.hidden_size = 16',
+    'reincarnation_networks.NatureDQNNetwork.hidden_size = 16',
+    'reincarnation_networks.ImpalaRainbowNetwork.hidden_size = 16',
+)
+
+
+def _flags(base_dir, *more, agent='qdagger_rainbow'):
+  """Flags of a run that takes seconds."""
+  flags = [f'--base_dir={base_dir}', f'--agent={agent}']
+  if not any(flag.startswith('--gin_files') for flag in more):
+    flags += [f'--gin_files=reincarnating_rl/configs/{agent}.gin']
+  flags += [f'--gin_bindings={binding}' for binding in _SETTINGS]
+  return flags + list(more)
+
+
+def _train(*args, **options):
+  """Runs the entry point in this process."""
+  gin.clear_config()
+  train.FLAGS.unparse_flags()
+  with flagsaver.flagsaver():
+    train.FLAGS(['train'] + _flags(*args, **options))
+    train.main(['train'])
+
+
+def _train_in_process_of_its_own(*args, **options):
+  command = [sys.executable, '-um', 'reincarnating_rl.train']
+  return subprocess.run(
+      command + _flags(*args, **options),
+      capture_output=True,
+      text=True,
+      timeout=300,
+      check=False,
+  )
+
+
+def _summary(base_dir):
+  with open(os.path.join(base_dir, 'summary.json')) as f:
+    return json.load(f)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _compile_once(tmp_path_factory):
+  """Runs of the same shape share compiled code, as on a user's machine."""
+  folder = tmp_path_factory.mktemp('xla')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
+    cli.use_compilation_cache()
+    yield
+    jax.config.update('jax_compilation_cache_dir', None)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(name='teacher', scope='module')
+def _teacher(tmp_path_factory):
+  return small_teacher.write(tmp_path_factory.mktemp('teacher') / 'Pong' / '1')
+
+
+def _run(base_dir, teacher, *flags, **options):
+  _train(base_dir, f'--teacher_checkpoint_dir={teacher}', *flags, **options)
+  return _summary(base_dir)
+
+
+def test_same_run_number_same_run(tmp_path, teacher):
+  done = _train_in_process_of_its_own(
+      tmp_path / 'a', f'--teacher_checkpoint_dir={teacher}', '--run_number=1'
+  )
+  assert done.returncode == 0, done.stderr
+  first = _summary(tmp_path / 'a')
+  again = _run(tmp_path / 'b', teacher, '--run_number=1')
+  other = _run(tmp_path / 'c', teacher, '--run_number=2')
+  assert first['iterations'] == again['iterations']
+  document = lambda name: _metrics(tmp_path / name)
+  assert document('a') == document('b')
+  assert document('a') != document('c')
+  assert other['run_number'] == 2
+
+  # What the contract says of the summary.
+  assert first['game'] == 'Pong'
+  assert first['agent'] == 'qdagger_rainbow'
+  assert [e['phase'] for e in first['iterations']] == [
+      'teacher_evaluation',
+      'data_collection',
+      'pretraining',
+      'pretraining',
+      'online',
+  ]
+  last = first['iterations'][-1]
+  assert last['agent_steps'] == 100
+  # 8 pretraining updates; online every fourth training step once 64 steps are
+  # in the replay: training steps 76, 80, ... 104 of 8 + [0, 100).
+  assert last['updates'] == 8 + 8
+  assert None not in last.values()
+  assert 'total' not in first['seconds']
+  assert os.path.exists(tmp_path / 'a' / 'config.gin')
+
+
+def _metrics(base_dir):
+  """Losses and returns of each phase, from the newest checkpoint."""
+  numbers = [n for n in os.listdir(base_dir / 'checkpoints') if n.isdigit()]
+  newest = max(numbers, key=int)
+  path = base_dir / 'checkpoints' / newest / 'document' / 'metadata'
+  with open(path) as f:
+    return [record['metrics'] for record in json.load(f)['records']]
+
+
+def test_impala_network_by_a_bare_reference(tmp_path, teacher):
+  _run(
+      tmp_path,
+      teacher,
+      '--gin_bindings',
+      '@reincarnation_networks.ImpalaRainbowNetwork',
+  )
+  with open(tmp_path / 'config.gin') as f:
+    config = f.read()
+  assert 'network = @reincarnation_networks.ImpalaRainbowNetwork' in config
+
+
+def test_dqn_student(tmp_path, teacher):
+  summary = _run(tmp_path, teacher, agent='qdagger_dqn')
+  assert summary['iterations'][-1]['student_score'] is not None
+
+
+def test_tabula_rasa_needs_no_teacher(tmp_path):
+  _train(tmp_path, agent='dqn')
+  summary = _summary(tmp_path)
+  assert [e['phase'] for e in summary['iterations']] == ['online']
+  assert summary['teacher_score'] is None
+
+
+def test_started_again_it_goes_on(tmp_path, teacher):
+  whole = _run(
+      tmp_path / 'whole',
+      teacher,
+      '--gin_bindings=Runner.num_iterations = 2',
+  )
+  _run(tmp_path / 'parts', teacher)
+  parts = _run(
+      tmp_path / 'parts',
+      teacher,
+      '--gin_bindings=Runner.num_iterations = 2',
+  )
+  assert parts['iterations'] == whole['iterations']
+  assert _metrics(tmp_path / 'parts') == _metrics(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize(
+    'flags, words',
+    [
+        ([], 'needs a teacher'),
+        (['--teacher_checkpoint_dir=/no/such'], '/no/such does not exist'),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                '--teacher_checkpoint_number=5',
+            ],
+            'no checkpoint 5; there are 3',
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                "--gin_bindings=create_atari_environment.game_name = 'Pnog'",
+            ],
+            'Did you mean Pong',
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                "--gin_bindings=create_atari_environment.game_name = 'Breakout'",
+            ],
+            'the teacher was trained on Pong',
+        ),
+        (
+            ['--teacher_checkpoint_dir={teacher}', '--gin_files=nope.gin'],
+            'nope.gin does not exist',
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                '--gin_bindings=RunnerWithTeacher.no_such = 1',
+            ],
+            "'RunnerWithTeacher.no_such = 1' does not resolve",
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                '--gin_bindings=@reincarnation_networks.NoSuchNetwork',
+            ],
+            'NoSuchNetwork',
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                '--gin_bindings=RunnerWithTeacher.teacher_steps = 0',
+            ],
+            'bind RunnerWithTeacher.teacher_steps',
+        ),
+        (
+            [
+                '--teacher_checkpoint_dir={teacher}',
+                '--atari_roms_path={teacher}',
+            ],
+            'pong.bin',
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, teacher, flags, words):
+  base_dir = tmp_path / 'run'
+  with pytest.raises(cli.UserError) as error:
+    _train(base_dir, *(flag.format(teacher=teacher) for flag in flags))
+  sentence = str(error.value)
+  assert words in sentence
+  assert '\n' not in sentence
+  assert sentence.endswith(('.', '?'))
+  assert not base_dir.exists()
+
+
+def test_failure_in_a_process_of_its_own(tmp_path):
+  done = _train_in_process_of_its_own(tmp_path / 'run', agent='qdager_rainbow')
+  assert done.returncode == 1
+  assert done.stdout == ''
+  assert 'Traceback' not in done.stderr
+  assert 'Did you mean qdagger_rainbow?' in done.stderr
+
+
+def test_teacher_of_another_action_set(tmp_path):
+  teacher = small_teacher.write(tmp_path / 'teacher', num_actions=4)
+  with pytest.raises(cli.UserError, match='4 actions, Pong has 6'):
+    _train(tmp_path / 'run', f'--teacher_checkpoint_dir={teacher}')
+
+
+def test_base_dir_below_a_file(tmp_path, teacher):
+  (tmp_path / 'file').write_text('')
+  base_dir = tmp_path / 'file' / 'run'
+  with pytest.raises(cli.UserError, match='cannot be written to'):
+    _train(base_dir, f'--teacher_checkpoint_dir={teacher}')
+
+
+def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path, teacher, capsys):
+  base_dir = tmp_path / 'run'
+  _train(
+      base_dir,
+      f'--teacher_checkpoint_dir={teacher}',
+      '--gin_bindings=RunnerWithTeacher.teacher_steps = 0',
+      '--dry_run',
+  )
+  printed = capsys.readouterr().out
+  assert 'pretraining' in printed
+  assert 'Warning: ' in printed
+  assert not base_dir.exists()
+
+
+def test_files_of_older_releases_load(tmp_path, teacher):
+  old = tmp_path / 'old.gin'
+  old.write_text(
+      'import dopamine.replay_memory.circular_replay_buffer\n'
+      'import reincarnating_rl.persistence_networks\n'
+      "include 'reincarnating_rl/configs/qdagger_rainbow.gin'\n"
+      'OutOfGraphPrioritizedReplayBuffer.replay_capacity = 2000\n'
+  )
+  _train(
+      tmp_path / 'run',
+      f'--gin_files={old}',
+      f'--teacher_checkpoint_dir={teacher}',
+      '--dry_run',
+  )
+  assert gin.query_parameter('JaxDQNAgent.update_horizon') == 3
