@@ -18,13 +18,14 @@ from reincarnating_rl.compat import prepare_dopamine
 
 prepare_dopamine()
 
-# pylint: disable=wrong-import-position
-from dopamine.discrete_domains import atari_lib  # noqa: E402
-import gin  # noqa: E402
-import numpy as np  # noqa: E402
+from dopamine.discrete_domains import atari_lib
+import gin
+import numpy as np
 
-from reincarnating_rl.envs import atari  # noqa: E402
-from reincarnating_rl.envs.base import episode_seed  # noqa: E402
+from reincarnating_rl.envs import atari
+from reincarnating_rl.envs.base import episode_seed
+
+NO_LIMIT = 0  # as the emulator understands it
 
 
 class SeededAtari(atari_lib.AtariPreprocessing):
@@ -55,28 +56,28 @@ class SeededAtari(atari_lib.AtariPreprocessing):
     self._seed = seed
     # The only member of its vector.
     self._stream = tuple(stream) + (0,)
+    self._max_agent_steps = max_agent_steps
+    self._agent_steps = 0
     self._game = environment.unwrapped
-    self._game.ale.setInt(
-        'max_num_frames_per_episode', max_agent_steps * self.frame_skip
-    )
+    # The emulator's own limit counts frames that some games take to start up.
+    self._game.ale.setInt('max_num_frames_per_episode', NO_LIMIT)
 
   def reset(self) -> np.ndarray:
     """Starts the next episode: [84, 84, 1] uint8."""
     seed = episode_seed(self._seed, self._stream, self.episodes)
     self.episodes += 1
+    self._agent_steps = 0
     # Settings and seed are read when the game is loaded, and only then.
     self._game.ale.setInt('random_seed', seed)
     self._game.load_game()
     return super().reset()
 
-  def step(
-      self, action: int
-  ) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
-    """As Dopamine's, but at a time limit `game_over` alone is set."""
-    observation, reward, is_terminal, info = super().step(action)
-    if self.game_over:
-      is_terminal = self._game.ale.game_over(with_truncation=False)
-    return observation, reward, is_terminal, info
+  def step(self, action: int) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    """As Dopamine's, but a time limit sets `game_over` and no terminal."""
+    result = super().step(action)
+    self._agent_steps += 1
+    self.game_over |= self._agent_steps >= self._max_agent_steps
+    return result
 
 
 @gin.configurable('create_seeded_atari_environment')
@@ -111,6 +112,4 @@ def create_atari_environment(
         'create_atari_environment is bound to another preprocessing than '
         f'that of value-based agents: {type(preprocessing).__name__}.'
     )
-  return SeededAtari(
-      preprocessing.environment, seed, stream, max_agent_steps
-  )
+  return SeededAtari(preprocessing.environment, seed, stream, max_agent_steps)

@@ -8,18 +8,17 @@ with a note: what it registered is registered anyway.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import io
 import os
 import re
-from typing import Callable, Optional, Sequence
+from typing import Optional, Sequence
 
 from absl import logging
 import gin
 
 _CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'configs')
 _PREFIXES = ('reincarnating_rl/configs/', 'configs/', '')
+_INCLUDE = re.compile(r'^include\s+([\'"])(.+)\1')
 _IMPORT = re.compile(r'^import\s+([\w.]+)')
 _OWN_PACKAGES = ('dopamine', 'reincarnating_rl')
 
@@ -56,23 +55,14 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     GinError: naming the file or binding that does not resolve.
   """
   for path in files:
-    if find(path) is None:
-      raise GinError(
-          f'The gin file {path} does not exist; the package ships '
-          f'{", ".join(shipped())}.'
-      )
-    _parse(
-        f'The gin file {path}', functools.partial(gin.parse_config_file, path)
-    )
+    _parse(f'The gin file {path}', _read(path))
   for binding in bindings:
-    _parse(
-        f'The binding {binding!r}', functools.partial(gin.parse_config, binding)
-    )
+    _parse(f'The binding {binding!r}', binding)
 
 
-def _parse(what: str, parse_it: Callable[[], None]) -> None:
+def _parse(what: str, text: str) -> None:
   try:
-    parse_it()
+    gin.parse_config(text)
   except (
       ValueError,
       TypeError,
@@ -87,24 +77,41 @@ def _parse(what: str, parse_it: Callable[[], None]) -> None:
     raise GinError(f'{what} does not resolve: {reason}.') from e
 
 
-def _open_filtered(path: str) -> io.StringIO:
-  with open(find(path), encoding='utf-8') as f:
-    lines = [_without_lost_import(line, path) for line in f]
-  return io.StringIO(''.join(lines))
+def _read(path: str, including: tuple[str, ...] = ()) -> str:
+  """Text of a gin file, its includes put in their places.
+
+  Raises:
+    GinError: if an included file does not exist, or includes itself.
+  """
+  found = find(path)
+  if found is None:
+    raise GinError(
+        f'The gin file {path} does not exist; the package ships '
+        f'{", ".join(shipped())}.'
+    )
+  if found in including:
+    raise GinError(f'The gin file {path} includes itself.')
+  lines = []
+  with open(found, encoding='utf-8') as f:
+    for line in f:
+      include = _INCLUDE.match(line)
+      if include:
+        line = _read(include.group(2), including + (found,))
+      elif _is_lost_import(line, path):
+        continue
+      lines.append(line.rstrip('\n'))
+  return '\n'.join(lines) + '\n'
 
 
-def _without_lost_import(line: str, path: str) -> str:
+def _is_lost_import(line: str, path: str) -> bool:
   match = _IMPORT.match(line)
   if not match or match.group(1).split('.')[0] not in _OWN_PACKAGES:
-    return line
+    return False
   try:
     importlib.import_module(match.group(1))
   except ImportError:
-    logging.info('%s imports %s, which is gone; skipped.', path, match.group(1))
-    return '\n'
-  return line
-
-
-gin.config.register_file_reader(
-    _open_filtered, lambda path: find(path) is not None
-)
+    logging.info(
+        '%s imports %s, which is gone; skipped.', path, match.group(1)
+    )
+    return True
+  return False

@@ -101,18 +101,25 @@ class NoisyDense(nn.Module):
     b_mu = self.param('bias_mu', mu_init, shape[1:])
     b_sigma = self.param('bias_sigma', sigma_init, shape[1:])
     x = x.astype(self.dtype)
-    y = x @ w_mu.astype(self.dtype) + b_mu
+    along = lambda vector: _along_last_axis(vector, x.ndim)
+    y = x @ w_mu.astype(self.dtype) + along(b_mu)
     if rng_key is None:
       return y
     p_key, q_key = jax.random.split(rng_key)
     f_p = _scaled_noise(p_key, x.shape)
     f_q = _scaled_noise(q_key, y.shape)
-    return y + ((x * f_p) @ w_sigma.astype(self.dtype) + b_sigma) * f_q
+    noise = (x * f_p) @ w_sigma.astype(self.dtype) + along(b_sigma)
+    return y + noise * f_q
 
 
 def _scaled_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   noise = jax.random.normal(key, shape)
   return jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
+
+
+def _along_last_axis(vector: jax.Array, ndim: int) -> jax.Array:
+  """Adds leading axes of size one, so that nothing broadcasts silently."""
+  return vector.reshape((1,) * (ndim - 1) + (-1,))
 
 
 class DenseLayer(nn.Module):
@@ -190,7 +197,8 @@ class ImplicitQuantileHead(nn.Module):
   def __call__(self, x: jax.Array, quantiles: jax.Array) -> NetworkOutput:
     """Maps x [..., D] and quantiles [..., N] to values [..., N, A]."""
     orders = jnp.arange(1, self.embedding_dim + 1, dtype=jnp.float32)
-    cosines = jnp.cos(jnp.pi * orders * quantiles[..., None])
+    angles = jnp.pi * _along_last_axis(orders, quantiles.ndim + 1)
+    cosines = jnp.cos(angles * quantiles[..., None])
     layer = lambda n, name: DenseLayer(n, dtype=self.dtype, name=name)
     embedding = nn.relu(layer(x.shape[-1], 'embedding')(cosines))
     hidden = nn.relu(

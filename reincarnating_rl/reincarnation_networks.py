@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from reincarnating_rl import compat
+
+compat.prepare_dopamine()
+
 from dopamine.jax import networks as dopamine_networks
 from flax import linen as nn
 import gin

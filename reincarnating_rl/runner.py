@@ -12,6 +12,10 @@ from fractions import Fraction
 import os
 from typing import Any, Callable, Optional, Sequence
 
+from reincarnating_rl import compat
+
+compat.prepare_dopamine()
+
 from absl import logging
 from dopamine.discrete_domains import run_experiment
 from dopamine.metrics import statistics_instance

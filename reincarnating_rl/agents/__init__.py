@@ -1,1 +1,6 @@
 """Agents as Dopamine and gin see them: thin shells around the core."""
+
+from reincarnating_rl import compat
+
+# Before any module here imports Dopamine.
+compat.prepare_dopamine()

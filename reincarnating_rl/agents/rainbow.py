@@ -8,6 +8,7 @@ from dopamine.jax.agents.full_rainbow import full_rainbow_agent
 import gin
 import numpy as np
 
+from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.one_step import ActingOnly
 from reincarnating_rl.agents.one_step import Method
 from reincarnating_rl.agents.one_step import OneStepAgent
@@ -34,7 +35,9 @@ class ReincarnationRainbowAgent(
 
   @property
   def prioritized(self) -> bool:
-    return self._replay_scheme == 'prioritized'
+    # Dopamine 4.1.2 overwrites the scheme that was chosen by 'uniform'.
+    scheme = settings.query('JaxFullRainbowAgent.replay_scheme')
+    return scheme in (None, 'prioritized')
 
   @property
   def num_updates_per_train_step(self) -> int:

@@ -54,7 +54,7 @@ def available_games() -> tuple[str, ...]:
 
 
 def check_game(game: str) -> None:
-  """Raises a ValueError that suggests the nearest names, if there is no game."""
+  """Raises a ValueError, with the nearest names, if there is no such game."""
   if game in available_games():
     return
   near = difflib.get_close_matches(

@@ -50,6 +50,7 @@ class RunConfig:
     wean: whether lambda falls at all.
     max_agent_steps_per_episode: time limit.
     sticky_actions: probability that the last action is repeated.
+    frame_shape: (H, W) of a frame.
   """
 
   game: str = 'Pong'
@@ -82,6 +83,7 @@ class RunConfig:
   wean: bool = True
   max_agent_steps_per_episode: int = 27_000
   sticky_actions: float = 0.25
+  frame_shape: tuple[int, int] = (84, 84)
 
   def __post_init__(self):
     positive = (

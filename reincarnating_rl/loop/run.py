@@ -213,6 +213,7 @@ class Run:
         config.num_eval_envs,
         horizon,
         config.gamma,
+        frame_shape=config.frame_shape,
     )
 
   def _pretrain(self, phase: Phase) -> PhaseRecord:

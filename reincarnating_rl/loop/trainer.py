@@ -83,7 +83,8 @@ class Trainer:
         jax.random.PRNGKey(config.seed), 3
     )
     if params is None:
-      self.learner_state = learner.init(init_key, coefficients=coefficients)
+      shape = config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+      self.learner_state = learner.init(init_key, shape, coefficients)
     else:
       self.learner_state = learner.from_params(init_key, params, coefficients)
     self.set_lambda(self.lambda_)
@@ -161,6 +162,7 @@ class Trainer:
         config.num_envs,
         config.update_horizon,
         config.gamma,
+        frame_shape=config.frame_shape,
     )
     steps_per_update = 1 / (config.replay_ratio * config.num_envs)
     teacher = self._teacher if self.learner.objective.needs_teacher else None
