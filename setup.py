@@ -18,7 +18,7 @@ REQUIREMENTS = [
     'orbax-checkpoint>=0.12,<0.13',  # checkpoints of runs, replay of teachers
     # Dopamine imports it without declaring it (through TensorFlow Probability).
     'setuptools>=65',
-    'tensorboard>=2.20,<2.23',  # Dopamine writes events, and does not declare it
+    'tensorboard>=2.20,<2.23',  # Dopamine needs it, undeclared, too
     'tensorflow>=2.20,<2.23',  # Dopamine's summaries; needed to import it
     'tqdm>=4.66,<5',  # progress bars
 ]

@@ -5,7 +5,8 @@
 BASE_DIR then is a teacher directory (`--teacher_checkpoint_dir /tmp/pong`):
 the newest and the best parameters, and the replay of the newest. Needs neither
 Dopamine nor TensorFlow. Interrupted, it goes on from its last iteration when
-it is started again with the same flags; more `--num_iterations` prolong it.
+it is started again with the same flags; more `--num_iterations` prolong it,
+and `--learning_rate` may be lowered meanwhile.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class AtariVector:
     for log, action in zip(self._actions, actions.tolist()):
       log.append(action)
     observation, reward, terminal, truncated, _ = self._env.step(actions)
-    # The vector environment flags a game that ends on its last frame twice.
+    # Should both be flagged, the game's own end is the one that counts.
     truncated = truncated & ~terminal
     ended = terminal | truncated
     if ended.any():

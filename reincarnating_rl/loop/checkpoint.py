@@ -22,8 +22,8 @@ from reincarnating_rl.loop.trainer import Counters
 
 SCHEMA = 1
 CHECKPOINTS_KEPT = 2
-# A longer run may go on from a shorter one.
-_MAY_CHANGE = ('num_iterations',)
+# A run may be prolonged, at another learning rate from then on.
+_MAY_CHANGE = ('num_iterations', 'learning_rate')
 
 
 class CheckpointMismatchError(ValueError):
@@ -133,6 +133,7 @@ def _arrays(run: Run) -> dict[str, Any]:
 def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
   trainer, player = run.trainer, run.player
   trainer.learner_state = arrays['learner_state']
+  trainer.set_lambda(trainer.lambda_)  # the learning rate as configured now
   trainer.act_key = arrays['act_key']
   if player is not None:
     trainer.writer.state = arrays['student_replay']

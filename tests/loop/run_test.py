@@ -234,6 +234,17 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path):
     checkpointer.restore(other)
 
 
+def test_a_run_may_go_on_at_another_learning_rate(tmp_path):
+  run = _run()
+  run.run_phase(run.plan[0])
+  checkpointer = RunCheckpointer(str(tmp_path))
+  checkpointer.save(run)
+  other = _run(dataclasses.replace(CONFIG, learning_rate=5e-4))
+  assert checkpointer.restore(other)
+  rate = other.trainer.learner_state.coefficients.learning_rate
+  assert float(rate) == pytest.approx(5e-4)
+
+
 def test_known_score_spares_the_evaluation():
   run = _run(teacher=_teacher(score=0.5))
   assert run.plan[0].kind == plan_lib.COLLECTION
@@ -324,3 +335,12 @@ class _OptimalNetwork(networks.nn.Module):
     q_values = jax.numpy.asarray(BANDIT.optimal_q_values(0.99))
     q_values = q_values[matches.argmax(axis=-1)]
     return networks.NetworkOutput(q_values, newest)
+
+
+def test_nothing_is_compiled_after_the_first_online_iteration(compilations):
+  run = _run(dataclasses.replace(CONFIG, num_iterations=3))
+  while run.next_phase < len(run.plan) - 2:
+    run.run_phase(run.plan[run.next_phase])
+  before = compilations.count
+  run.run()
+  assert compilations.count == before
