@@ -110,8 +110,6 @@ def _is_lost_import(line: str, path: str) -> bool:
   try:
     importlib.import_module(match.group(1))
   except ImportError:
-    logging.info(
-        '%s imports %s, which is gone; skipped.', path, match.group(1)
-    )
+    logging.info('%s imports %s, which is gone; skipped.', path, match.group(1))
     return True
   return False

@@ -91,8 +91,8 @@ class Coefficients(NamedTuple):
   margin_size: Any = 1.0  # m
 
   def as_arrays(self) -> Coefficients:
-    """Float32 leaves, so that their values never recompile anything."""
-    return Coefficients(*(jnp.asarray(x, jnp.float32) for x in self))
+    """New float32 leaves: other values never recompile anything."""
+    return Coefficients(*(jnp.array(x, jnp.float32) for x in self))
 
 
 class LearnerState(NamedTuple):
@@ -159,7 +159,7 @@ class Learner:
     """
     rng_key, params_key, noise_key = jax.random.split(rng_key, 3)
     zeros = jnp.zeros((1,) + tuple(observation_shape), jnp.uint8)
-    params = jax.jit(self.network.init)(params_key, zeros, noise_key)['params']
+    params = _init_params(self.network, params_key, zeros, noise_key)
     return self.from_params(rng_key, params, coefficients)
 
   def from_params(
@@ -168,13 +168,13 @@ class Learner:
       params: Any,
       coefficients: Coefficients = Coefficients(),
   ) -> LearnerState:
-    """A fresh state around given parameters."""
+    """A fresh state around copies of what is given: states are donated."""
     copy = functools.partial(jax.tree.map, jnp.array)
     return LearnerState(
         online_params=copy(params),
         target_params=copy(params),
         opt_state=self.optimizer.init(params),
-        rng_key=rng_key,
+        rng_key=jnp.copy(rng_key),
         coefficients=coefficients.as_arrays(),
         updates=jnp.int32(0),
     )
@@ -340,6 +340,13 @@ class Learner:
           priorities, indices, extra.priorities
       )
     return state, priorities, extra.metrics
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init_params(
+    network: nn.Module, rng_key: jax.Array, states: jax.Array, noise_key: Any
+) -> Any:
+  return network.init(rng_key, states, noise_key)['params']
 
 
 def _quantile_td_loss(

@@ -14,7 +14,9 @@ def _clean_gin():
   gin.clear_config()
 
 
-@pytest.mark.parametrize('prefix', ['', 'configs/', 'reincarnating_rl/configs/'])
+@pytest.mark.parametrize(
+    'prefix', ['', 'configs/', 'reincarnating_rl/configs/']
+)
 def test_shipped_configs_resolve_from_any_directory(
     prefix, tmp_path, monkeypatch
 ):

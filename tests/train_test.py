@@ -15,6 +15,7 @@ import small_teacher
 from reincarnating_rl import cli
 from reincarnating_rl import train
 
+_GAME = 'create_atari_environment.game_name'
 _SETTINGS = (
     'Runner.evaluation_steps = 10',
     'Runner.max_steps_per_episode = 40',
@@ -187,14 +188,14 @@ def test_started_again_it_goes_on(tmp_path, teacher):
         (
             [
                 '--teacher_checkpoint_dir={teacher}',
-                "--gin_bindings=create_atari_environment.game_name = 'Pnog'",
+                f"--gin_bindings={_GAME} = 'Pnog'",
             ],
             'Did you mean Pong',
         ),
         (
             [
                 '--teacher_checkpoint_dir={teacher}',
-                "--gin_bindings=create_atari_environment.game_name = 'Breakout'",
+                f"--gin_bindings={_GAME} = 'Breakout'",
             ],
             'the teacher was trained on Pong',
         ),

@@ -14,12 +14,12 @@ compat.prepare_dopamine()
 # pylint: disable=wrong-import-position
 from dopamine.discrete_domains import run_experiment
 
+from reincarnating_rl import dopamine_env
 from reincarnating_rl import gin_files
 from reincarnating_rl import networks
 from reincarnating_rl.agents import dqn
 from reincarnating_rl.agents import rainbow
 from reincarnating_rl.agents import settings
-from reincarnating_rl import dopamine_env
 from reincarnating_rl.envs import probe
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.player import Player
@@ -45,7 +45,9 @@ def _clean_gin():
 
 
 def _teacher(num_actions=NUM_ACTIONS):
-  network = networks.make_network(num_actions, features=(4, 8, 8), hidden_size=16)
+  network = networks.make_network(
+      num_actions, features=(4, 8, 8), hidden_size=16
+  )
   states = np.zeros((1, 84, 84, 4), np.uint8)
   params = network.init(jax.random.PRNGKey(9), states)['params']
   return Policy(network, params)

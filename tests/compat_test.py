@@ -1,0 +1,101 @@
+"""Tests of what lets Dopamine import: idempotent, and no more than needed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+from reincarnating_rl.compat import prepare_dopamine
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run_python(code, tmp_path, *, path=()):
+  """Runs code in a process of its own; returns what it printed."""
+  lines = [f'import sys; sys.path[:0] = {[str(p) for p in path]!r}']
+  script = tmp_path / 'script.py'
+  script.write_text('\n'.join(lines) + '\n' + textwrap.dedent(code))
+  done = subprocess.run(
+      [sys.executable, str(script)],
+      cwd=ROOT,
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+      capture_output=True,
+      text=True,
+      timeout=300,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout.split()
+
+
+def patched():
+  """What `prepare_dopamine` may touch, by identity."""
+  from jax.interpreters import xla
+
+  names = [n for n in sys.modules if n.split('.')[0] == 'baselines']
+  modules = {name: sys.modules[name] for name in names}
+  return modules, xla.pytype_aval_mappings
+
+
+def test_prepare_is_idempotent():
+  prepare_dopamine()
+  modules, mappings = patched()
+  assert 'baselines.common.atari_wrappers' in modules
+  prepare_dopamine()
+  again, mappings_again = patched()
+  assert again == modules
+  assert mappings_again is mappings
+
+
+def test_a_fresh_process_imports_dopamines_runner(tmp_path):
+  code = """
+      from reincarnating_rl.compat import prepare_dopamine
+      assert not any(n.split('.')[0] == 'dopamine' for n in sys.modules)
+      prepare_dopamine()
+      prepare_dopamine()
+      from dopamine.discrete_domains import run_experiment
+      from baselines.common import atari_wrappers
+      print(run_experiment.Runner.__name__, atari_wrappers.__doc__.split()[0])
+  """
+  assert run_python(code, tmp_path) == ['Runner', 'Stand-in']
+
+
+def test_it_steps_aside_for_a_real_baselines(tmp_path):
+  package = tmp_path / 'installed' / 'baselines' / 'common'
+  package.mkdir(parents=True)
+  (package.parent / '__init__.py').write_text('')
+  (package / '__init__.py').write_text('')
+  (package / 'atari_wrappers.py').write_text('REAL = True\n')
+  code = """
+      from reincarnating_rl.compat import prepare_dopamine
+      prepare_dopamine()
+      assert 'baselines' not in sys.modules
+      from baselines.common import atari_wrappers
+      prepare_dopamine()
+      assert sys.modules['baselines.common.atari_wrappers'] is atari_wrappers
+      print(atari_wrappers.REAL)
+  """
+  path = [tmp_path / 'installed']
+  assert run_python(code, tmp_path, path=path) == ['True']
+
+
+def test_it_steps_aside_where_jax_has_the_table(tmp_path):
+  code = """
+      from jax.interpreters import xla
+      xla.pytype_aval_mappings = theirs = {}
+      from reincarnating_rl.compat import prepare_dopamine
+      prepare_dopamine()
+      print(xla.pytype_aval_mappings is theirs)
+  """
+  assert run_python(code, tmp_path) == ['True']
+
+
+def test_importing_the_module_changes_nothing(tmp_path):
+  code = """
+      import reincarnating_rl.compat
+      print(any(n.split('.')[0] in ('baselines', 'jax') for n in sys.modules))
+  """
+  assert run_python(code, tmp_path) == ['False']

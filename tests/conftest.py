@@ -1,0 +1,68 @@
+"""Settings of every test: two CPU devices, no silent broadcasting.
+
+The environment is set before jax is imported; what is already set there wins.
+Warnings that the package causes are errors (pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+_DEVICES_FLAG = '--xla_force_host_platform_device_count'
+if _DEVICES_FLAG not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = (
+      os.environ.get('XLA_FLAGS', '') + f' {_DEVICES_FLAG}=2'
+  ).strip()
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+# pylint: disable=wrong-import-position
+import jax  # noqa: E402
+from jax import monitoring  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+GOLDEN_FOLDER = pathlib.Path(__file__).parent / 'testdata' / 'golden'
+_COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
+
+
+@pytest.fixture
+def golden():
+  """Loads a file of reference numbers by its name, as a dict of arrays."""
+
+  def load(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN_FOLDER / f'{name}.npz', allow_pickle=False) as data:
+      return dict(data)
+
+  return load
+
+
+@pytest.fixture
+def x64():
+  """Runs one test in float64; the setting ends with the test."""
+  # Older releases of jax have only the experimental one.
+  enable = getattr(jax, 'enable_x64', None)
+  if enable is None:
+    from jax.experimental import enable_x64 as enable
+  with enable(True):
+    yield
+  assert not jax.config.jax_enable_x64
+
+
+class CompilationCounter:
+  """How many programs XLA has compiled since the session began."""
+
+  def __init__(self):
+    self.count = 0
+    monitoring.register_event_duration_secs_listener(self._on_event)
+
+  def _on_event(self, event: str, duration: float, **kwargs) -> None:
+    del duration, kwargs
+    self.count += event == _COMPILE_EVENT
+
+
+@pytest.fixture(scope='session')
+def compilations():
+  return CompilationCounter()

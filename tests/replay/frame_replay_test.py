@@ -1,0 +1,610 @@
+"""Tests of the frame ring against a slow one that keeps everything in lists."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.replay.frame_replay import FIRST
+from reincarnating_rl.replay.frame_replay import ReplaySpec
+from reincarnating_rl.replay.frame_replay import Rows
+from reincarnating_rl.replay.frame_replay import TERMINAL
+from reincarnating_rl.replay.frame_replay import TRUNCATED
+
+FRAME_SHAPE = (2, 3)
+ACTIONS = 4
+STACK = 4
+GAMMA = 0.9
+SIGNIFICANCE = 1e-4
+DRAWS = 4096
+
+# One program per spec and size: the tests share specs to share these.
+add = jax.jit(frame_replay.add, static_argnums=0, donate_argnums=1)
+from_rows = jax.jit(frame_replay.from_rows, static_argnums=0)
+transitions = jax.jit(frame_replay.transitions, static_argnums=0)
+sample = jax.jit(frame_replay.sample, static_argnums=(0, 4))
+
+
+def make_spec(slots=37, num_streams=1, n=1, **changes) -> ReplaySpec:
+  spec = ReplaySpec(
+      slots * num_streams,
+      num_streams,
+      n,
+      GAMMA,
+      STACK,
+      FRAME_SHAPE,
+  )
+  return dataclasses.replace(spec, **changes)
+
+
+def random_rows(seed, num_steps, num_streams, mean_length=8.0) -> Rows:
+  """Streams of episodes that end at random, by terminals and time limits."""
+  rng = np.random.default_rng(seed)
+  shape = (num_steps, num_streams)
+  ends = rng.random(shape) < 1.0 / mean_length
+  kinds = rng.choice([TERMINAL, TRUNCATED, TERMINAL | TRUNCATED], shape)
+  flags = np.where(ends, kinds, 0)
+  flags[0] |= FIRST
+  flags[1:][ends[:-1]] |= FIRST
+  return Rows(
+      # Never zero: zero frames are those that the replay makes.
+      rng.integers(1, 256, shape + FRAME_SHAPE).astype(np.uint8),
+      rng.integers(0, ACTIONS, shape).astype(np.int32),
+      rng.choice([-1.0, 0.0, 1.0], shape).astype(np.float32),
+      flags.astype(np.uint8),
+      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
+  )
+
+
+def make_rows(flags, values=None) -> Rows:
+  """One stream with given flags; frames show `values`, rewards are 1, 2..."""
+  num_steps = len(flags)
+  values = np.arange(1, num_steps + 1) if values is None else values
+  frames = np.broadcast_to(
+      np.reshape(values, (-1, 1, 1, 1)), (num_steps, 1) + FRAME_SHAPE
+  )
+  column = np.arange(num_steps)[:, None]
+  return Rows(
+      frames.astype(np.uint8),
+      (column % ACTIONS).astype(np.int32),
+      (column + 1).astype(np.float32),
+      np.reshape(flags, (-1, 1)).astype(np.uint8),
+      np.zeros((num_steps, 1, ACTIONS), np.float32),
+  )
+
+
+def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
+  return Rows(*(column[start:stop] for column in rows))
+
+
+def fill(spec: ReplaySpec, rows: Rows) -> frame_replay.ReplayState:
+  """Adds rows one by one to an empty replay."""
+  state = frame_replay.init(spec, ACTIONS)
+  for t in range(len(rows.action)):
+    state = add(spec, state, slice_rows(rows, t, t + 1))
+  return state
+
+
+def all_transitions(spec, state):
+  """Those that start at each row of the ring, eligible or not."""
+  batch = transitions(spec, state.storage, jnp.arange(spec.capacity))
+  return jax.tree.map(np.asarray, batch)
+
+
+def eligible_set(spec, state) -> set[int]:
+  leaves = np.asarray(state.priorities.tree.leaves)
+  assert not leaves[spec.capacity :].any()
+  return set(np.flatnonzero(leaves).tolist())
+
+
+class SlowReplay:
+  """Every step ever added, by stream and age; nothing is overwritten."""
+
+  def __init__(self, spec: ReplaySpec, rows: Rows):
+    self.spec = spec
+    self.rows = rows
+    self.count = 0
+
+  def row(self, age: int, stream: int) -> int:
+    return age % self.spec.slots * self.spec.num_streams + stream
+
+  def flag(self, age: int, stream: int, bits: int) -> bool:
+    return bool(self.rows.flags[age, stream] & bits)
+
+  def is_eligible(self, age: int, stream: int) -> bool:
+    if age + self.spec.update_horizon >= self.count:
+      return False
+    if age - (self.spec.stack_size - 1) < self.count - self.spec.slots:
+      return False
+    for step in range(age, age + self.spec.update_horizon):
+      if self.flag(step, stream, TERMINAL):
+        return True
+      if self.flag(step, stream, TRUNCATED):
+        return False
+    return True
+
+  def eligible(self) -> dict[int, tuple[int, int]]:
+    return {
+        self.row(age, stream): (age, stream)
+        for age in range(max(0, self.count - self.spec.slots), self.count)
+        for stream in range(self.spec.num_streams)
+        if self.is_eligible(age, stream)
+    }
+
+  def stack(self, age: int, stream: int) -> np.ndarray:
+    frames = []
+    while len(frames) < self.spec.stack_size:
+      frames.insert(0, self.rows.frames[age, stream])
+      if self.flag(age, stream, FIRST):
+        break
+      age -= 1
+    while len(frames) < self.spec.stack_size:
+      frames.insert(0, np.zeros(self.spec.frame_shape, np.uint8))
+    return np.stack(frames, axis=-1)
+
+  def n_step(self, age: int, stream: int) -> tuple[float, float]:
+    total, discount = 0.0, 1.0
+    for step in range(age, age + self.spec.update_horizon):
+      total += discount * float(self.rows.reward[step, stream])
+      discount *= self.spec.gamma
+      if self.flag(step, stream, TERMINAL):
+        return total, 0.0
+    return total, discount
+
+
+def check_against(slow: SlowReplay, state: frame_replay.ReplayState) -> int:
+  """Compares all that can be sampled; returns how much that is."""
+  spec, rows = slow.spec, slow.rows
+  expected = slow.eligible()
+  assert eligible_set(spec, state) == set(expected)
+  assert int(frame_replay.num_eligible(state.priorities)) == len(expected)
+  batch = all_transitions(spec, state)
+  for row, (age, stream) in expected.items():
+    r_t, discount_t = slow.n_step(age, stream)
+    np.testing.assert_array_equal(batch.s_tm1[row], slow.stack(age, stream))
+    assert batch.a_tm1[row] == rows.action[age, stream]
+    np.testing.assert_allclose(batch.r_t[row], r_t, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(batch.discount_t[row], discount_t, rtol=1e-6)
+    np.testing.assert_array_equal(
+        batch.q_teacher[row], rows.q_teacher[age, stream]
+    )
+    if discount_t > 0:
+      successor = slow.stack(age + spec.update_horizon, stream)
+      np.testing.assert_array_equal(batch.s_t[row], successor)
+  return len(expected)
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+@pytest.mark.parametrize('n', [1, 3, 10])
+def test_equals_the_slow_replay(n, num_streams):
+  """Steps one by one and in long chunks, three times around the ring."""
+  spec = make_spec(num_streams=num_streams, n=n)
+  # Long enough to overwrite a row and make it ready again in one call.
+  chunk = n + STACK + 3
+  rows = random_rows(n, 3 * spec.slots + 2 * chunk, num_streams, n + 6.0)
+  slow = SlowReplay(spec, rows)
+  state = frame_replay.init(spec, ACTIONS)
+  compared = 0
+  while slow.count + chunk <= len(rows.action):
+    for size in [1] * (n + 2) + [chunk]:
+      new = slice_rows(rows, slow.count, slow.count + size)
+      state = add(spec, state, new)
+      slow.count += size
+      if size > 1 or slow.count % 3 == 0:
+        compared += check_against(slow, state)
+      if slow.count + chunk > len(rows.action):
+        break
+  assert int(state.add_count) == slow.count > 2 * spec.slots
+  assert compared > 100
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+def test_frames_of_one_pixel_stack(num_streams):
+  """The shortest stack: a state is the newest frame."""
+  spec = make_spec(slots=11, num_streams=num_streams, n=2, stack_size=1)
+  rows = random_rows(0, 30, num_streams)
+  slow = SlowReplay(spec, rows)
+  state = frame_replay.init(spec, ACTIONS)
+  for t in range(30):
+    state = add(spec, state, slice_rows(rows, t, t + 1))
+    slow.count += 1
+    if t % 5 == 4:
+      check_against(slow, state)
+
+
+# -- named cases ---------------------------------------------------------------
+
+
+def test_empty():
+  spec = make_spec()
+  state = frame_replay.init(spec)
+  assert eligible_set(spec, state) == set()
+  assert frame_replay.num_eligible(state.priorities) == 0
+  assert state.priorities.max_priority == 1.0
+  assert frame_replay.oldest_first(spec, state).frames.shape[0] == 0
+
+
+@pytest.mark.parametrize('n', [1, 3])
+def test_a_row_waits_for_its_successors(n):
+  spec = make_spec(n=n)
+  rows = make_rows([FIRST] + [0] * 7)
+  state = frame_replay.init(spec, ACTIONS)
+  for t in range(8):
+    state = add(spec, state, slice_rows(rows, t, t + 1))
+    assert eligible_set(spec, state) == set(range(max(0, t + 1 - n)))
+
+
+def test_frames_before_an_episode_are_zero():
+  spec = make_spec()
+  state = fill(spec, make_rows([FIRST, 0, TERMINAL, FIRST, 0, 0, 0, 0]))
+  np.testing.assert_array_equal(
+      all_transitions(spec, state).s_tm1[:8, 0, 0],
+      [
+          [0, 0, 0, 1],
+          [0, 0, 1, 2],
+          [0, 1, 2, 3],
+          [0, 0, 0, 4],
+          [0, 0, 4, 5],
+          [0, 4, 5, 6],
+          [4, 5, 6, 7],
+          [5, 6, 7, 8],
+      ],
+  )
+
+
+def test_a_terminal_cuts_the_return_and_the_bootstrap():
+  spec = make_spec(n=3)
+  state = fill(spec, make_rows([FIRST, 0, 0, TERMINAL, FIRST, 0, 0, 0]))
+  assert eligible_set(spec, state) == {0, 1, 2, 3, 4}
+  batch = all_transitions(spec, state)
+  g = GAMMA
+  np.testing.assert_allclose(
+      batch.r_t[:5],
+      [
+          1 + g * 2 + g**2 * 3,
+          2 + g * 3 + g**2 * 4,
+          3 + g * 4,
+          4,
+          5 + g * 6 + g**2 * 7,
+      ],
+      rtol=1e-6,
+  )
+  np.testing.assert_allclose(
+      batch.discount_t[:5], [g**3, 0, 0, 0, g**3], rtol=1e-6
+  )
+
+
+def test_a_truncation_is_no_terminal():
+  """Nothing bootstraps across a time limit, and nothing ends there."""
+  spec = make_spec(n=3)
+  state = fill(spec, make_rows([FIRST, 0, 0, TRUNCATED, FIRST] + [0] * 5))
+  # Rows 1 to 3 lie within three steps of the limit.
+  assert eligible_set(spec, state) == {0, 4, 5, 6}
+  discount_t = all_transitions(spec, state).discount_t[[0, 4, 5, 6]]
+  np.testing.assert_allclose(discount_t, np.full(4, GAMMA**3), rtol=1e-6)
+
+
+def test_a_terminal_at_the_time_limit_is_a_terminal():
+  spec = make_spec(n=3)
+  both = TERMINAL | TRUNCATED
+  state = fill(spec, make_rows([FIRST, 0, 0, both, FIRST] + [0] * 5))
+  assert eligible_set(spec, state) == set(range(7))
+  discount_t = all_transitions(spec, state).discount_t[:4]
+  np.testing.assert_allclose(discount_t, [GAMMA**3, 0, 0, 0], rtol=1e-6)
+
+
+def test_a_time_limit_behind_a_terminal_does_not_matter():
+  """Two ends within n steps: the first decides."""
+  spec = make_spec(n=3)
+  flags = [FIRST, TERMINAL, FIRST, TRUNCATED, FIRST, TERMINAL, FIRST]
+  state = fill(spec, make_rows(flags + [0] * 5))
+  assert eligible_set(spec, state) == {0, 1, 4, 5, 6, 7, 8}
+
+
+def test_episodes_of_one_step():
+  spec = make_spec(n=3)
+  state = fill(spec, make_rows([FIRST | TERMINAL] * 6))
+  assert eligible_set(spec, state) == {0, 1, 2}
+  batch = all_transitions(spec, state)
+  np.testing.assert_array_equal(batch.r_t[:3], [1, 2, 3])
+  np.testing.assert_array_equal(batch.discount_t[:3], [0, 0, 0])
+  np.testing.assert_array_equal(batch.s_tm1[2, 0, 0], [0, 0, 0, 3])
+
+
+@pytest.mark.parametrize('n', [1, 3])
+def test_an_overwritten_stack_is_never_sampled(n):
+  """One endless episode whose frames count its steps."""
+  spec = make_spec(n=n)
+  rows = make_rows([FIRST] + [0] * 99)
+  state = frame_replay.init(spec, ACTIONS)
+  for t in range(100):
+    state = add(spec, state, slice_rows(rows, t, t + 1))
+    if t < n:
+      continue
+    batch, _ = sample(
+        spec, state.storage, state.priorities, jax.random.PRNGKey(t), DRAWS
+    )
+    newest = np.asarray(batch.s_tm1[:, 0, 0, -1], np.int64)
+    lags = np.arange(STACK - 1, -1, -1)
+    expected = np.maximum(newest[:, None] - lags, 0)
+    np.testing.assert_array_equal(batch.s_tm1[:, 0, 0], expected)
+    expected = np.maximum(newest[:, None] + n - lags, 0)
+    np.testing.assert_array_equal(batch.s_t[:, 0, 0], expected)
+
+
+@pytest.mark.parametrize('n', [1, 3])
+def test_no_transition_holds_two_episodes(n):
+  spec = make_spec(n=n)
+  rows = random_rows(1, 150, 1, mean_length=5.0)
+  episode = np.cumsum(rows.flags[:, 0] & FIRST)
+  assert episode.max() < 256
+  state = fill(spec, make_rows(rows.flags, episode))
+  batch, _ = sample(
+      spec, state.storage, state.priorities, jax.random.PRNGKey(0), DRAWS
+  )
+  s_tm1, s_t = np.asarray(batch.s_tm1[:, 0, 0]), np.asarray(batch.s_t[:, 0, 0])
+  continues = np.asarray(batch.discount_t) > 0
+  assert continues.any() and not continues.all()
+  for before, after, goes_on in zip(s_tm1, s_t, continues):
+    seen = set(before) | (set(after) if goes_on else set())
+    assert len(seen - {0}) == 1
+
+
+# -- fixed data ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+@pytest.mark.parametrize('n', [1, 3])
+def test_from_rows_equals_adding_one_by_one(n, num_streams):
+  spec = make_spec(num_streams=num_streams, n=n)
+  rows = random_rows(2, spec.slots, num_streams)
+  whole = from_rows(spec, rows)
+  steps = fill(spec, rows)
+  assert whole.add_count == steps.add_count == spec.slots
+  for a, b in zip(whole.storage, steps.storage):
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+  # Adding has gone on as if its stacks reached behind the first rows.
+  behind = (STACK - 1) * num_streams
+  extra = eligible_set(spec, whole) - eligible_set(spec, steps)
+  assert extra <= set(range(behind))
+  assert eligible_set(spec, steps) < eligible_set(spec, whole)
+  # Every stream begins with an episode, so nothing is missing there.
+  unbounded = SlowReplay(dataclasses.replace(spec, capacity=999_999), rows)
+  unbounded.count = spec.slots
+  assert {
+      age * num_streams + stream
+      for age in range(spec.slots)
+      for stream in range(num_streams)
+      if unbounded.is_eligible(age, stream)
+  } == eligible_set(spec, whole)
+
+
+def test_from_rows_that_begin_within_an_episode():
+  """The first stacks are incomplete until an episode starts."""
+  spec = make_spec(slots=10)
+  whole = from_rows(spec, make_rows([0] * 10))
+  assert eligible_set(spec, whole) == set(range(STACK - 1, 9))
+  whole = from_rows(spec, make_rows([0, FIRST] + [0] * 8))
+  assert eligible_set(spec, whole) == set(range(1, 9))
+
+
+@pytest.mark.parametrize('n', [1, 3])
+def test_adding_to_fixed_data_overwrites_it(n):
+  spec = make_spec(num_streams=3, n=n)
+  rows = random_rows(3, spec.slots + 20, 3, mean_length=4.0)
+  slow = SlowReplay(spec, rows)
+  slow.count = spec.slots
+  state = from_rows(spec, slice_rows(rows, 0, spec.slots))
+  for t in range(spec.slots, len(rows.action)):
+    state = add(spec, state, slice_rows(rows, t, t + 1))
+    slow.count += 1
+    added = slow.count - spec.slots
+    if added < STACK - 1:
+      # What from_rows knew to be whole may still be there, but no other row.
+      extra = eligible_set(spec, state) - set(slow.eligible())
+      first, last = added * spec.num_streams, (STACK - 1) * spec.num_streams
+      assert extra <= set(range(first, last))
+    else:
+      check_against(slow, state)
+
+
+def test_from_storage_refuses_another_capacity():
+  spec = make_spec(slots=10)
+  state = from_rows(spec, make_rows([FIRST] + [0] * 9))
+  with pytest.raises(AssertionError):
+    frame_replay.from_storage(make_spec(slots=11), state.storage)
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+@pytest.mark.parametrize('num_steps', [5, 37, 91])
+def test_oldest_first(num_steps, num_streams):
+  """Partly filled, exactly full, and wrapped around."""
+  spec = make_spec(num_streams=num_streams)
+  rows = random_rows(4, num_steps, num_streams)
+  storage = frame_replay.oldest_first(spec, fill(spec, rows))
+  kept = slice_rows(rows, max(0, num_steps - 37), num_steps)
+  for name, column in kept._asdict().items():
+    flat = column.reshape((-1,) + column.shape[2:])
+    np.testing.assert_array_equal(getattr(storage, name), flat)
+
+
+# -- sampling and priorities ---------------------------------------------------
+
+
+def test_sampling_follows_the_priorities():
+  spec = make_spec(num_streams=3, n=3)
+  state = fill(spec, random_rows(5, 60, 3))
+  rows = np.array(sorted(eligible_set(spec, state)))
+  values = np.random.default_rng(0).exponential(size=len(rows)) + 0.1
+  priorities = frame_replay.update_priorities(
+      state.priorities, jnp.asarray(rows), jnp.asarray(values, jnp.float32)
+  )
+  batch, indices = sample(
+      spec, state.storage, priorities, jax.random.PRNGKey(1), DRAWS
+  )
+  counts = np.bincount(indices, minlength=spec.capacity)
+  assert counts.sum() == counts[rows].sum()
+  expected = values / values.sum() * DRAWS
+  assert stats.chisquare(counts[rows], expected).pvalue > SIGNIFICANCE
+  leaf = np.zeros(spec.capacity)
+  leaf[rows] = values
+  weight = 1.0 / np.sqrt(leaf[indices])
+  np.testing.assert_allclose(batch.weight, weight / weight.max(), rtol=1e-5)
+  assert batch.weight.max() == 1.0
+
+
+def test_without_updates_sampling_is_uniform():
+  spec = make_spec(n=3)
+  state = fill(spec, random_rows(6, 60, 1))
+  rows = np.array(sorted(eligible_set(spec, state)))
+  batch, indices = sample(
+      spec, state.storage, state.priorities, jax.random.PRNGKey(2), DRAWS
+  )
+  counts = np.bincount(indices, minlength=spec.capacity)[rows]
+  assert counts.sum() == DRAWS
+  assert stats.chisquare(counts).pvalue > SIGNIFICANCE
+  np.testing.assert_array_equal(batch.weight, np.ones(DRAWS))
+
+
+def test_a_sample_is_the_transitions_of_its_indices():
+  spec = make_spec(num_streams=3, n=3)
+  state = fill(spec, random_rows(7, 60, 3))
+  batch, indices = sample(
+      spec, state.storage, state.priorities, jax.random.PRNGKey(3), DRAWS
+  )
+  direct = transitions(spec, state.storage, indices)
+  for name, value in direct._asdict().items():
+    np.testing.assert_array_equal(getattr(batch, name), value)
+  assert batch.s_tm1.shape == (DRAWS,) + FRAME_SHAPE + (STACK,)
+  assert batch.s_tm1.dtype == batch.s_t.dtype == jnp.uint8
+  assert batch.a_tm1.dtype == jnp.int32
+  assert batch.r_t.dtype == batch.discount_t.dtype == jnp.float32
+  assert batch.q_teacher.shape == (DRAWS, ACTIONS)
+
+
+def test_new_rows_enter_with_the_largest_priority_ever():
+  spec = make_spec()
+  rows = make_rows([FIRST] + [0] * 7)
+  state = fill(spec, slice_rows(rows, 0, 4))
+  leaves = lambda state: np.asarray(state.priorities.tree.leaves[:8])
+  np.testing.assert_array_equal(leaves(state), [1, 1, 1, 0, 0, 0, 0, 0])
+  for index, value in ((1, 0.25), (2, 5.0), (2, 0.5)):
+    state = state._replace(
+        priorities=frame_replay.update_priorities(
+            state.priorities, jnp.array([index]), jnp.array([value])
+        )
+    )
+  assert state.priorities.max_priority == 5.0
+  state = add(spec, state, slice_rows(rows, 4, 6))
+  np.testing.assert_array_equal(leaves(state), [1, 0.25, 0.5, 5, 5, 0, 0, 0])
+
+
+def test_small_priorities_do_not_lower_the_largest():
+  state = fill(make_spec(), make_rows([FIRST, 0, 0]))
+  priorities = frame_replay.update_priorities(
+      state.priorities, jnp.array([0, 1]), jnp.array([0.1, 0.2])
+  )
+  assert priorities.max_priority == 1.0
+  np.testing.assert_allclose(priorities.tree.leaves[:3], [0.1, 0.2, 0.0])
+  np.testing.assert_allclose(priorities.tree.total, 0.3, rtol=1e-6)
+
+
+# -- memory --------------------------------------------------------------------
+
+
+def test_a_donated_add_writes_in_place():
+  spec = make_spec(slots=2000, frame_shape=(84, 84))
+  # On the device already, or the test would count copies of its own.
+  rows = jax.tree.map(
+      jnp.asarray,
+      Rows(
+          np.full((2, 1, 84, 84), 7, np.uint8),
+          np.zeros((2, 1), np.int32),
+          np.zeros((2, 1), np.float32),
+          np.zeros((2, 1), np.uint8),
+      ),
+  )
+  state = frame_replay.init(spec)
+  pointer = state.storage.frames.unsafe_buffer_pointer()
+  before = state
+  for _ in range(3):
+    state = add(spec, state, rows)
+  assert state.storage.frames.unsafe_buffer_pointer() == pointer
+  assert before.storage.frames.is_deleted()
+  memory = add.lower(spec, state, rows).compile().memory_analysis()
+  assert memory.temp_size_in_bytes < spec.nbytes / 100
+
+
+def test_sampling_copies_no_more_than_its_batch():
+  spec = make_spec(slots=2000, frame_shape=(84, 84))
+  state = frame_replay.init(spec)
+  lowered = sample.lower(
+      spec, state.storage, state.priorities, jax.random.PRNGKey(0), 2
+  )
+  memory = lowered.compile().memory_analysis()
+  assert memory.temp_size_in_bytes < spec.nbytes / 100
+
+
+def test_a_million_rows_fit_where_they_should():
+  spec = ReplaySpec(1_000_000)
+  assert 84 * 84 * 1_000_000 < spec.nbytes < 7.1e9 * 1.05
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+def test_nbytes_is_what_is_allocated(num_streams):
+  spec = make_spec(slots=999, num_streams=num_streams)
+  state = frame_replay.init(spec)
+  allocated = sum(x.nbytes for x in jax.tree.leaves(state))
+  assert abs(spec.nbytes - allocated) < 4096
+
+
+# -- errors --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'changes, numbers',
+    [
+        ({'capacity': 100, 'num_streams': 3}, ('100', '3')),
+        ({'capacity': 8, 'update_horizon': 10}, ('8', '10')),
+        ({'capacity': 24, 'num_streams': 3, 'update_horizon': 5}, ('24', '8')),
+        ({'capacity': 100, 'num_streams': 0}, ('0',)),
+        ({'capacity': 100, 'update_horizon': 0}, ('0',)),
+        ({'capacity': 100, 'stack_size': 0}, ('0',)),
+        ({'capacity': 0}, ('0',)),
+    ],
+)
+def test_a_bad_spec_is_refused(changes, numbers):
+  with pytest.raises(ValueError) as error:
+    ReplaySpec(**changes)
+  for number in numbers:
+    assert number in str(error.value).replace('.', ' ').split()
+
+
+def test_rows_of_other_streams_are_refused():
+  spec = make_spec(num_streams=3)
+  with pytest.raises(ValueError, match='2 streams .* of 3'):
+    frame_replay.add(spec, frame_replay.init(spec), random_rows(0, 1, 2))
+
+
+def test_more_steps_than_fit_are_refused():
+  spec = make_spec(slots=20, n=3)
+  state = frame_replay.init(spec, ACTIONS)
+  add_to = functools.partial(frame_replay.add, spec)
+  most = spec.slots - spec.update_horizon - spec.stack_size
+  jax.eval_shape(add_to, state, random_rows(0, most, 1))
+  with pytest.raises(ValueError, match=f'{most + 1} steps .* 20 slots'):
+    jax.eval_shape(add_to, state, random_rows(0, most + 1, 1))
+
+
+def test_frames_of_another_shape_are_refused():
+  spec = make_spec(frame_shape=(3, 3))
+  with pytest.raises(AssertionError):
+    frame_replay.add(spec, frame_replay.init(spec), random_rows(0, 1, 1))

@@ -1,0 +1,171 @@
+"""Benchmarks: their helpers, and runs of seconds through the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = pathlib.Path(__file__).parent.parent / 'scripts'
+ENTRY_KEYS = {'name', 'ours', 'peer', 'ratio', 'unit'}
+
+
+def _load(name: str) -> ModuleType:
+  """A module of scripts/, which is no package."""
+  spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+bench_lib = _load('bench_lib')
+
+
+def _run(script: str, *flags: str, **env: str) -> subprocess.CompletedProcess:
+  # Elsewhere than in the repository, and on one device: as a user would.
+  return subprocess.run(
+      [sys.executable, str(SCRIPTS / script), *flags],
+      capture_output=True,
+      text=True,
+      cwd='/',
+      env=os.environ | {'XLA_FLAGS': ''} | env,
+      timeout=120,
+  )
+
+
+class TestStatistics:
+
+  def test_median(self):
+    assert bench_lib.median([3.0, 1.0, 2.0]) == 2.0
+    assert bench_lib.median([4.0, 1.0]) == 2.5
+    assert bench_lib.median([7.0]) == 7.0
+    assert bench_lib.median([]) is None
+
+  def test_spread(self):
+    assert bench_lib.spread([9.0, 10.0, 12.0]) == pytest.approx(0.3)
+    assert bench_lib.spread([5.0]) == 0.0
+    assert bench_lib.spread([0.0, 0.0]) == 0.0
+    assert bench_lib.spread([]) is None
+
+  @pytest.mark.parametrize('unit', ['updates/s', 'agent steps/s'])
+  def test_a_higher_rate_of_ours_is_better(self, unit):
+    assert bench_lib.ratio(30.0, 10.0, unit) == 3.0
+
+  @pytest.mark.parametrize('unit', ['us', 'MiB'])
+  def test_less_time_and_memory_of_ours_is_better(self, unit):
+    assert bench_lib.ratio(10.0, 30.0, unit) == 3.0
+
+  def test_without_a_peer_there_is_no_ratio(self):
+    assert bench_lib.ratio(10.0, None, 'us') is None
+    assert bench_lib.ratio(10.0, 0.0, 'us') is None
+
+
+class TestMeasure:
+
+  def test_rate_and_duration_of_the_same_work(self):
+    def work():
+      time.sleep(0.01)
+      return 5
+
+    rate = bench_lib.measure('updates/s', work, 0.05)
+    assert 0 < rate <= 500  # a busy machine may be slower, never faster
+    assert bench_lib.measure('us', work, 0.05) >= 2000
+
+  def test_without_seconds_the_work_is_done_once(self):
+    calls = []
+    bench_lib.measure('us', lambda: calls.append(0) or 1, 0.0)
+    assert len(calls) == 1
+
+  def test_memory_is_what_the_work_says(self):
+    assert bench_lib.measure('MiB', lambda: 123.0, 1.0) == 123.0
+
+  def test_order_alternates(self):
+    assert bench_lib.alternate('abc', 0) == ['a', 'b', 'c']
+    assert bench_lib.alternate('abc', 1) == ['c', 'b', 'a']
+
+
+class TestOutput:
+
+  def test_table_aligns_columns(self):
+    rows = [['name', 'ours', 'unit'], ['a', '1', 'us'], ['bcdefg', '20', 'us']]
+    assert bench_lib.format_table(rows) == (
+        'name    ours  unit\n'
+        '------------------\n'
+        'a          1  us\n'
+        'bcdefg    20  us'
+    )
+
+  def test_result_tables_of_one_side_and_two(self):
+    one = bench_lib.Result('act', 'us', [1.0, 2.0, 3.0], (), 4.5)
+    two = bench_lib.Result('add', 'us', [1.0, 2.0, 3.0], [5000.0])
+    table = bench_lib.result_table([one])
+    assert '2' in table.split() and '4.5 s' in table and 'peer' not in table
+    row = bench_lib.result_table([two]).splitlines()[-1].split()
+    assert row == ['add', '2', '100%', '5,000', '0%', '2,500', 'us']
+
+  def test_report(self):
+    result = bench_lib.Result('add', 'us', [2.0], [3.0])
+    report = bench_lib.report([result], {'cores': 2}, {'jax': None})
+    assert report['results'] == [
+        {'name': 'add', 'ours': 2.0, 'peer': 3.0, 'ratio': 1.5, 'unit': 'us'}
+    ]
+    assert report['machine'] == {'cores': 2}
+    assert json.loads(json.dumps(report)) == report
+
+  def test_filter(self):
+    case = lambda name: bench_lib.Case(name, 'us', lambda: None)
+    cases = [case('act/a'), case('add/a'), case('act/b')]
+    chosen = bench_lib.select(cases, '^act')
+    assert [c.name for c in chosen] == ['act/a', 'act/b']
+    assert bench_lib.select(cases, '') == cases
+    with pytest.raises(SystemExit, match='nothing matches none of: act/a, add'):
+      bench_lib.select(cases, 'nothing')
+    with pytest.raises(SystemExit, match=r'--filter=\('):
+      bench_lib.select(cases, '(')
+
+
+class TestBenchmark:
+
+  def test_prints_one_json_object_and_nothing_else(self):
+    wanted = ['replay/add/2k', 'replay/sample_32/2k']
+    pattern = '^replay/'
+    done = _run('benchmark.py', '--quick', '--json', f'--filter={pattern}')
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    results = {r['name']: r for r in report['results']}
+    assert sorted(results) == wanted
+    for entry in results.values():
+      assert set(entry) == ENTRY_KEYS
+      assert entry['ours'] > 0 and entry['unit'] == 'us'
+      assert entry['peer'] is None and entry['ratio'] is None
+    assert report['machine']['cores'] >= 1
+    assert report['machine']['platform'] == 'cpu'
+    assert report['versions']['jax']
+    assert '100%' in done.stderr  # progress
+
+  def test_prints_a_table_for_people(self):
+    done = _run('benchmark.py', '--quick', '--filter=replay/add')
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith('name') and lines[2].startswith('replay/add/2k')
+
+
+class TestBenchmarkPeers:
+
+  def test_says_in_one_sentence_that_dopamine_is_missing(self, tmp_path):
+    (tmp_path / 'dopamine.py').write_text('raise ImportError("not here")\n')
+    done = _run(
+        'benchmark_peers.py', '--quick', '--json', PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode == 1
+    assert done.stdout == ''
+    sentence = done.stderr.strip()
+    assert 'cannot import Dopamine' in sentence
+    assert len(sentence.splitlines()) == 1
