@@ -113,6 +113,7 @@ class UpdateExtra(NamedTuple):
   priorities: jax.Array  # [B] float32
 
 
+@functools.cache  # one object, so that equal learners are equal
 def adam_direction(
     b1: float = 0.9, b2: float = 0.999, eps: float = 1.5e-4
 ) -> optax.GradientTransformation:
@@ -120,6 +121,7 @@ def adam_direction(
   return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
 
 
+@functools.cache
 def rmsprop_direction(
     decay: float = 0.95, eps: float = 1e-5, centered: bool = True
 ) -> optax.GradientTransformation:

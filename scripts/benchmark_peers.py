@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,11 @@ class Worker:
         # Two processes share an accelerator, where there is one.
         env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'},
     )
-    self.facts = self._answer('starting')
+    try:
+      self.facts = self._answer('starting')
+    except WorkerError:
+      self.close()
+      raise
 
   def build(self, task: str) -> None:
     """Lets it build a task and run its work once."""
@@ -123,7 +128,10 @@ class Worker:
 
   def close(self) -> None:
     """Ends it; its log goes, too."""
-    self._process.stdin.close()
+    try:
+      self._process.stdin.close()
+    except BrokenPipeError:
+      pass  # it is dead, and a request to it was never read
     try:
       self._process.wait(timeout=20)
     except subprocess.TimeoutExpired:
@@ -148,10 +156,13 @@ class Worker:
       if 'error' not in answer:
         return answer
       reason = answer['error']
+    elif (status := self._process.wait()) < 0:
+      reason = f'killed by {signal.Signals(-status).name}'
     else:
-      status = self._process.wait()
       reason = f'exit status {status}, after {self._last_line()!r}'
-    raise WorkerError(f'The {self._side} side failed while {doing}: {reason}.')
+    raise WorkerError(
+        f'The side {self._side!r} failed while {doing}: {reason}.'
+    )
 
   def _last_line(self) -> str:
     self._log.seek(0)

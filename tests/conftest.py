@@ -52,7 +52,7 @@ def x64():
 
 
 class CompilationCounter:
-  """How many programs XLA has compiled since the session began."""
+  """How many programs XLA has compiled since the tests began."""
 
   def __init__(self):
     self.count = 0

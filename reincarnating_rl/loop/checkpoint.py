@@ -137,6 +137,7 @@ def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
   trainer.act_key = arrays['act_key']
   if player is not None:
     trainer.writer.state = arrays['student_replay']
+    trainer.writer.grow(run.config.student_capacity)
     player.first = np.array(arrays['first'])
     player.tracker.returns = np.array(arrays['episode_returns'])
     player.tracker.lengths = np.array(arrays['episode_lengths'])
@@ -154,6 +155,9 @@ def _document(run: Run) -> dict[str, Any]:
       'seconds': dict(run.seconds),
       'records': [r.to_json() for r in run.records],
       'env': run.player.env.snapshot() if run.player else None,
+      'student_capacity': run.trainer.writer.spec.capacity
+      if run.player
+      else None,
   }
 
 
@@ -167,5 +171,5 @@ def _apply_document(run: Run, document: dict[str, Any]) -> None:
   run.records = [PhaseRecord.from_json(r) for r in document['records']]
   env = document['env']
   if env is not None:
-    run.allocate_student()
+    run.allocate_student(document['student_capacity'])
     run.player.observation = run.player.env.restore(env)

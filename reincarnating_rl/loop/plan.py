@@ -6,6 +6,8 @@ import dataclasses
 from fractions import Fraction
 from typing import Optional
 
+from reincarnating_rl.replay.frame_replay import ReplaySpec
+
 TEACHER_EVALUATION = 'teacher_evaluation'
 COLLECTION = 'data_collection'
 PRETRAINING = 'pretraining'
@@ -105,6 +107,7 @@ class RunConfig:
     for name in 'teacher_epsilon epsilon_train epsilon_eval'.split():
       value = getattr(self, name)
       _require(0.0 <= value <= 1.0, name, value, 'between 0 and 1')
+    object.__setattr__(self, 'replay_ratio', Fraction(self.replay_ratio))
     _require(
         self.replay_ratio > 0, 'replay_ratio', self.replay_ratio, 'positive'
     )
@@ -126,7 +129,8 @@ class RunConfig:
     """Agent steps to allocate: no more than the plan can store."""
     planned = self.num_iterations * self.training_steps
     wanted = min(self.replay_capacity, max(planned, self.min_replay_history))
-    slots = -(-wanted // self.num_envs) + 1
+    # The write head spoils the stacks of the rows just before it.
+    slots = -(-wanted // self.num_envs) + ReplaySpec.stack_size
     # Room for the rows around the write head, however short the run.
     return max(slots, self.update_horizon + 16) * self.num_envs
 

@@ -262,9 +262,13 @@ class Run:
   def _new_player(self) -> Player:
     return Player(self._make_env(self.config.num_envs, (ONLINE_STREAM,)))
 
-  def allocate_student(self) -> None:
-    """Makes the online environments and replay, for a checkpoint to fill."""
-    self.trainer.allocate_replay()
+  def allocate_student(self, capacity: int) -> None:
+    """Makes the online environments and replay, for a checkpoint to fill.
+
+    Args:
+      capacity: rows of the replay; a run that is prolonged had planned fewer.
+    """
+    self.trainer.allocate_replay(capacity)
     self.player = self._new_player()
 
   def restore_teacher_data(self) -> None:

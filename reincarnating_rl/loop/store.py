@@ -71,6 +71,11 @@ class ReplayWriter:
     if len(self._pending) >= self._chunk:
       self.flush()
 
+  def grow(self, capacity: int) -> None:
+    """Makes room for more rows, if that is more than there is."""
+    if capacity > self.spec.capacity:
+      self.spec, self.state = frame_replay.grow(self.spec, self.state, capacity)
+
   def flush(self) -> None:
     """Writes what is pending: whole chunks at once, the rest one by one.
 

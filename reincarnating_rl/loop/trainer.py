@@ -154,11 +154,15 @@ class Trainer:
       self.sync_target()
     self.allocate_replay()
 
-  def allocate_replay(self) -> None:
-    """Makes the student's replay, empty."""
+  def allocate_replay(self, capacity: Optional[int] = None) -> None:
+    """Makes the student's replay, empty.
+
+    Args:
+      capacity: rows; default what the plan can store.
+    """
     config = self.config
     spec = frame_replay.ReplaySpec(
-        config.student_capacity,
+        capacity or config.student_capacity,
         config.num_envs,
         config.update_horizon,
         config.gamma,

@@ -272,6 +272,36 @@ def from_storage(spec: ReplaySpec, storage: Storage) -> ReplayState:
   )
 
 
+def grow(
+    spec: ReplaySpec, state: ReplayState, capacity: int
+) -> tuple[ReplaySpec, ReplayState]:
+  """Makes room for more rows in a ring that has not wrapped around yet.
+
+  Args:
+    spec: static description.
+    state: the replay.
+    capacity: new number of rows, at least the old one.
+
+  Returns:
+    The new description and replay; rows keep their places.
+
+  Raises:
+    ValueError: if rows were overwritten already.
+  """
+  if int(state.add_count) > spec.slots:
+    raise ValueError(
+        f'A replay of {spec.capacity} rows has wrapped around: it cannot grow '
+        f'to {capacity}.'
+    )
+  extra = capacity - spec.capacity
+  longer = lambda x: jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1))
+  leaves = longer(state.priorities.tree.leaves[: spec.capacity])
+  priorities = state.priorities._replace(tree=sum_tree.from_leaves(leaves))
+  storage = jax.tree.map(longer, state.storage)
+  state = state._replace(storage=storage, priorities=priorities)
+  return dataclasses.replace(spec, capacity=capacity), state
+
+
 def oldest_first(spec: ReplaySpec, state: ReplayState) -> Storage:
   """The written part of a ring on the host, rolled so that it starts at 0.
 

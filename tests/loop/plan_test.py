@@ -168,7 +168,8 @@ def test_the_replay_is_no_larger_than_the_run(num_envs, num_iterations):
   )
   stored = min(1000 * num_iterations, 5000)
   assert config.student_capacity % num_envs == 0
-  assert stored <= config.student_capacity <= stored + 3 * num_envs
+  # Four steps more of each environment stand free before the write head.
+  assert stored <= config.student_capacity <= stored + 5 * num_envs
 
 
 def test_a_short_run_has_room_for_its_transitions():

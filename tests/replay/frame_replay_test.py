@@ -608,3 +608,35 @@ def test_frames_of_another_shape_are_refused():
   spec = make_spec(frame_shape=(3, 3))
   with pytest.raises(AssertionError):
     frame_replay.add(spec, frame_replay.init(spec), random_rows(0, 1, 1))
+
+
+def test_grown_replay_is_the_one_that_was_large_from_the_start():
+  rng = np.random.default_rng(3)
+  states = []
+  for capacity in (40, 90):
+    spec = ReplaySpec(capacity, 2, 3, frame_shape=(4, 4))
+    states.append((spec, frame_replay.init(spec)))
+  for _ in range(16):
+    rows = Rows(
+        rng.integers(0, 256, (1, 2, 4, 4), np.uint8),
+        np.ones((1, 2), np.int32),
+        np.ones((1, 2), np.float32),
+        np.zeros((1, 2), np.uint8),
+    )
+    states = [
+        (spec, frame_replay.add(spec, state, rows)) for spec, state in states
+    ]
+  (small, grown), (large, expected) = states
+  small, grown = frame_replay.grow(small, grown, 90)
+  assert small == large
+  for got, wanted in zip(
+      jax.tree.leaves(grown), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_wrapped_replay_cannot_grow():
+  spec = ReplaySpec(20, 2, 3, frame_shape=(4, 4))
+  state = frame_replay.init(spec)._replace(add_count=jnp.int32(11))
+  with pytest.raises(ValueError, match='has wrapped around'):
+    frame_replay.grow(spec, state, 90)
