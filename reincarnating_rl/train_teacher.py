@@ -157,7 +157,7 @@ class TeacherWriter:
     from reincarnating_rl.loop.summary import versions
     from reincarnating_rl.replay import frame_replay
     from reincarnating_rl.teachers import native
-    from reincarnating_rl.teachers.teacher import TeacherReplay
+    from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
     trainer = run.trainer
     number = run.records[-1].iteration

@@ -25,7 +25,7 @@ from reincarnating_rl import networks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
-from reincarnating_rl.teachers.teacher import TeacherReplay
+from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 MANIFEST = 'teacher.json'
 CHECKPOINTS = 'checkpoints'

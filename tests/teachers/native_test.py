@@ -11,7 +11,7 @@ from reincarnating_rl import networks
 from reincarnating_rl import teachers
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers import native
-from reincarnating_rl.teachers.teacher import TeacherReplay
+from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 NETWORK = {
     'num_actions': 6,
