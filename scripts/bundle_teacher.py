@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
   if number is None:
     number = best_checkpoint(directory)
   dtype = np.dtype(_DTYPE.value)
-  teacher = teachers.load(_TEACHER.value, number, with_replay=False)
+  teacher = teachers.load(_TEACHER.value, number, read_replay=False)
   stored = jax.tree.map(lambda x: x.astype(dtype), teacher.params)
   rounded = jax.tree.map(lambda x: x.astype(np.float32), stored)
   episodes = play(dataclasses.replace(teacher, params=rounded), _EPISODES.value)

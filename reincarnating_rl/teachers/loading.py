@@ -1,15 +1,21 @@
-"""Finds a teacher by its path and reads it."""
+"""Finds a teacher by its path, sees what format it has, and reads it."""
 
 from __future__ import annotations
 
 import os
 from typing import Optional
 
+from absl import logging
+
+from reincarnating_rl.teachers import dopamine
 from reincarnating_rl.teachers import native
+from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
+from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 BUNDLED_PREFIX = 'bundled:'
+BUCKET_PREFIX = 'gs://'
 _BUNDLED_FOLDER = os.path.join(os.path.dirname(__file__), 'bundled')
 
 
@@ -18,42 +24,69 @@ def load(
     checkpoint_number: Optional[int] = None,
     checkpoint_file_prefix: str = 'ckpt',
     *,
-    with_replay: bool = True,
+    agent: Optional[str] = None,
+    read_replay: bool = True,
 ) -> LoadedTeacher:
-  """Loads a teacher.
+  """Loads a teacher, whatever wrote it.
 
   Args:
-    path: a teacher's run directory, its checkpoints/ folder, or
-      'bundled:<Game>'.
+    path: a teacher's run directory, its checkpoints/ folder, a gs:// address
+      (copied into a cache first), or 'bundled:<Game>'.
     checkpoint_number: which checkpoint; None = the newest.
     checkpoint_file_prefix: of Dopamine's checkpoint files.
-    with_replay: whether to read the teacher's data too, if there is any.
+    agent: 'dqn', 'rainbow' or 'iqn'; None = as its parameters tell.
+    read_replay: whether to read the frames of the teacher's data, if there is
+      any, now; otherwise they are read when they are first needed.
 
   Returns:
     The teacher.
 
   Raises:
-    TeacherError: one sentence on what is missing or damaged.
+    TeacherError: one sentence on what is missing, damaged or refused.
   """
-  del checkpoint_file_prefix  # only this package's own format is read so far
-  directory = find_directory(path)
-  numbers = native.checkpoint_numbers(directory)
-  if not native.is_native(directory) or not numbers:
-    raise TeacherError(
-        f'{path} holds no teacher: it has no {native.MANIFEST} with '
-        'checkpoints/params.<N>.msgpack beside it, as train_teacher writes '
-        'them.'
+  directory = find_directory(path, checkpoint_number)
+  if native.is_native(directory):
+    teacher = native.read(directory, path, checkpoint_number)
+    if agent not in (None, teacher.agent):
+      raise TeacherError(
+          f'{path} is a teacher of the kind {teacher.agent}, not {agent}: '
+          'leave out --teacher_agent.'
+      )
+  else:
+    teacher = _load_dopamine(
+        directory, path, checkpoint_number, checkpoint_file_prefix, agent
     )
-  if checkpoint_number is None:
-    checkpoint_number = numbers[-1]
-  if checkpoint_number not in numbers:
+  if read_replay and teacher.replay is not None:
+    teacher.replay.read()
+  logging.info('Teacher %s: %s.', path, teacher.describe())
+  return teacher
+
+
+def _load_dopamine(
+    directory: str,
+    path: str,
+    number: Optional[int],
+    prefix: str,
+    agent: Optional[str],
+) -> LoadedTeacher:
+  checkpoints = dopamine.find_checkpoints(directory, prefix)
+  if checkpoints is None:
     raise TeacherError(
-        f'{path} has no checkpoint {checkpoint_number}; there are '
-        f'{_enumerate(numbers)}.'
+        f'{path} holds no teacher: there is neither {native.MANIFEST} with '
+        'checkpoints/params.<N>.msgpack, as train_teacher writes them, nor '
+        f'checkpoints/{prefix}.<N> or tf_ckpt-<N>.index of Dopamine.'
     )
-  return native.read(
-      directory, path, checkpoint_number, with_replay=with_replay
-  )
+  number = dopamine.choose_number(checkpoints, path, number)
+  replay = _find_replay(directory, checkpoints.folder, number)
+  return dopamine.read(checkpoints, path, number, agent=agent, replay=replay)
+
+
+def _find_replay(
+    directory: str, folder: str, number: int
+) -> Optional[TeacherReplay]:
+  """The data beside a Dopamine checkpoint, in whichever format it is."""
+  del directory, folder, number
+  return None
 
 
 def bundled_games() -> list[str]:
@@ -67,8 +100,12 @@ def bundled_games() -> list[str]:
   )
 
 
-def find_directory(path: str) -> str:
+def find_directory(path: str, checkpoint_number: Optional[int] = None) -> str:
   """The run directory behind a teacher's path.
+
+  Args:
+    path: as `load` takes it; what is in a bucket is copied into the cache.
+    checkpoint_number: which of its checkpoints to copy.
 
   Raises:
     TeacherError: if it does not exist or is empty.
@@ -78,9 +115,13 @@ def find_directory(path: str) -> str:
     if game not in bundled_games():
       raise TeacherError(
           f'No teacher is bundled for {game!r}; there is one for '
-          f'{_enumerate(bundled_games())}.'
+          f'{enumerate_items(bundled_games())}.'
       )
     return os.path.join(_BUNDLED_FOLDER, game)
+  if path.startswith(BUCKET_PREFIX):
+    from reincarnating_rl.teachers import buckets
+
+    path = buckets.fetch(path, checkpoint_number)
   directory = os.path.abspath(os.path.expanduser(path))
   if not os.path.isdir(directory):
     raise TeacherError(f'The teacher directory {path} does not exist.')
@@ -89,11 +130,3 @@ def find_directory(path: str) -> str:
   if os.path.basename(directory) == native.CHECKPOINTS:
     return os.path.dirname(directory)
   return directory
-
-
-def _enumerate(items: list) -> str:
-  """'1, 2, 3', or 'none'; long lists are shortened in the middle."""
-  words = [str(item) for item in items]
-  if len(words) > 12:
-    words = words[:6] + ['...'] + words[-6:]
-  return ', '.join(words) or 'none'

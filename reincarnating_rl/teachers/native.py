@@ -23,6 +23,7 @@ import numpy as np
 
 from reincarnating_rl import networks
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
@@ -170,21 +171,19 @@ def checkpoint_numbers(directory: str) -> list[int]:
   return sorted(int(m.group(1)) for m in matches if m)
 
 
-def read(
-    directory: str, path: str, number: int, *, with_replay: bool
-) -> LoadedTeacher:
-  """Reads one checkpoint of a teacher directory.
+def read(directory: str, path: str, number: Optional[int]) -> LoadedTeacher:
+  """Reads one checkpoint of a teacher directory; its data when it is asked for.
 
   Args:
     directory: of the teacher.
     path: what the user calls it.
-    number: of the checkpoint; it must be there.
-    with_replay: whether to read the replay, if there is one.
+    number: of the checkpoint; None = the newest.
 
   Raises:
-    TeacherError: if something in it is damaged.
+    TeacherError: if it is not there, or something in it is damaged.
   """
   manifest = read_manifest(directory)
+  number = _choose_number(directory, path, number)
   file = os.path.join(directory, CHECKPOINTS, f'params.{number}.msgpack')
   try:
     network = networks.make_network(**manifest.network)
@@ -193,7 +192,7 @@ def read(
   params = _read_params(file, network)
   replay_folder = os.path.join(directory, REPLAY, str(number))
   replay = None
-  if with_replay and os.path.isdir(replay_folder):
+  if os.path.isdir(replay_folder):
     replay = _read_replay(replay_folder)
   return LoadedTeacher(
       path=path,
@@ -204,7 +203,21 @@ def read(
       score=manifest.scores.get(str(number)),
       training_steps=manifest.agent_steps.get(str(number)),
       replay=replay,
+      agent='rainbow' if manifest.network.get('distributional') else 'dqn',
+      format='reincarnating_rl teacher',
   )
+
+
+def _choose_number(directory: str, path: str, wanted: Optional[int]) -> int:
+  numbers = checkpoint_numbers(directory)
+  if wanted is None and numbers:
+    return numbers[-1]
+  if wanted not in numbers:
+    which = 'no checkpoint' if wanted is None else f'no checkpoint {wanted}'
+    raise TeacherError(
+        f'{path} has {which}; there are {enumerate_items(numbers)}.'
+    )
+  return wanted
 
 
 def _read_params(file: str, network: networks.QNetwork) -> Any:

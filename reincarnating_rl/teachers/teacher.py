@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from flax import linen as nn
 import jax
@@ -15,6 +15,22 @@ from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 # Rows whose Q-values are computed in one dispatch.
 _Q_VALUES_CHUNK = 256
+
+
+class OptimizerMoments(NamedTuple):
+  """What an optimizer remembered, in the shape of the parameters.
+
+  Attributes:
+    kind: 'adam' or 'rmsprop' (centered).
+    count: updates made; 0 where the optimizer does not count.
+    mu: first moments.
+    nu: second moments.
+  """
+
+  kind: str
+  count: int
+  mu: Any
+  nu: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +46,10 @@ class LoadedTeacher:
     score: recorded mean return, None where there is none.
     training_steps: agent steps it was trained for, None if unknown.
     replay: its data, None if it left none.
+    agent: what kind of agent it was: 'dqn', 'rainbow' or 'iqn'.
+    format: of its files, in words.
+    target_params: of its target network, None if it left none.
+    optimizer: what its optimizer remembered, None if it left nothing.
   """
 
   path: str
@@ -40,6 +60,23 @@ class LoadedTeacher:
   score: Optional[float] = None
   training_steps: Optional[int] = None
   replay: Optional[TeacherReplay] = None
+  agent: str = 'dqn'
+  format: str = 'in memory'
+  target_params: Optional[Any] = None
+  optimizer: Optional[OptimizerMoments] = None
+
+  def describe(self) -> str:
+    """What was loaded, in one line."""
+    words = [
+        f'{self.agent} with {self.num_actions} actions',
+        f'checkpoint {self.checkpoint_number} ({self.format})',
+    ]
+    if self.training_steps is not None:
+      words.append(f'{self.training_steps} agent steps')
+    if self.score is not None:
+      words.append(f'recorded score {self.score:.2f}')
+    words.append(f'{len(self.replay)} rows' if self.replay else 'no replay')
+    return ', '.join(words)
 
   @property
   def num_actions(self) -> int:

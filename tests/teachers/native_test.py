@@ -115,7 +115,6 @@ def test_transitions_end_with_the_episode():
 
 def test_only_checkpoint_without_replay_has_none(directory):
   assert teachers.load(directory, 7).replay is None
-  assert teachers.load(directory, with_replay=False).replay is None
 
 
 def test_table_holds_the_q_values_at_each_row(directory):
