@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+import functools
 import os
 from typing import Any, Callable, Optional, Sequence
 
@@ -25,6 +26,7 @@ import tensorflow as tf
 from reincarnating_rl import scores
 from reincarnating_rl.agents import settings
 from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import summary
@@ -38,6 +40,7 @@ from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.teachers import proof
 
 CONFIG_FILE = 'config.gin'
 
@@ -179,7 +182,8 @@ class RunnerWithTeacher(run_experiment.Runner):
         evaluation_steps=self._evaluation_steps,
         max_agent_steps_per_episode=self._max_steps_per_episode,
         sticky_actions=_sticky_probability(),
-        teacher_update_horizon=fields['update_horizon'],
+        teacher_update_horizon=settings.teacher_update_horizon()
+        or fields['update_horizon'],
         **fields,
     )
 
@@ -252,23 +256,27 @@ class RunnerWithTeacher(run_experiment.Runner):
                 config.num_pretraining_iterations + config.num_iterations
             ),
             DopamineLogs(self),
+            TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
     )
     checkpointer = RunCheckpointer(os.path.join(self._base_dir, 'checkpoints'))
     if checkpointer.restore(run):
       logging.info('Going on after %d phases.', run.next_phase)
+    run.prepare_teacher_data()
     return run, checkpointer
 
   def _make_teacher(self, config: RunConfig) -> Optional[Teacher]:
     if self._teacher is None:
       return None
     loaded = self._teacher
-    policy = Policy(loaded.network, loaded.params)
-    spec = replay = None
+    read_data = None
     if loaded.replay is not None and not config.teacher_steps:
-      spec, replay = loaded.replay_with_q_values(config.teacher_update_horizon)
-    return Teacher(policy, self._teacher_score, spec, replay)
+      read_data = functools.partial(
+          loaded.replay_with_q_values, config.teacher_update_horizon
+      )
+    policy = Policy(loaded.network, loaded.params)
+    return Teacher(policy, self._teacher_score, read_data)
 
   def run_experiment(
       self,
@@ -300,9 +308,8 @@ class RunnerWithTeacher(run_experiment.Runner):
             k: str(v) if isinstance(v, Fraction) else v
             for k, v in dataclasses.asdict(run.config).items()
         },
-        'teacher': dataclasses.asdict(_provenance(self._teacher))
-        if self._teacher
-        else None,
+        'teacher': _provenance(self._teacher) if self._teacher else None,
+        'rom': _rom(self._game),
     }
     document = summary.summarize(run, self.agent_name, self.run_number, config)
     summary.write_json(
@@ -326,21 +333,43 @@ def _sticky_probability() -> float:
   return 0.0 if sticky is False else 0.25
 
 
-@dataclasses.dataclass(frozen=True)
-class _TeacherProvenance:
-  path: str
-  checkpoint_number: int
-  recorded_score: Optional[float]
-  training_steps: Optional[int]
+def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
+  """Where a teacher came from, for the summary."""
+  return {
+      'path': teacher.path,
+      'checkpoint_number': teacher.checkpoint_number,
+      'format': teacher.format,
+      'agent': teacher.agent,
+      'recorded_score': teacher.score,
+      'training_steps': teacher.training_steps,
+      'replay_rows': len(teacher.replay) if teacher.replay else None,
+  }
 
 
-def _provenance(teacher: LoadedTeacher) -> _TeacherProvenance:
-  return _TeacherProvenance(
-      teacher.path,
-      teacher.checkpoint_number,
-      teacher.score,
-      teacher.training_steps,
-  )
+def _rom(game: str) -> dict[str, Any]:
+  """What was played, for the summary."""
+  rom = rom_in_use(game)
+  return {
+      'file': os.path.basename(rom.path),
+      'md5': rom.md5,
+      'shipped_with_ale_py': rom.is_standard,
+  }
+
+
+class TeacherProof(Listener):
+  """Warns when a teacher plays far worse than it should."""
+
+  def __init__(self, teacher: Optional[LoadedTeacher], game: str):
+    self._teacher = teacher
+    self._game = game
+
+  def on_record(self, record: PhaseRecord) -> None:
+    if record.phase != plan_lib.TEACHER_EVALUATION:
+      return
+    score = record.metrics['eval_return_mean']
+    doubt = proof.doubt(self._teacher, self._game, score)
+    if doubt:
+      logging.warning('%s', doubt)
 
 
 class DopamineLogs:

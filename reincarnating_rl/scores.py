@@ -77,6 +77,60 @@ REFERENCE_SCORES = {
 }
 
 
+# Mean returns of DQN after 50M agent steps (Mnih et al., 2015, table 2).
+PUBLISHED_DQN_SCORES = {
+    'Alien': 3069.0,
+    'Amidar': 739.5,
+    'Assault': 3359.0,
+    'Asterix': 6012.0,
+    'Asteroids': 1629.0,
+    'Atlantis': 85641.0,
+    'BankHeist': 429.7,
+    'BattleZone': 26300.0,
+    'BeamRider': 6846.0,
+    'Bowling': 42.4,
+    'Boxing': 71.8,
+    'Breakout': 401.2,
+    'Centipede': 8309.0,
+    'ChopperCommand': 6687.0,
+    'CrazyClimber': 114103.0,
+    'DemonAttack': 9711.0,
+    'DoubleDunk': -18.1,
+    'Enduro': 301.8,
+    'FishingDerby': -0.8,
+    'Freeway': 30.3,
+    'Frostbite': 328.3,
+    'Gopher': 8520.0,
+    'Gravitar': 306.7,
+    'Hero': 19950.0,
+    'IceHockey': -1.6,
+    'Jamesbond': 576.7,
+    'Kangaroo': 6740.0,
+    'Krull': 3805.0,
+    'KungFuMaster': 23270.0,
+    'MontezumaRevenge': 0.0,
+    'MsPacman': 2311.0,
+    'NameThisGame': 7257.0,
+    'Pong': 18.9,
+    'PrivateEye': 1788.0,
+    'Qbert': 10596.0,
+    'Riverraid': 8316.0,
+    'RoadRunner': 18257.0,
+    'Robotank': 51.6,
+    'Seaquest': 5286.0,
+    'SpaceInvaders': 1976.0,
+    'StarGunner': 57997.0,
+    'Tennis': -2.5,
+    'TimePilot': 5947.0,
+    'Tutankham': 186.7,
+    'UpNDown': 8456.0,
+    'Venture': 380.0,
+    'VideoPinball': 42684.0,
+    'WizardOfWor': 3393.0,
+    'Zaxxon': 4977.0,
+}
+
+
 def random_score(game: str) -> Optional[float]:
   """Mean return of a random policy, or None where no one has published it."""
   scores = REFERENCE_SCORES.get(game)
@@ -100,3 +154,8 @@ def normalized_score(score: float, random: float, reference: float) -> float:
         'cannot be normalized by it.'
     )
   return (score - random) / (reference - random)
+
+
+def published_dqn_score(game: str) -> Optional[float]:
+  """Mean return of DQN in the literature, None for other games."""
+  return PUBLISHED_DQN_SCORES.get(game)

@@ -56,7 +56,6 @@ AGENTS = {
         False,
     ),
 }
-TEACHER_AGENTS = ('dqn', 'rainbow', 'iqn')
 DEFAULT_GAME = 'Pong'
 
 FLAGS = flags.FLAGS
@@ -74,7 +73,8 @@ _BASE_DIR = flags.DEFINE_string('base_dir', None, 'Where the run goes.')
 _TEACHER_DIR = flags.DEFINE_string(
     'teacher_checkpoint_dir',
     None,
-    "The teacher: a run directory, its checkpoints/, or 'bundled:Pong'.",
+    'The teacher: a run directory, its checkpoints/, a gs:// address, or '
+    "'bundled:Pong'.",
 )
 _TEACHER_NUMBER = flags.DEFINE_integer(
     'teacher_checkpoint_number', None, 'Its checkpoint; default the newest.'
@@ -83,7 +83,10 @@ _TEACHER_PREFIX = flags.DEFINE_string(
     'teacher_checkpoint_file_prefix', 'ckpt', 'Of its checkpoint files.'
 )
 _TEACHER_AGENT = flags.DEFINE_enum(
-    'teacher_agent', 'dqn', TEACHER_AGENTS, 'What kind of agent it was.'
+    'teacher_agent',
+    None,
+    ('dqn', 'rainbow', 'iqn'),
+    'What kind of agent it was; default: as its parameters tell.',
 )
 _RUN_NUMBER = flags.DEFINE_integer('run_number', 0, 'Seed of the run.')
 _ROMS_PATH = flags.DEFINE_string(
@@ -150,9 +153,23 @@ def load_teacher(entry: AgentEntry) -> Optional[Any]:
         '--teacher_checkpoint_dir (bundled:Pong, say), or '
         '--allow_random_teacher to take an untrained network.'
     )
+  # Its data are read when the plan is known to need them.
   return teachers.load(
-      _TEACHER_DIR.value, _TEACHER_NUMBER.value, _TEACHER_PREFIX.value
+      _TEACHER_DIR.value,
+      _TEACHER_NUMBER.value,
+      _TEACHER_PREFIX.value,
+      agent=_TEACHER_AGENT.value,
+      read_replay=False,
   )
+
+
+def game_of_path(path: str) -> Optional[str]:
+  """The game in the <Game>/<run> at the end of a path, or None."""
+  folders = os.path.normpath(path).split(os.sep)
+  if folders[-1] == 'checkpoints':
+    folders.pop()
+  game = folders[-2] if len(folders) > 1 else None
+  return game if game in atari.available_games() else None
 
 
 def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
@@ -166,9 +183,8 @@ def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
   if game is None and teacher is not None and teacher.game:
     game, reason = teacher.game, 'from the manifest of the teacher'
   if game is None and _TEACHER_DIR.value:
-    parent = os.path.basename(os.path.dirname(_TEACHER_DIR.value.rstrip('/')))
-    if parent in atari.available_games():
-      game, reason = parent, 'from the path of the teacher'
+    game = game_of_path(_TEACHER_DIR.value)
+    reason = 'from the path of the teacher'
   if game is None:
     game, reason = DEFAULT_GAME, 'by default'
   atari.check_game(game)

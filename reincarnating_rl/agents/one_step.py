@@ -251,6 +251,28 @@ class OneStepAgent:
 class ActingOnly:
   """Mixin, before an agent: plays a teacher's policy and keeps nothing."""
 
+  def __init__(
+      self,
+      num_actions: int,
+      update_horizon: Optional[int] = None,
+      summary_writer: Optional[Any] = None,
+      seed: Optional[int] = None,
+  ):
+    """Takes Dopamine's hyperparameters from those of the agent's class.
+
+    Args:
+      num_actions: A.
+      update_horizon: n that the teacher's data is read with; default the
+        student's.
+      summary_writer: directory or writer of TensorBoard events.
+      seed: of acting.
+    """
+    super().__init__(
+        num_actions=num_actions, summary_writer=summary_writer, seed=seed
+    )
+    if update_horizon is not None:
+      self.update_horizon = update_horizon
+
   def set_teacher(self, teacher: Policy) -> None:
     """Acts with these parameters from now on."""
     self.network_def = teacher.network

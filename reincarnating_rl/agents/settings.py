@@ -26,6 +26,10 @@ _BATCH_SIZE_BINDINGS = (
     'OutOfGraphReplayBuffer.batch_size',
     'OutOfGraphPrioritizedReplayBuffer.batch_size',
 )
+_TEACHER_HORIZON_BINDINGS = (
+    'TeacherDQNAgent.update_horizon',
+    'TeacherRainbowAgent.update_horizon',
+)
 DEFAULT_CAPACITY = 1_000_000
 DEFAULT_BATCH_SIZE = 32
 
@@ -117,6 +121,15 @@ def query(binding: str) -> Optional[Any]:
   return value
 
 
+def teacher_update_horizon() -> Optional[int]:
+  """n that the teacher's data is read with, if it has one of its own.
+
+  Raises:
+    ValueError: if its two names disagree.
+  """
+  return _only_value(_TEACHER_HORIZON_BINDINGS, None)
+
+
 def replay_capacity() -> int:
   """Agent steps that a replay keeps, under any of its names."""
   return _only_value(_CAPACITY_BINDINGS, DEFAULT_CAPACITY)
@@ -127,7 +140,9 @@ def batch_size() -> int:
   return _only_value(_BATCH_SIZE_BINDINGS, DEFAULT_BATCH_SIZE)
 
 
-def _only_value(bindings: tuple[str, ...], default: int) -> int:
+def _only_value(
+    bindings: tuple[str, ...], default: Optional[int]
+) -> Optional[int]:
   values = {name: query(name) for name in bindings}
   bound = {name: v for name, v in values.items() if v is not None}
   if len(set(bound.values())) > 1:

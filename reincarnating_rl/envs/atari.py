@@ -13,10 +13,11 @@ import functools
 import os
 from typing import Any
 
-from ale_py import roms
+from ale_py.roms import get_all_rom_ids
 from ale_py.vector_env import AtariVectorEnv
 import numpy as np
 
+from reincarnating_rl.envs import roms
 from reincarnating_rl.envs.base import episode_seed
 from reincarnating_rl.envs.base import VectorStep
 
@@ -34,7 +35,7 @@ def _rom_names() -> dict[str, str]:
 
   ('UpNDown' is 'up_n_down', 'TicTacToe3D' is 'tic_tac_toe_3d'.)
   """
-  names = set(roms.get_all_rom_ids()) - _MULTIPLAYER_ROMS
+  names = set(get_all_rom_ids()) - _MULTIPLAYER_ROMS
   return {name.title().replace('_', ''): name for name in sorted(names)}
 
 
@@ -66,30 +67,22 @@ def check_game(game: str) -> None:
 
 
 def use_roms(folder: str, game: str) -> None:
-  """Plays ROMs of that folder instead of those that ale-py bundles.
+  """Plays the ROM of a game that lies in a folder, instead of ale-py's.
 
   Args:
     folder: with files such as ms_pacman.bin.
     game: in Dopamine's spelling; its ROM must be there.
 
   Raises:
-    ValueError: if it is not, or is none that ale-py knows.
+    ValueError: if it is not, or the file is no ROM.
   """
-  file = os.path.join(folder, f'{rom_name(game)}.bin')
-  if not os.path.isfile(file):
-    raise ValueError(
-        f'--atari_roms_path {folder} holds no ROM of {game} '
-        f'({os.path.basename(file)}): put it there, or leave out the flag to '
-        'play the bundled one.'
-    )
-  os.environ['ALE_ROMS_DIR'] = os.path.abspath(folder)
-  try:
-    roms.get_rom_path(rom_name(game))
-  except OSError as e:
-    raise ValueError(
-        f'{file} is not the ROM of {game} that ale-py knows (its md5 differs): '
-        'leave out --atari_roms_path to play the bundled one.'
-    ) from e
+  name = rom_name(game)
+  roms.use(roms.find(folder, name), name)
+
+
+def rom_in_use(game: str) -> roms.Rom:
+  """The ROM that a game is played with."""
+  return roms.in_use(rom_name(game))
 
 
 class AtariVector:

@@ -79,7 +79,7 @@ class RunCheckpointer:
         step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target))
     )['arrays']
     _apply_arrays(run, arrays)
-    run.restore_teacher_data()
+    run.prepare_teacher_data()
     return True
 
   def close(self) -> None:

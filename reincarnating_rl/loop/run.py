@@ -44,6 +44,9 @@ EVALUATION_STREAM = 4
 
 OFFLINE_UPDATES_PER_CALL = 50
 
+# What the teacher left to learn from.
+TeacherData = tuple[frame_replay.ReplaySpec, frame_replay.ReplayState]
+
 # (num_envs, stream) -> environments whose episodes that stream seeds.
 EnvFactory = Callable[[int, tuple[int, ...]], VectorEnv]
 
@@ -55,14 +58,13 @@ class Teacher:
   Attributes:
     policy: its network and parameters.
     score: its mean return where known, else None (it is then evaluated).
-    spec: of its replay, if it has one.
-    replay: its data on the device, teacher Q-values included.
+    read_data: reads the data it left, Q-values included, onto the device;
+      None if it left none.
   """
 
   policy: Policy
   score: Optional[float] = None
-  spec: Optional[frame_replay.ReplaySpec] = None
-  replay: Optional[frame_replay.ReplayState] = None
+  read_data: Optional[Callable[[], TeacherData]] = None
 
 
 class Run:
@@ -116,8 +118,8 @@ class Run:
     self.teacher = teacher
     self.teacher_score = teacher.score if teacher else None
     self.random_score = random_score
-    self.teacher_spec = teacher.spec if teacher else None
-    self.teacher_replay = teacher.replay if teacher else None
+    self.teacher_spec: Optional[frame_replay.ReplaySpec] = None
+    self.teacher_replay: Optional[frame_replay.ReplayState] = None
     self.player: Optional[Player] = None
     self.records: list[PhaseRecord] = []
     self.seconds: dict[str, float] = collections.defaultdict(float)
@@ -143,6 +145,7 @@ class Run:
     """
     if self.random_score is None:
       self.random_score = self._evaluate_random_policy()
+    self.prepare_teacher_data()
     while self.next_phase < len(self.plan):
       self.run_phase(self.plan[self.next_phase])
       after_phase(self)
@@ -271,14 +274,20 @@ class Run:
     self.trainer.allocate_replay(capacity)
     self.player = self._new_player()
 
-  def restore_teacher_data(self) -> None:
-    """Collects again, or drops, the teacher's data of a restored run."""
+  def prepare_teacher_data(self) -> None:
+    """Reads the teacher's data, or collects it again, if the plan needs it.
+
+    Raises:
+      ValueError: if the data are damaged.
+    """
     kinds = [phase.kind for phase in self.plan]
-    left = kinds[self.next_phase :]
-    if plan_lib.PRETRAINING not in left:
-      self.teacher_replay = self.teacher_spec = None
-    elif plan_lib.COLLECTION in kinds[: self.next_phase]:
+    needed = plan_lib.PRETRAINING in kinds[self.next_phase :]
+    if not needed or self.teacher_replay is not None:
+      return
+    if plan_lib.COLLECTION in kinds[: self.next_phase]:
       self._collect(self.plan[kinds.index(plan_lib.COLLECTION)])
+    elif plan_lib.COLLECTION not in kinds and self.teacher.read_data:
+      self.teacher_spec, self.teacher_replay = self.teacher.read_data()
 
   def _training_record(
       self, phase: Phase, metrics: dict[str, float]
