@@ -26,6 +26,8 @@ class TransitionBatch(NamedTuple):
   s_t: jax.Array  # [B, H, W, C] uint8
   weight: jax.Array  # [B] float32, importance weights (1 = plain mean)
   q_teacher: Optional[jax.Array] = None  # [B, A] float32, at s_tm1
+  # [B] float32, 1 where the teacher made the data; None = not told.
+  demonstration: Optional[jax.Array] = None
 
 
 class NetworkOutput(NamedTuple):

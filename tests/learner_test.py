@@ -542,18 +542,46 @@ def test_diagnostics_by_hand():
       a_tm1=jnp.array([0, 1, 2]),
       q_teacher=jnp.array([[0.0, 9.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
   )
-  metrics = learner_lib.diagnostics(q_tm1, batch)
+  metrics = learner_lib.diagnostics(q_tm1, batch, 0.5)
   expected = {
       'q': (1.0 - 4.0 + 0.0) / 3,
       'max_q': (5.0 - 1.0 + 2.0) / 3,
       'action_gap': (2.0 + 0.5 + 0.0) / 3,
       'teacher_agreement': 2 / 3,
+      'teacher_kl': np.mean(
+          [_slow_kl(t, q, 0.5) for t, q in zip(batch.q_teacher, q_tm1)]
+      ),
   }
   assert metrics.keys() == expected.keys()
   for name, value in expected.items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-6, err_msg=name)
-  without = learner_lib.diagnostics(q_tm1, batch._replace(q_teacher=None))
-  assert 'teacher_agreement' not in without
+  without = learner_lib.diagnostics(q_tm1, batch._replace(q_teacher=None), 0.5)
+  assert without.keys() == {'q', 'max_q', 'action_gap'}
+
+
+def _slow_kl(q_teacher, q_student, temperature):
+  def softmax(q):
+    q = np.asarray(q, np.float64) / temperature
+    return np.exp(q) / np.exp(q).sum()
+
+  p, q = softmax(q_teacher), softmax(q_student)
+  return sum(a * np.log(a / b) for a, b in zip(p, q))
+
+
+def test_norm_and_priority_by_hand():
+  """One transition; its TD error of 0.5 is the gradient of one table entry."""
+  learner = Learner(Table(), Objective(), SGD)
+  state = table_state(learner)
+  batch = table_batch(size=1)
+  q = look_up(state.online_params, batch.s_tm1)[0, batch.a_tm1[0]]
+  batch = batch._replace(
+      r_t=jnp.array([q + 0.5]), discount_t=jnp.zeros(1), weight=jnp.ones(1)
+  )
+  _, extra = learner.update(state, batch)
+  np.testing.assert_allclose(extra.metrics['gradient_norm'], 0.5, rtol=1e-5)
+  np.testing.assert_allclose(
+      extra.metrics['priority'], np.sqrt(0.125), rtol=1e-5
+  )
 
 
 def test_diagnostics_equal_the_reference(golden):
@@ -561,7 +589,7 @@ def test_diagnostics_equal_the_reference(golden):
   batch = table_batch(size=16)._replace(
       a_tm1=jnp.asarray(data['actions']), q_teacher=None
   )
-  metrics = learner_lib.diagnostics(jnp.asarray(data['student_q']), batch)
+  metrics = learner_lib.diagnostics(jnp.asarray(data['student_q']), batch, 0.1)
   ours = [metrics[name] for name in ('q', 'action_gap', 'max_q')]
   np.testing.assert_allclose(
       ours, data['intended_stats_avgq_gap_maxq'], rtol=1e-5

@@ -1,0 +1,33 @@
+"""The learner: one objective, one update, many updates a call."""
+
+from reincarnating_rl.learner.diagnostics import diagnostics
+from reincarnating_rl.learner.learner import adam_direction
+from reincarnating_rl.learner.learner import Learner
+from reincarnating_rl.learner.learner import LearnerState
+from reincarnating_rl.learner.learner import rmsprop_direction
+from reincarnating_rl.learner.learner import UpdateExtra
+from reincarnating_rl.learner.objective import Coefficients
+from reincarnating_rl.learner.objective import DISTILL_TYPES
+from reincarnating_rl.learner.objective import MARGIN_TYPES
+from reincarnating_rl.learner.objective import Objective
+from reincarnating_rl.learner.objective import TD_LOSSES
+from reincarnating_rl.learner.objective import Term
+from reincarnating_rl.learner.updater import make_updater
+from reincarnating_rl.learner.updater import sync_target
+
+__all__ = (
+    'adam_direction',
+    'Coefficients',
+    'diagnostics',
+    'DISTILL_TYPES',
+    'Learner',
+    'LearnerState',
+    'make_updater',
+    'MARGIN_TYPES',
+    'Objective',
+    'rmsprop_direction',
+    'sync_target',
+    'TD_LOSSES',
+    'Term',
+    'UpdateExtra',
+)

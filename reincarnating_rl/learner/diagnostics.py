@@ -1,0 +1,41 @@
+"""Numbers that tell how learning goes; the only place that computes them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from reincarnating_rl import losses
+from reincarnating_rl.learner.temporal_difference import select_action
+from reincarnating_rl.types import TransitionBatch
+
+
+def diagnostics(
+    q_tm1: jax.Array, batch: TransitionBatch, temperature: jax.Array
+) -> dict[str, jax.Array]:
+  """Averages over the batch, unweighted.
+
+  Args:
+    q_tm1: [B, A] online Q-values.
+    batch: the transitions.
+    temperature: tau of the softmax policies.
+
+  Returns:
+    'q' of the data's action; 'max_q'; 'action_gap' between the two largest;
+    and, where the teacher's values are known, 'teacher_agreement', the share
+    of states with the teacher's greedy action, and 'teacher_kl', KL(teacher ||
+    student) at that temperature.
+  """
+  metrics = {
+      'q': jnp.mean(select_action(q_tm1, batch.a_tm1)),
+      'max_q': jnp.mean(q_tm1.max(axis=-1)),
+  }
+  if q_tm1.shape[-1] > 1:
+    top = jax.lax.top_k(q_tm1, 2)[0]
+    metrics['action_gap'] = jnp.mean(top[:, 0] - top[:, 1])
+  if batch.q_teacher is not None:
+    same = q_tm1.argmax(axis=-1) == batch.q_teacher.argmax(axis=-1)
+    metrics['teacher_agreement'] = jnp.mean(same.astype(jnp.float32))
+    kl = jax.vmap(losses.policy_distillation_kl, in_axes=(0, 0, None))
+    metrics['teacher_kl'] = jnp.mean(kl(batch.q_teacher, q_tm1, temperature))
+  return metrics

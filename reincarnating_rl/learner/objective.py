@@ -1,0 +1,189 @@
+"""What is minimised: which terms there are, and their weights.
+
+objective = td_coefficient * TD
+          + distill_coefficient * lambda * distillation
+          + cql_coefficient * CQL + margin_coefficient * lambda * margin
+          + the terms of `Objective.extra`
+
+Which terms exist is static (`Objective`); every coefficient is an array leaf
+(`Coefficients`), so a decaying lambda never recompiles. A new method is a
+`Term` in `extra`. Not here: the TD loss (`temporal_difference`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from reincarnating_rl import losses
+from reincarnating_rl.types import NetworkOutput
+from reincarnating_rl.types import TransitionBatch
+
+TD_LOSSES = ('huber', 'mse', 'categorical', 'quantile')
+DISTILL_TYPES = ('none', 'policy', 'value', 'both')
+MARGIN_TYPES = ('none', 'dqfd', 'elementwise')
+
+
+# (online outputs at s_tm1, batch, coefficients) -> [B] losses.
+TermLoss = Callable[[NetworkOutput, TransitionBatch, 'Coefficients'], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Term:
+  """One term of the objective beside TD.
+
+  Attributes:
+    name: of its metric.
+    loss: a module-level function, so that equal terms are equal.
+    weight: its coefficient, an array that may decay.
+  """
+
+  name: str
+  loss: TermLoss
+  weight: Callable[[Coefficients], jax.Array] = lambda coefficients: 1.0
+
+  def __repr__(self) -> str:
+    # Stays the same from one process to the next: checkpoints compare it.
+    function = getattr(self.loss, 'func', self.loss)
+    name = f'{function.__module__}.{function.__qualname__}'
+    return f'Term({self.name!r}, {name})'
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """Which terms the loss has; static, so absent terms cost nothing.
+
+  Attributes:
+    td: TD loss, one of TD_LOSSES, or 'none' (pure distillation).
+    double: bootstrap from the action that the online network prefers.
+    distill: one of DISTILL_TYPES.
+    distill_best_action_only: cross-entropy with the teacher's greedy action
+      instead of the KL divergence.
+    cql: whether there is a CQL term.
+    margin: one of MARGIN_TYPES.
+    use_teacher_actions: the margin's expert action is the teacher's greedy
+      one instead of the data's.
+    augment: shift and intensity augmentation of the images.
+    num_quantiles: online samples of the quantile loss.
+    num_target_quantiles: target samples of the quantile loss.
+    extra: further terms, of a method that is not in the paper.
+  """
+
+  td: str = 'huber'
+  double: bool = False
+  distill: str = 'none'
+  distill_best_action_only: bool = False
+  cql: bool = False
+  margin: str = 'none'
+  use_teacher_actions: bool = True
+  augment: bool = False
+  num_quantiles: int = 64
+  num_target_quantiles: int = 64
+  extra: tuple[Term, ...] = ()
+
+  def __post_init__(self):
+    _check_choice('td', self.td, TD_LOSSES + ('none',))
+    _check_choice('distill', self.distill, DISTILL_TYPES)
+    _check_choice('margin', self.margin, MARGIN_TYPES)
+
+  @property
+  def needs_teacher(self) -> bool:
+    """Whether a batch must hold the teacher's Q-values."""
+    by_margin = self.margin != 'none' and self.use_teacher_actions
+    return self.distill != 'none' or by_margin
+
+  @property
+  def terms(self) -> tuple[Term, ...]:
+    """The terms beside TD."""
+    terms = []
+    if self.distill != 'none':
+      loss = functools.partial(_distillation_loss, self)
+      weight = lambda c: c.lambda_ * c.distill
+      terms.append(Term('distill_loss', loss, weight))
+    if self.cql:
+      terms.append(Term('cql_loss', _cql_loss, lambda c: c.cql))
+    if self.margin != 'none':
+      loss = functools.partial(_margin_loss, self)
+      terms.append(Term('margin_loss', loss, lambda c: c.lambda_ * c.margin))
+    return tuple(terms) + self.extra
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise ValueError(f'Objective.{name} is {value!r}; choose from {choices}.')
+
+
+class Coefficients(NamedTuple):
+  """Numbers that may decay, or differ between members; all [] float32."""
+
+  learning_rate: Any = 6.25e-5
+  td: Any = 1.0
+  distill: Any = 1.0  # c, multiplied by lambda
+  lambda_: Any = 0.0  # distillation weight, 1 at first, 0 when weaned
+  temperature: Any = 1.0  # tau
+  cql: Any = 1.0
+  margin: Any = 1.0  # coefficient of the margin term, multiplied by lambda
+  margin_size: Any = 1.0  # m
+
+  def as_arrays(self) -> Coefficients:
+    """New float32 leaves: other values never recompile anything."""
+    return Coefficients(*(jnp.array(x, jnp.float32) for x in self))
+
+
+def _distillation_loss(
+    objective: Objective,
+    online: NetworkOutput,
+    batch: TransitionBatch,
+    coefficients: Coefficients,
+) -> jax.Array:
+  """[B] distance to the teacher's policy, to its values, or to both."""
+  q_teacher, q_tm1 = batch.q_teacher, online.q_values
+  total = jnp.zeros(q_tm1.shape[0])
+  if objective.distill in ('policy', 'both'):
+    policy_loss = (
+        losses.best_action_cross_entropy
+        if objective.distill_best_action_only
+        else losses.policy_distillation_kl
+    )
+    total += jax.vmap(policy_loss, in_axes=(0, 0, None))(
+        q_teacher, q_tm1, coefficients.temperature
+    )
+  if objective.distill in ('value', 'both'):
+    total += jax.vmap(losses.value_distillation_loss)(q_teacher, q_tm1)
+  return total
+
+
+def _cql_loss(
+    online: NetworkOutput, batch: TransitionBatch, coefficients: Coefficients
+) -> jax.Array:
+  """[B] conservative terms (Kumar et al., 2020, eq. 4)."""
+  return jax.vmap(losses.cql_loss, in_axes=(0, 0, None))(
+      online.q_values, batch.a_tm1, coefficients.temperature
+  )
+
+
+def _margin_loss(
+    objective: Objective,
+    online: NetworkOutput,
+    batch: TransitionBatch,
+    coefficients: Coefficients,
+) -> jax.Array:
+  """[B] margins by which the expert's action should stand out."""
+  expert = batch.a_tm1
+  if objective.use_teacher_actions:
+    expert = jnp.argmax(batch.q_teacher, axis=-1)
+  loss_fn = {
+      'dqfd': losses.large_margin_loss,
+      'elementwise': losses.elementwise_margin_loss,
+  }[objective.margin]
+  loss = jax.vmap(loss_fn, in_axes=(0, 0, None))(
+      online.q_values, expert, coefficients.margin_size
+  )
+  if not objective.use_teacher_actions and batch.demonstration is not None:
+    # The student's own actions are nobody's example.
+    loss *= batch.demonstration
+  return loss
