@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 import os
-from typing import Any
+from typing import Any, Optional
 
 from ale_py.roms import get_all_rom_ids
 from ale_py.vector_env import AtariVectorEnv
@@ -64,6 +64,15 @@ def check_game(game: str) -> None:
   spelled = [g for n in near for g in available_games() if g.lower() == n]
   hint = f' Did you mean {" or ".join(spelled)}?' if spelled else ''
   raise ValueError(f'There is no Atari game called {game!r}.{hint}')
+
+
+def game_of_path(path: str) -> Optional[str]:
+  """The game in the <Game>/<run> at the end of a path, or None."""
+  folders = os.path.normpath(path).split(os.sep)
+  if folders[-1] == 'checkpoints':
+    folders.pop()
+  game = folders[-2] if len(folders) > 1 else None
+  return game if game in available_games() else None
 
 
 def use_roms(folder: str, game: str) -> None:

@@ -8,7 +8,9 @@ frames before an episode's start are zero.
 
 A row is *eligible* (has a positive leaf in the tree) when its n successors
 have been written, no time limit falls inside its n steps, and the write head
-has not reached its stack. Not here: which sampling scheme a method wants; with
+has not reached its stack. In data that others wrote, no end of an episode may
+lie inside its stack either: such rings store what they like between episodes,
+and their rows lack FIRST. Not here: which sampling scheme a method wants; with
 priorities that are never updated, sampling is uniform.
 
 Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, L lags.
@@ -17,6 +19,7 @@ Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, L lags.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple, Optional
 
 import chex
@@ -31,6 +34,9 @@ from reincarnating_rl.types import TransitionBatch
 FIRST = 1  # the episode's first frame
 TERMINAL = 2  # the environment ended after this step
 TRUNCATED = 4  # the episode was cut after this step, by a time limit say
+# Only in data that others wrote.
+EXCLUDED = 8  # never drawn: padding, or a step of which a part is unknown
+BARRIER = 16  # in no n-step window, not even behind a terminal
 
 PRIORITY_EPSILON = 1e-10
 
@@ -93,7 +99,7 @@ class Storage(NamedTuple):
   frames: jax.Array  # [R, H, W] uint8
   action: jax.Array  # [R] uint8
   reward: jax.Array  # [R] float32, clipped
-  flags: jax.Array  # [R] uint8, FIRST | TERMINAL | TRUNCATED
+  flags: jax.Array  # [R] uint8, bits as above
   q_teacher: Optional[jax.Array] = None  # [R, A] float32, at each row's state
 
 
@@ -262,13 +268,24 @@ def from_rows(spec: ReplaySpec, rows: Rows) -> ReplayState:
   return from_storage(spec, storage)
 
 
-def from_storage(spec: ReplaySpec, storage: Storage) -> ReplayState:
-  """Builds a replay around columns that fill it, oldest slot first."""
+def from_storage(
+    spec: ReplaySpec, storage: Storage, head: int = 0
+) -> ReplayState:
+  """Builds a replay around columns that fill it.
+
+  Args:
+    spec: static description.
+    storage: the columns.
+    head: the oldest slot, the one that would be overwritten next.
+
+  Returns:
+    The replay, every eligible row at priority 1.
+  """
   chex.assert_shape(storage.frames, (spec.capacity,) + spec.frame_shape)
-  eligible = eligible_rows(spec, storage.flags)
+  eligible = eligible_rows(spec, storage.flags, head)
   tree = sum_tree.from_leaves(eligible.astype(jnp.float32))
   return ReplayState(
-      storage, Priorities(tree, jnp.float32(1.0)), jnp.int32(spec.slots)
+      storage, Priorities(tree, jnp.float32(1.0)), jnp.int32(spec.slots + head)
   )
 
 
@@ -322,18 +339,35 @@ def oldest_first(spec: ReplaySpec, state: ReplayState) -> Storage:
   return jax.tree.map(rolled, state.storage)
 
 
-def eligible_rows(spec: ReplaySpec, flags: jax.Array) -> jax.Array:
-  """[R] bool: which rows of a full ring with its head at slot 0 are usable."""
+@functools.partial(jax.jit, static_argnums=0)
+def eligible_rows(
+    spec: ReplaySpec, flags: jax.Array, head: jax.Array | int = 0
+) -> jax.Array:
+  """Which rows of a full ring can be drawn.
+
+  Args:
+    spec: static description.
+    flags: [R] uint8.
+    head: the oldest slot.
+
+  Returns:
+    [R] bool. The stack of such a row is whole, neither overwritten nor across
+    the end of an episode, and its n steps are there, with no time limit inside.
+  """
   slots = jnp.arange(spec.slots)
-  inside = slots < spec.slots - spec.update_horizon
+  ages = jnp.repeat((slots - head) % spec.slots, spec.num_streams)  # [R]
   rows = _row_index(spec, slots).reshape(-1)
-  lags = _lags(spec, rows, spec.stack_size)  # [R, C]
-  wraps = jnp.arange(spec.stack_size)[None, :] > slots[:, None]
-  wraps = jnp.repeat(wraps, spec.num_streams, axis=0)
-  needs = _stack_mask(flags[lags])
-  intact = ~(wraps & needs).any(axis=1)
-  crosses = crosses_time_limit(flags[_window(spec, rows)])
-  return jnp.repeat(inside, spec.num_streams) & intact & ~crosses
+  lag_flags = flags[_lags(spec, rows, spec.stack_size)]  # [R, C]
+  lags = jnp.arange(spec.stack_size)[None, :]
+  ended = ((lag_flags & (TERMINAL | TRUNCATED)) > 0) & (lags > 0)
+  overwritten = lags > ages[:, None]
+  broken = ((overwritten | ended) & _stack_mask(lag_flags)).any(axis=1)
+  window_flags = flags[_window(spec, rows)]  # [R, n]
+  barred = ((window_flags & BARRIER) > 0).any(axis=1)
+  cut = crosses_time_limit(window_flags)
+  excluded = (flags & EXCLUDED) > 0
+  inside = ages < spec.slots - spec.update_horizon
+  return inside & ~(broken | barred | cut | excluded)
 
 
 def sample(
@@ -406,6 +440,18 @@ def stacks(spec: ReplaySpec, storage: Storage, indices: jax.Array) -> jax.Array:
   frames = storage.frames[lags[:, ::-1]]  # [B, C, H, W]
   frames = jnp.where(mask[:, ::-1, None, None], frames, 0)
   return jnp.moveaxis(frames, 1, -1)
+
+
+def successors(
+    spec: ReplaySpec, flags: jax.Array, indices: jax.Array
+) -> jax.Array:
+  """[B] rows to [B]: those after their n steps, or after a terminal therein."""
+  terminal = (flags[_window(spec, indices)] & TERMINAL) > 0  # [B, n]
+  first_terminal = jnp.argmax(terminal, axis=1)
+  steps = jnp.where(
+      terminal.any(axis=1), first_terminal + 1, spec.update_horizon
+  )
+  return _step_rows(spec, indices, steps)
 
 
 def update_priorities(

@@ -21,7 +21,6 @@ import numpy as np
 from reincarnating_rl import networks
 from reincarnating_rl.teachers.errors import TeacherError
 
-AGENTS = ('dqn', 'rainbow', 'iqn')
 # Atari has 18 actions; an output layer that is wider holds distributions.
 _MAX_ACTIONS = 18
 _STACK_SIZE = 4

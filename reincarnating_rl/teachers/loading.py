@@ -8,7 +8,9 @@ from typing import Optional
 from absl import logging
 
 from reincarnating_rl.teachers import dopamine
+from reincarnating_rl.teachers import dopamine_replay
 from reincarnating_rl.teachers import native
+from reincarnating_rl.teachers import replay_logs
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
@@ -44,7 +46,7 @@ def load(
   Raises:
     TeacherError: one sentence on what is missing, damaged or refused.
   """
-  directory = find_directory(path, checkpoint_number)
+  directory = find_directory(path, checkpoint_number, checkpoint_file_prefix)
   if native.is_native(directory):
     teacher = native.read(directory, path, checkpoint_number)
     if agent not in (None, teacher.agent):
@@ -77,16 +79,17 @@ def _load_dopamine(
         f'checkpoints/{prefix}.<N> or tf_ckpt-<N>.index of Dopamine.'
     )
   number = dopamine.choose_number(checkpoints, path, number)
-  replay = _find_replay(directory, checkpoints.folder, number)
+  replay = _find_replay(directory, number)
   return dopamine.read(checkpoints, path, number, agent=agent, replay=replay)
 
 
-def _find_replay(
-    directory: str, folder: str, number: int
-) -> Optional[TeacherReplay]:
-  """The data beside a Dopamine checkpoint, in whichever format it is."""
-  del directory, folder, number
-  return None
+def _find_replay(directory: str, number: int) -> Optional[TeacherReplay]:
+  """The data of a Dopamine checkpoint, in whichever format they are."""
+  elements = dopamine_replay.find(directory, number)
+  if elements is not None:
+    return dopamine_replay.open_replay(elements)
+  logs = replay_logs.find(directory, number)
+  return None if logs is None else replay_logs.open_replay(logs)
 
 
 def bundled_games() -> list[str]:
@@ -100,12 +103,17 @@ def bundled_games() -> list[str]:
   )
 
 
-def find_directory(path: str, checkpoint_number: Optional[int] = None) -> str:
+def find_directory(
+    path: str,
+    checkpoint_number: Optional[int] = None,
+    checkpoint_file_prefix: str = 'ckpt',
+) -> str:
   """The run directory behind a teacher's path.
 
   Args:
     path: as `load` takes it; what is in a bucket is copied into the cache.
     checkpoint_number: which of its checkpoints to copy.
+    checkpoint_file_prefix: of their files.
 
   Raises:
     TeacherError: if it does not exist or is empty.
@@ -121,7 +129,9 @@ def find_directory(path: str, checkpoint_number: Optional[int] = None) -> str:
   if path.startswith(BUCKET_PREFIX):
     from reincarnating_rl.teachers import buckets
 
-    path = buckets.fetch(path, checkpoint_number)
+    path = buckets.fetch(
+        path, checkpoint_number, checkpoint_file_prefix=checkpoint_file_prefix
+    )
   directory = os.path.abspath(os.path.expanduser(path))
   if not os.path.isdir(directory):
     raise TeacherError(f'The teacher directory {path} does not exist.')

@@ -117,6 +117,13 @@ def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
   path = os.path.abspath(os.path.join(folder, str(number)))
   shutil.rmtree(path, ignore_errors=True)
   spec = dataclasses.asdict(replay.spec)
+  # Said only where it is not plain, as it is in rings of this package.
+  if replay.head:
+    spec['head'] = replay.head
+  if replay.num_rows != replay.spec.capacity:
+    spec['num_rows'] = replay.num_rows
+  if replay.only_horizon is not None:
+    spec['only_horizon'] = replay.only_horizon
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
     checkpointer.save(
         path,
@@ -243,26 +250,40 @@ def _read_params(file: str, network: networks.QNetwork) -> Any:
 
 
 def _read_replay(folder: str) -> TeacherReplay:
+  """Reads what a ring is; its columns are read when they are first needed."""
+  folder = os.path.abspath(folder)
+  fields = _restore_item(folder, 'spec')
+
+  def read_columns() -> frame_replay.Storage:
+    columns = _restore_item(folder, 'columns')
+    columns.pop('q_teacher', None)
+    return frame_replay.Storage(**columns)
+
+  try:
+    optional = ('head', 'num_rows', 'only_horizon')
+    options = {key: fields.pop(key) for key in optional if key in fields}
+    fields['frame_shape'] = tuple(fields['frame_shape'])
+    spec = frame_replay.ReplaySpec(**fields)
+    return TeacherReplay(spec, read_columns, **options)
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    raise _damaged_replay(folder) from e
+
+
+def _restore_item(folder: str, name: str) -> Any:
+  """One of the two items that `_write_replay` saved."""
   import orbax.checkpoint as ocp
 
-  folder = os.path.abspath(folder)
+  how = {'spec': ocp.args.JsonRestore, 'columns': ocp.args.StandardRestore}
+  items = ocp.args.Composite(**{name: how[name]()})
   try:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      restored = checkpointer.restore(
-          folder,
-          ocp.args.Composite(
-              columns=ocp.args.StandardRestore(), spec=ocp.args.JsonRestore()
-          ),
-      )
+      return checkpointer.restore(folder, items)[name]
   except (ValueError, OSError, KeyError) as e:
-    raise TeacherError(
-        f'The replay in {folder} is damaged: restore it, or delete the folder '
-        'to go on without it.'
-    ) from e
-  fields = dict(restored['spec'])
-  fields['frame_shape'] = tuple(fields['frame_shape'])
-  columns = restored['columns']
-  columns.pop('q_teacher', None)
-  return TeacherReplay(
-      frame_replay.ReplaySpec(**fields), frame_replay.Storage(**columns)
+    raise _damaged_replay(folder) from e
+
+
+def _damaged_replay(folder: str) -> TeacherError:
+  return TeacherError(
+      f'The replay in {folder} is damaged: restore it, or delete the folder '
+      'to go on without it.'
   )

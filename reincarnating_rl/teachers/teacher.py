@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.teacher_replay import progress_bar
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 # Rows whose Q-values are computed in one dispatch.
@@ -99,15 +101,21 @@ class LoadedTeacher:
     Raises:
       TeacherError: if there is no data.
     """
-    spec = dataclasses.replace(self.replay.spec, update_horizon=update_horizon)
-    storage = self.replay.storage
-    q_values = [
-        _q_values_at(spec, self.network, self.params, storage, start)
-        for start in range(0, spec.capacity, _Q_VALUES_CHUNK)
-    ]
-    table = jnp.concatenate(q_values)[: spec.capacity]
-    state = frame_replay.from_storage(spec, storage._replace(q_teacher=table))
-    return spec, state
+    if self.replay is None:
+      raise TeacherError(f'{self.path} has no replay.')
+    spec, state = self.replay.for_training(update_horizon)
+    table = jnp.zeros((spec.capacity, self.num_actions), jnp.float32)
+    chunk = min(_Q_VALUES_CHUNK, spec.capacity)
+    with progress_bar("Teacher's Q-values", spec.capacity, 'rows') as bar:
+      for start in range(0, spec.capacity, chunk):
+        start = min(start, spec.capacity - chunk)
+        table = _put_q_values(
+            spec, self.network, chunk, self.params, state.storage, table, start
+        )
+        # One chunk's activations at a time.
+        jax.block_until_ready(table)
+        bar.update(start + chunk - bar.n)
+    return spec, state._replace(storage=state.storage._replace(q_teacher=table))
 
 
 @jax.jit(static_argnums=0)
@@ -115,14 +123,17 @@ def _q_values(network: nn.Module, params: Any, states: jax.Array) -> jax.Array:
   return network.apply({'params': params}, states).q_values
 
 
-@jax.jit(static_argnums=(0, 1))
-def _q_values_at(
+@jax.jit(static_argnums=(0, 1, 2), donate_argnames='table')
+def _put_q_values(
     spec: frame_replay.ReplaySpec,
     network: nn.Module,
+    chunk: int,
     params: Any,
     storage: frame_replay.Storage,
+    table: jax.Array,
     start: jax.Array,
 ) -> jax.Array:
-  rows = (start + jnp.arange(_Q_VALUES_CHUNK)) % spec.capacity
-  states = frame_replay.stacks(spec, storage, rows)
-  return network.apply({'params': params}, states).q_values
+  """The table with the values at `chunk` rows from `start` on, in place."""
+  states = frame_replay.stacks(spec, storage, start + jnp.arange(chunk))
+  q_values = network.apply({'params': params}, states).q_values
+  return jax.lax.dynamic_update_slice(table, q_values, (start, 0))

@@ -1,14 +1,32 @@
-"""A teacher's data: the rows of its ring, and transitions between them."""
+"""A teacher's data: the rows of its ring, and transitions between them.
+
+Frames can be millions: they are read when they are first needed, and go to the
+device chunk by chunk. Not here: how the files of any format are read.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+import functools
+import sys
+from typing import Callable, Iterable, NamedTuple, Optional
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm.auto import tqdm
 
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.replay.frame_replay import ReplaySpec
+from reincarnating_rl.replay.frame_replay import ReplayState
+from reincarnating_rl.replay.frame_replay import Storage
+from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.types import TransitionBatch
+
+# Where the output is no terminal, seconds between lines.
+_SECONDS_BETWEEN_LINES = 30.0
+# What takes less has no bar.
+_SECONDS_BEFORE_BAR = 1.0
 
 
 class Transitions(NamedTuple):
@@ -17,47 +35,217 @@ class Transitions(NamedTuple):
   state: np.ndarray  # [K, H, W, C] uint8, oldest frame first
   action: np.ndarray  # [K] int32
   reward: np.ndarray  # [K] float32, n-step return
-  next_state: np.ndarray  # [K, H, W, C] uint8, undefined after a terminal
+  # [K, H, W, C] uint8, n rows on, or the row after a terminal before that
+  next_state: np.ndarray
   terminal: np.ndarray  # [K] uint8, 1 where the n steps hold a terminal
 
 
 class TeacherReplay:
-  """Ring rows that a teacher left, oldest slot first.
+  """Ring rows that a teacher left; frames are read at their first use.
+
+  A row's index is its place in the ring of the file, R rows in all.
 
   Attributes:
-    spec: static description; its update_horizon is the teacher's own.
-    storage: the columns, on the device.
+    spec: static description; its capacity counts the rows that were ever
+      written, which are the first ones, its update_horizon is the teacher's.
+    head: the oldest slot.
+    num_rows: R; rows from spec.capacity on were never written.
+    only_horizon: the only n of the n-step transitions it can give, None = any.
   """
 
   def __init__(
-      self, spec: frame_replay.ReplaySpec, storage: frame_replay.Storage
+      self,
+      spec: ReplaySpec,
+      source: Storage | Callable[[], Storage],
+      *,
+      head: int = 0,
+      num_rows: Optional[int] = None,
+      only_horizon: Optional[int] = None,
   ):
+    """Describes the data.
+
+    Args:
+      spec: see above.
+      source: the columns, or what reads them.
+      head: see above.
+      num_rows: see above, default spec.capacity.
+      only_horizon: see above.
+
+    Raises:
+      ValueError: if the numbers do not fit each other.
+    """
     self.spec = spec
-    self.storage = storage
+    self.head = head
+    self.num_rows = spec.capacity if num_rows is None else num_rows
+    if not 0 <= head < spec.slots or self.num_rows < spec.capacity:
+      raise ValueError(
+          f'A ring of {self.num_rows} rows, of which {spec.capacity} were '
+          f'written, has no head {head}.'
+      )
+    self.only_horizon = only_horizon
+    self._reader = source if callable(source) else None
+    self._storage = None if callable(source) else source
+    self._flags: Optional[np.ndarray] = None
 
   def __len__(self) -> int:
     return self.spec.capacity
 
+  @property
+  def storage(self) -> Storage:
+    """The columns, on the device.
+
+    Raises:
+      TeacherError: if what they are read from is damaged.
+    """
+    if self._storage is None:
+      self._storage = self._reader()
+    return self._storage
+
+  def read(self) -> None:
+    """Reads what has not been read yet."""
+    self._flags = np.asarray(self.storage.flags)
+
   def transitions(self, indices: np.ndarray, n_step: int) -> Transitions:
-    """The n-step transitions that start at given rows.
+    """The n-step transitions that start at given rows, as stored.
 
     Args:
-      indices: [K] rows.
+      indices: [K] rows, valid or not.
       n_step: n.
+
+    Raises:
+      ValueError: if a row was never written.
     """
-    spec = dataclasses.replace(self.spec, update_horizon=n_step)
-    batch = frame_replay.transitions(
-        spec, self.storage, jnp.asarray(indices, jnp.int32)
-    )
+    spec = self._with_horizon(n_step)
+    rows = self._checked(indices)
+    batch, s_t = _transitions(spec, self.storage, jnp.asarray(rows))
     return Transitions(
         np.asarray(batch.s_tm1),
         np.asarray(batch.a_tm1),
         np.asarray(batch.r_t),
-        np.asarray(batch.s_t),
+        np.asarray(s_t),
         (np.asarray(batch.discount_t) == 0.0).astype(np.uint8),
     )
 
   def valid(self, n_step: int) -> np.ndarray:
     """[R] bool, rows that training may use with n-step returns."""
-    spec = dataclasses.replace(self.spec, update_horizon=n_step)
-    return np.asarray(frame_replay.eligible_rows(spec, self.storage.flags))
+    spec = self._with_horizon(n_step)
+    if self._flags is None:
+      self.read()
+    result = np.zeros(self.num_rows, bool)
+    result[: spec.capacity] = frame_replay.eligible_rows(
+        spec, jnp.asarray(self._flags), self.head
+    )
+    return result
+
+  def for_training(self, update_horizon: int) -> tuple[ReplaySpec, ReplayState]:
+    """The rows as a replay that draws exactly the valid ones.
+
+    Frames that can be read again are handed over: they are freed with the
+    state, and read anew if this object is asked for them.
+
+    Args:
+      update_horizon: n of the transitions.
+    """
+    spec = self._with_horizon(update_horizon)
+    self.read()
+    state = frame_replay.from_storage(spec, self.storage, self.head)
+    if self._reader is not None:
+      self._storage = None
+    return spec, state
+
+  def _with_horizon(self, n_step: int) -> ReplaySpec:
+    if self.only_horizon not in (None, n_step):
+      raise TeacherError(
+          f'This replay holds {self.only_horizon}-step returns that cannot be '
+          f'taken apart, so it has no {n_step}-step transitions: set '
+          f'update_horizon to {self.only_horizon}.'
+      )
+    return dataclasses.replace(self.spec, update_horizon=n_step)
+
+  def _checked(self, indices: np.ndarray) -> np.ndarray:
+    """[K] int32.
+
+    Raises:
+      ValueError: if one of them is no row that was written.
+    """
+    rows = np.asarray(indices)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in 'iu'):
+      raise ValueError(
+          'Rows are asked for by a list of integers, not by an array of '
+          f'{rows.dtype} of shape {rows.shape}.'
+      )
+    outside = (rows < 0) | (rows >= self.spec.capacity)
+    if outside.any():
+      raise ValueError(
+          f'Row {rows[outside][0]} was never written: this replay holds rows 0 '
+          f'to {self.spec.capacity - 1}.'
+      )
+    return rows.astype(np.int32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _transitions(
+    spec: ReplaySpec, storage: Storage, indices: jax.Array
+) -> tuple[TransitionBatch, jax.Array]:
+  """The batch, and next states that stop where the episode does."""
+  rows = frame_replay.successors(spec, storage.flags, indices)
+  batch = frame_replay.transitions(spec, storage, indices)
+  return batch, frame_replay.stacks(spec, storage, rows)
+
+
+# -- reading -------------------------------------------------------------------
+
+
+def frames_on_device(
+    spec: ReplaySpec, chunks: Iterable[np.ndarray], title: str
+) -> jax.Array:
+  """Puts frames on the device as they come; none is there twice.
+
+  Args:
+    spec: how many frames there are, and their shape.
+    chunks: [T, H, W] uint8 each, together all frames in order.
+    title: of the progress bar.
+
+  Returns:
+    [R, H, W] uint8.
+
+  Raises:
+    TeacherError: if the device has no room for them.
+  """
+  shape = (spec.capacity,) + spec.frame_shape
+  try:
+    ring = jax.block_until_ready(jnp.zeros(shape, jnp.uint8))
+  except jax.errors.JaxRuntimeError as e:
+    raise TeacherError(
+        f'The {spec.capacity} frames of the teacher take '
+        f'{np.prod(shape) / 1e9:.1f} GB, for which the device has no room.'
+    ) from e
+  start = 0
+  with progress_bar(title, spec.capacity, 'rows') as bar:
+    for chunk in chunks:
+      # The device copies one chunk while the host makes the next; not more, or
+      # the chunks would be there beside the ring.
+      jax.block_until_ready(ring)
+      ring = _put(ring, chunk, start)
+      start += len(chunk)
+      bar.update(len(chunk))
+  return jax.block_until_ready(ring)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
+  return jax.lax.dynamic_update_slice(ring, chunk, (start, 0, 0))
+
+
+def progress_bar(title: str, total: int, unit: str) -> tqdm:
+  """A bar on stderr for what may take minutes; nothing for a second or less."""
+  terminal = sys.stderr.isatty()
+  return tqdm(
+      total=total,
+      desc=title,
+      unit=f' {unit}',
+      file=sys.stderr,
+      dynamic_ncols=terminal,
+      mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
+      delay=_SECONDS_BEFORE_BAR,
+  )

@@ -12,6 +12,8 @@ import pytest
 from scipy import stats
 
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.replay.frame_replay import BARRIER
+from reincarnating_rl.replay.frame_replay import EXCLUDED
 from reincarnating_rl.replay.frame_replay import FIRST
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import Rows
@@ -421,6 +423,75 @@ def test_from_storage_refuses_another_capacity():
   state = from_rows(spec, make_rows([FIRST] + [0] * 9))
   with pytest.raises(AssertionError):
     frame_replay.from_storage(make_spec(slots=11), state.storage)
+
+
+# -- data that others wrote ----------------------------------------------------
+
+
+def eligible_of(flags, n=1, head=0) -> list[int]:
+  """Eligible rows of one stream with given flags."""
+  spec = make_spec(slots=len(flags), n=n)
+  flags = jnp.array(flags, jnp.uint8)
+  rows = frame_replay.eligible_rows(spec, flags, head)
+  return np.flatnonzero(rows).tolist()
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+@pytest.mark.parametrize('head', [0, 1, 20, 36])
+def test_a_head_anywhere_is_the_same_ring_turned(head, num_streams):
+  spec = make_spec(num_streams=num_streams, n=3)
+  rows = random_rows(8, spec.slots, num_streams, mean_length=5.0)
+  storage = from_rows(spec, rows).storage
+  turned = lambda x: np.roll(np.asarray(x), head * num_streams, axis=0)
+  state = frame_replay.from_storage(spec, jax.tree.map(turned, storage), head)
+  assert int(state.add_count) % spec.slots == head
+  leaves = lambda state: np.asarray(state.priorities.tree.leaves)
+  expected = leaves(from_rows(spec, rows))[: spec.capacity]
+  np.testing.assert_array_equal(
+      leaves(state)[: spec.capacity], turned(expected)
+  )
+  # The stacks turn with their rows.
+  batch = all_transitions(spec, state)
+  expected = all_transitions(spec, from_rows(spec, rows))
+  for got, wanted in zip(jax.tree.leaves(batch), jax.tree.leaves(expected)):
+    np.testing.assert_array_equal(got, turned(wanted))
+
+
+@pytest.mark.parametrize('end', [TERMINAL, TRUNCATED])
+def test_a_stack_across_an_end_is_left_out(end):
+  """Without FIRST the frames behind an end are in the stack, as stored."""
+  flags = [0] * 5 + [end] + [0] * 9
+  before = [3, 4] + [5] * (end == TERMINAL)
+  assert eligible_of(flags) == before + [9, 10, 11, 12, 13]
+  # With FIRST they are not.
+  flags[6] = FIRST
+  assert eligible_of(flags) == before + list(range(6, 14))
+
+
+def test_an_excluded_row_is_only_left_out_itself():
+  flags = [FIRST] + [0] * 4 + [EXCLUDED] + [0] * 9
+  assert eligible_of(flags, n=3) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+
+
+def test_no_window_holds_a_barrier():
+  """Not even behind a terminal, which cuts the return before it."""
+  flags = [FIRST] + [0] * 4 + [TERMINAL, BARRIER | FIRST] + [0] * 8
+  assert eligible_of(flags, n=3) == [0, 1, 2, 3, 7, 8, 9, 10, 11]
+  assert eligible_of(flags, n=1) == [0, 1, 2, 3, 4, 5] + list(range(7, 14))
+
+
+@pytest.mark.parametrize('num_streams', [1, 3])
+def test_successors_stop_at_a_terminal(num_streams):
+  spec = make_spec(slots=10, num_streams=num_streams, n=3)
+  flags = np.zeros((10, num_streams), np.uint8)
+  flags[4] = TERMINAL
+  flags[7] = TRUNCATED
+  rows = np.arange(10) * num_streams + num_streams - 1
+  found = frame_replay.successors(
+      spec, jnp.asarray(flags.reshape(-1)), jnp.asarray(rows)
+  )
+  expected = np.array([3, 4, 5, 5, 5, 8, 9, 0, 1, 2])
+  np.testing.assert_array_equal(found, rows[expected])
 
 
 @pytest.mark.parametrize('num_streams', [1, 3])

@@ -1,0 +1,1 @@
+"""Tells what a teacher is: its files, network, score, and data."""
