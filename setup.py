@@ -10,6 +10,8 @@ REQUIREMENTS = [
     'dopamine-rl==4.1.2',  # the framework that this package extends
     'flax>=0.12.8,<0.13',  # networks (linen), msgpack of parameters
     'gin-config>=0.5,<0.6',  # configuration
+    'google-cloud-storage>=3,<4',  # teachers at gs://, where gsutil is missing
+    'google-crc32c>=1.5,<2',  # verifies what has come from there
     'gymnasium>=1.0,<2',  # interface of the vector environment
     'jax>=0.10.2,<0.13',  # everything numerical
     'matplotlib>=3.8,<4',  # learning curves
@@ -27,6 +29,9 @@ EXTRAS = {
     # GPU builds of jax.
     'cuda': ['jax[cuda12]>=0.10.2,<0.13'],
     'dev': [
+        'cryptography>=42',  # https of the tests' own storage server
+        'gcp-storage-emulator>=2026.7',  # another one, not of our making
+        'gsutil==5.38',  # copies teachers in the tests as researchers do
         'pyink==26.5.1',  # formatting, pinned: its output is checked
         'pytest>=8,<10',  # tests
         'pytest-xdist>=3.6,<4',  # two test processes
