@@ -1,4 +1,4 @@
-"""A teacher that plays worse than it did says so, one that does not is quiet."""
+"""A teacher that plays worse than it did says so; others are quiet."""
 
 import pytest
 
