@@ -67,12 +67,15 @@ def use_compilation_cache() -> None:
 
 
 @contextlib.contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(kind: type[Exception] = ValueError) -> Iterator[None]:
   """Where input is checked: its ValueErrors are the user's to mend.
 
   gin appends where it was called to an error's text; the first line is ours.
+
+  Args:
+    kind: of the errors that are.
   """
   try:
     yield
-  except ValueError as e:
+  except kind as e:
     raise UserError(str(e).strip().split('\n')[0].strip()) from e

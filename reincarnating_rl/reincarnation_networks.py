@@ -22,11 +22,16 @@ from reincarnating_rl import networks
 
 @gin.configurable
 def NatureDQNNetwork(  # pylint: disable=invalid-name
-    num_actions: int, inputs_preprocessed: bool = False, hidden_size: int = 512
+    num_actions: int,
+    inputs_preprocessed: bool = False,
+    features: tuple[int, ...] = (32, 64, 64),
+    hidden_size: int = 512,
 ) -> nn.Module:
-  """The network of Mnih et al. (2015)."""
+  """The network of Mnih et al. (2015), as wide as wanted."""
   _refuse_preprocessed(inputs_preprocessed)
-  return networks.make_network(num_actions, 'nature', hidden_size=hidden_size)
+  return networks.make_network(
+      num_actions, 'nature', features=tuple(features), hidden_size=hidden_size
+  )
 
 
 @gin.configurable
@@ -51,6 +56,7 @@ def FullRainbowNetwork(  # pylint: disable=invalid-name
     dueling: bool = True,
     distributional: bool = True,
     inputs_preprocessed: bool = False,
+    features: tuple[int, ...] = (32, 64, 64),
     hidden_size: int = 512,
 ) -> nn.Module:
   """Rainbow's head on the Nature encoder."""
@@ -62,6 +68,7 @@ def FullRainbowNetwork(  # pylint: disable=invalid-name
       noisy=noisy,
       dueling=dueling,
       distributional=distributional,
+      features=tuple(features),
       hidden_size=hidden_size,
   )
 
@@ -91,6 +98,48 @@ def ImpalaRainbowNetwork(  # pylint: disable=invalid-name
       nn_scale=nn_scale,
       stack_sizes=tuple(stack_sizes),
       num_blocks=num_blocks,
+      hidden_size=hidden_size,
+  )
+
+
+@gin.configurable
+def ImplicitQuantileNetwork(  # pylint: disable=invalid-name
+    num_actions: int,
+    inputs_preprocessed: bool = False,
+    num_quantiles: int = 32,
+    embedding_dim: int = 64,
+    features: tuple[int, ...] = (32, 64, 64),
+    hidden_size: int = 512,
+) -> nn.Module:
+  """Implicit quantiles (IQN) on the Nature encoder."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_iqn_network(
+      num_actions,
+      'nature',
+      num_quantiles=num_quantiles,
+      embedding_dim=embedding_dim,
+      features=tuple(features),
+      hidden_size=hidden_size,
+  )
+
+
+@gin.configurable
+def ImpalaImplicitQuantileNetwork(  # pylint: disable=invalid-name
+    num_actions: int,
+    inputs_preprocessed: bool = False,
+    num_quantiles: int = 32,
+    embedding_dim: int = 64,
+    nn_scale: int = 1,
+    hidden_size: int = 512,
+) -> nn.Module:
+  """Implicit quantiles (IQN) on the Impala encoder."""
+  _refuse_preprocessed(inputs_preprocessed)
+  return networks.make_iqn_network(
+      num_actions,
+      'impala',
+      num_quantiles=num_quantiles,
+      embedding_dim=embedding_dim,
+      nn_scale=nn_scale,
       hidden_size=hidden_size,
   )
 
@@ -125,8 +174,9 @@ def from_dopamine(module: nn.Module) -> nn.Module:
     raise ValueError(
         f'{type(module).__name__} is bound as the network, but a reincarnated '
         'agent needs one of reincarnation_networks: '
-        'NatureDQNNetwork, ImpalaDQNNetwork, FullRainbowNetwork or '
-        'ImpalaRainbowNetwork.'
+        'NatureDQNNetwork, ImpalaDQNNetwork, FullRainbowNetwork, '
+        'ImpalaRainbowNetwork, ImplicitQuantileNetwork or '
+        'ImpalaImplicitQuantileNetwork.'
     )
   names = (
       'num_actions num_atoms noisy dueling distributional inputs_preprocessed '

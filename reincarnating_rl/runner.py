@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from reincarnating_rl import scores
 from reincarnating_rl.agents import settings
+from reincarnating_rl.agents.reloading import begin_as
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import base_dir as base_dir_lib
@@ -196,13 +197,13 @@ class RunnerWithTeacher(run_experiment.Runner):
     config, teacher = self.run_config, self._teacher
     if teacher is None or config.teacher_steps or teacher.replay is not None:
       return None
-    if not config.num_pretraining_iterations:
+    if not config.needs_teacher_data:
       return None
     return (
         f'The teacher {teacher.path} has no replay and '
-        'RunnerWithTeacher.teacher_steps is 0, so there is nothing to pretrain '
-        'on: bind RunnerWithTeacher.teacher_steps to let the teacher collect '
-        'data (1000000, say).'
+        'RunnerWithTeacher.teacher_steps is 0, so there is nothing to learn '
+        'offline from: bind RunnerWithTeacher.teacher_steps to let the teacher '
+        'collect data (1000000, say).'
     )
 
   def describe_plan(self) -> str:
@@ -244,9 +245,17 @@ class RunnerWithTeacher(run_experiment.Runner):
         sticky_actions=config.sticky_actions,
     )
     method = self._agent.method()
+    beginning = None
+    if method.reload is not None:
+      self._agent.network_def = self._teacher.network
+    learner = self._agent.make_learner()
+    if method.reload is not None:
+      beginning = begin_as(
+          self._teacher, learner, method.reload, config.update_horizon
+      )
     run = Run(
         config,
-        self._agent.make_learner(),
+        learner,
         environments,
         scores.random_score(config.game),
         teacher=self._make_teacher(config),
@@ -259,6 +268,8 @@ class RunnerWithTeacher(run_experiment.Runner):
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
+        offline=self._agent.make_offline_learning(),
+        beginning=beginning,
     )
     checkpointer = RunCheckpointer(os.path.join(self._base_dir, 'checkpoints'))
     if checkpointer.restore(run):

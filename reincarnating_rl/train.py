@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import tempfile
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from absl import flags
 from absl import logging
@@ -19,42 +18,17 @@ from absl import logging
 from reincarnating_rl import cli
 from reincarnating_rl.envs import atari
 
-
-class AgentEntry(NamedTuple):
-  """How an agent's name on the command line is carried out.
-
-  Attributes:
-    module: of the agent's class.
-    class_name: of the agent.
-    network_binding: what a bare `@network` binds.
-    pretrains: whether its runner has pretraining phases.
-    needs_teacher: False for learning from nothing.
-  """
-
-  module: str
-  class_name: str
-  network_binding: str
-  pretrains: bool = True
-  needs_teacher: bool = True
-
-
-_DQN = 'reincarnating_rl.agents.dqn'
-_RAINBOW = 'reincarnating_rl.agents.rainbow'
+# Agents by name, as 'module:class'; `--agent` takes that form as well.
 AGENTS = {
-    'qdagger_dqn': AgentEntry(_DQN, 'QDaggerDQNAgent', 'JaxDQNAgent.network'),
-    'qdagger_rainbow': AgentEntry(
-        _RAINBOW, 'QDaggerRainbowAgent', 'JaxFullRainbowAgent.network'
-    ),
-    'dqn': AgentEntry(
-        _DQN, 'ReincarnationDQNAgent', 'JaxDQNAgent.network', False, False
-    ),
-    'rainbow': AgentEntry(
-        _RAINBOW,
-        'ReincarnationRainbowAgent',
-        'JaxFullRainbowAgent.network',
-        False,
-        False,
-    ),
+    'qdagger_dqn': 'reincarnating_rl.agents.dqn:QDaggerDQNAgent',
+    'qdagger_rainbow': 'reincarnating_rl.agents.rainbow:QDaggerRainbowAgent',
+    'qdagger_iqn': 'reincarnating_rl.agents.iqn:QDaggerIQNAgent',
+    'dqfd_dqn': 'reincarnating_rl.agents.dqn:DQfDAgent',
+    'pretrained_dqn': 'reincarnating_rl.agents.dqn:PretrainedDQNAgent',
+    'jsrl_dqn': 'reincarnating_rl.agents.dqn:JSRLAgent',
+    'reloaded_dqn': 'reincarnating_rl.agents.dqn:ReloadedDQNAgent',
+    'dqn': 'reincarnating_rl.agents.dqn:ReincarnationDQNAgent',
+    'rainbow': 'reincarnating_rl.agents.rainbow:ReincarnationRainbowAgent',
 }
 DEFAULT_GAME = 'Pong'
 
@@ -103,33 +77,37 @@ _DRY_RUN = flags.DEFINE_bool(
 )
 
 
-def agent_entry(name: str) -> AgentEntry:
-  """The entry of an agent's name.
+def agent_class(name: str) -> Any:
+  """The class behind an agent's name, or behind 'module:class'.
 
   Raises:
     UserError: for an unknown name, with the nearest ones.
   """
-  if name not in AGENTS:
+  module, _, class_name = AGENTS.get(name, name).partition(':')
+  if not class_name:
     near = difflib.get_close_matches(name, AGENTS, n=1)
     hint = f' Did you mean {near[0]}?' if near else ''
     raise cli.UserError(
         f'There is no agent called {name!r}; choose one of '
-        f'{", ".join(AGENTS)}.{hint}'
+        f'{", ".join(AGENTS)}, or name a class of yours as module:class.{hint}'
     )
-  return AGENTS[name]
+  try:
+    return getattr(importlib.import_module(module), class_name)
+  except (ModuleNotFoundError, AttributeError) as e:
+    raise cli.UserError(f'--agent {name} cannot be imported: {e}.') from e
 
 
-def expand_bindings(bindings: Sequence[str], entry: AgentEntry) -> list[str]:
+def expand_bindings(bindings: Sequence[str], agent: Any) -> list[str]:
   """Turns a bare '@network' into a binding of the agent's network."""
   return [
-      f'{entry.network_binding} = {b.strip()}'
+      f'{agent.network_binding} = {b.strip()}'
       if b.strip().startswith('@')
       else b
       for b in bindings
   ]
 
 
-def load_teacher(entry: AgentEntry) -> Optional[Any]:
+def load_teacher(agent: Any) -> Optional[Any]:
   """Loads the teacher that the flags name.
 
   Raises:
@@ -138,7 +116,7 @@ def load_teacher(entry: AgentEntry) -> Optional[Any]:
   """
   from reincarnating_rl import teachers
 
-  if not entry.needs_teacher:
+  if not agent.needs_teacher:
     if _TEACHER_DIR.value:
       raise cli.UserError(
           f'--agent {_AGENT.value} learns from nothing: leave out '
@@ -163,15 +141,6 @@ def load_teacher(entry: AgentEntry) -> Optional[Any]:
   )
 
 
-def game_of_path(path: str) -> Optional[str]:
-  """The game in the <Game>/<run> at the end of a path, or None."""
-  folders = os.path.normpath(path).split(os.sep)
-  if folders[-1] == 'checkpoints':
-    folders.pop()
-  game = folders[-2] if len(folders) > 1 else None
-  return game if game in atari.available_games() else None
-
-
 def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
   """The game: bound, else the teacher's, else by its path, else Pong.
 
@@ -183,7 +152,7 @@ def choose_game(bound: Optional[str], teacher: Optional[Any]) -> str:
   if game is None and teacher is not None and teacher.game:
     game, reason = teacher.game, 'from the manifest of the teacher'
   if game is None and _TEACHER_DIR.value:
-    game = game_of_path(_TEACHER_DIR.value)
+    game = atari.game_of_path(_TEACHER_DIR.value)
     reason = 'from the path of the teacher'
   if game is None:
     game, reason = DEFAULT_GAME, 'by default'
@@ -228,7 +197,6 @@ def make_runner(base_dir: str) -> Any:
     UserError, ValueError: for whatever does not resolve or fit; nothing is
       written then.
   """
-  entry = agent_entry(_AGENT.value)
   from reincarnating_rl import compat
 
   compat.prepare_dopamine()
@@ -238,15 +206,15 @@ def make_runner(base_dir: str) -> Any:
   from reincarnating_rl import runner as runner_lib
   from reincarnating_rl.agents import settings
 
-  agent_class = getattr(importlib.import_module(entry.module), entry.class_name)
-  bindings = expand_bindings(_GIN_BINDINGS.value, entry)
+  agent = agent_class(_AGENT.value)
+  bindings = expand_bindings(_GIN_BINDINGS.value, agent)
   gin_files.parse(_GIN_FILES.value, bindings)
-  teacher = load_teacher(entry)
+  teacher = load_teacher(agent)
   bound_game = settings.query('create_atari_environment.game_name')
   game = choose_game(bound_game, teacher)
   if _ROMS_PATH.value:
     atari.use_roms(_ROMS_PATH.value, game)
-  if teacher is None and entry.needs_teacher:
+  if teacher is None and agent.needs_teacher:
     teacher = random_teacher(game)
   if teacher is not None:
     check_teacher_fits(teacher, game)
@@ -254,7 +222,7 @@ def make_runner(base_dir: str) -> Any:
 
   def create_agent(session, environment, summary_writer):
     del session
-    return agent_class(
+    return agent(
         num_actions=int(environment.action_space.n),
         summary_writer=summary_writer,
         seed=_RUN_NUMBER.value,
@@ -262,7 +230,7 @@ def make_runner(base_dir: str) -> Any:
 
   runner_class = (
       runner_lib.ReincarnationRunner
-      if entry.pretrains
+      if agent.pretrains
       else runner_lib.RunnerWithTeacher
   )
   return runner_class(
@@ -282,6 +250,8 @@ def main(argv: Sequence[str]) -> None:
     raise cli.UserError('--base_dir is missing: say where the run goes.')
   import jax
 
+  from reincarnating_rl.loop.records import TrainingDivergedError
+
   jax.config.update('jax_disable_jit', _DISABLE_JIT.value)
   if _DRY_RUN.value:
     with tempfile.TemporaryDirectory() as scratch, cli.user_errors():
@@ -290,7 +260,8 @@ def main(argv: Sequence[str]) -> None:
   with cli.user_errors():
     runner = make_runner(_BASE_DIR.value)
     run, checkpointer = runner.make_run()
-  runner.run_experiment(run, checkpointer)
+  with cli.user_errors(TrainingDivergedError):
+    runner.run_experiment(run, checkpointer)
 
 
 if __name__ == '__main__':

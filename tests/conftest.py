@@ -66,3 +66,23 @@ class CompilationCounter:
 @pytest.fixture(scope='session')
 def compilations():
   return CompilationCounter()
+
+
+@pytest.fixture(scope='session')
+def _compilation_folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('xla')
+
+
+@pytest.fixture(scope='module')
+def compile_once(_compilation_folder):
+  """Runs of the same shape share compiled code, as on a user's machine."""
+  from jax.experimental.compilation_cache import compilation_cache
+
+  from reincarnating_rl import cli
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(_compilation_folder))
+    cli.use_compilation_cache()
+    yield
+    jax.config.update('jax_compilation_cache_dir', None)
+    compilation_cache.reset_cache()

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from reincarnating_rl import augmentation
 from reincarnating_rl import learner as learner_lib
@@ -955,3 +956,216 @@ def test_learning_lowers_the_loss(td):
   )
   chosen = q_values[np.arange(STATES), np.asarray(batch.a_tm1)]
   np.testing.assert_allclose(chosen, batch.r_t, atol=0.1)
+
+
+# -- rehearsal -----------------------------------------------------------------
+
+TEACHER_SPEC = frame_replay.ReplaySpec(
+    40, num_streams=1, update_horizon=3, gamma=0.8, frame_shape=(10, 10)
+)
+
+
+class Linear(nn.Module):
+  """Values linear in the pixels: compiles in no time."""
+
+  @nn.compact
+  def __call__(self, x, rng_key=None):
+    pixels = x.reshape((x.shape[0], -1)) / 255.0
+    return NetworkOutput(nn.Dense(ACTIONS)(pixels), pixels)
+
+
+LINEAR = Learner(Linear(), Objective(double=True, distill='policy'), ADAM)
+
+
+def demonstration_share(online, batch, coefficients):
+  """A term whose mean is the share of the teacher's transitions."""
+  del online, coefficients
+  return batch.demonstration / batch.weight
+
+
+COUNTED = Learner(
+    LINEAR.network,
+    Objective(
+        extra=(learner_lib.Term('share', demonstration_share, lambda _: 0.0),)
+    ),
+    ADAM,
+)
+
+
+@functools.cache
+def teacher_rows() -> frame_replay.Rows:
+  rng = np.random.default_rng(1)
+  shape = (TEACHER_SPEC.slots, 1)
+  flags = np.zeros(shape, np.uint8)
+  flags[::8] = frame_replay.FIRST
+  flags[7::8] = frame_replay.TERMINAL
+  return frame_replay.Rows(
+      rng.integers(0, 256, shape + (10, 10)).astype(np.uint8),
+      rng.integers(0, ACTIONS, shape).astype(np.int32),
+      rng.normal(size=shape).astype(np.float32),
+      flags,
+      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
+  )
+
+
+def teacher_replay() -> frame_replay.ReplayState:
+  return jax.jit(frame_replay.from_rows, static_argnums=0)(
+      TEACHER_SPEC, teacher_rows()
+  )
+
+
+@functools.cache
+def linear_params():
+  init = LINEAR.init(jax.random.PRNGKey(7), SPEC.frame_shape + (4,))
+  return jax.tree.map(np.array, init.online_params)
+
+
+def linear_state():
+  return LINEAR.from_params(jax.random.PRNGKey(0), linear_params(), LEARNED)
+
+
+def rehearse(ratio, num_updates, learner=LINEAR, scan=False, batch_size=5):
+  """State, priorities and metrics after updates on learned priorities."""
+  update_many = learner_lib.make_updater(
+      learner, SPEC, batch_size, True, scan, TEACHER_SPEC, ratio
+  )
+  replay = prioritized_replay()
+  return update_many(
+      learner.from_params(jax.random.PRNGKey(0), linear_params(), LEARNED),
+      replay.storage,
+      replay.priorities,
+      num_updates,
+      teacher_replay(),
+  )
+
+
+def prioritized_replay() -> frame_replay.ReplayState:
+  """With priorities that differ, so that importance weights do."""
+  replay = small_replay()
+  rng = np.random.default_rng(2)
+  leaves = replay.priorities.tree.leaves
+  leaves *= rng.uniform(0.5, 3.0, leaves.shape).astype(np.float32)
+  tree = frame_replay.sum_tree.from_leaves(leaves)
+  return replay._replace(
+      priorities=frame_replay.Priorities(tree, jnp.float32(3.0))
+  )
+
+
+@pytest.mark.parametrize('ratio', [1 / 16, 0.5])
+def test_each_sample_is_the_teachers_with_that_probability(ratio):
+  _, _, metrics = rehearse(ratio, 50, COUNTED, batch_size=40)
+  shares = np.array([float(share) for share in metrics['share']])
+  counts = np.round(shares * 40).astype(int)
+  np.testing.assert_allclose(shares * 40, counts, atol=1e-4)
+  test = stats.binomtest(int(counts.sum()), 50 * 40, ratio)
+  assert test.pvalue > 1e-3
+  # Independently in each place, not so many a batch.
+  assert 0.5 < counts.var() / (40 * ratio * (1 - ratio)) < 1.8
+
+
+def given_fields(batch):
+  return [(k, x) for k, x in batch._asdict().items() if x is not None]
+
+
+def test_a_rehearsing_update_is_its_parts():
+  """Choosing row by row, on the host."""
+  fast_state, fast_priorities, fast_metrics = rehearse(0.5, 1)
+  replay, teacher, state = (
+      prioritized_replay(),
+      teacher_replay(),
+      linear_state(),
+  )
+  rng_key, sample_key = jax.random.split(state.rng_key)
+  rng_key, mix_key = jax.random.split(rng_key)
+  teacher_key, place_key = jax.random.split(mix_key)
+  sample = jax.jit(frame_replay.sample, static_argnums=(0, 4))
+  students, indices = sample(SPEC, *replay[:2], sample_key, BATCH_SIZE)
+  teachers, _ = sample(TEACHER_SPEC, *teacher[:2], teacher_key, BATCH_SIZE)
+  taken = np.asarray(jax.random.bernoulli(place_key, 0.5, (BATCH_SIZE,)))
+  assert 0 < taken.sum() < BATCH_SIZE
+  # The slow form: one transition after another.
+  leaves = np.array(replay.priorities.tree.leaves)
+  indices = np.asarray(indices)
+  importance = 1 / np.sqrt(leaves[indices] + 1e-10)
+  largest = max(w for w, t in zip(importance, taken) if not t)
+  rows = []
+  for i in range(BATCH_SIZE):
+    source = teachers if taken[i] else students
+    row = {k: np.asarray(x[i]) for k, x in given_fields(source)}
+    row['weight'] = np.float32(1.0 if taken[i] else importance[i] / largest)
+    row['demonstration'] = np.float32(taken[i])
+    rows.append(row)
+  batch = TransitionBatch(
+      **{k: np.stack([r[k] for r in rows]) for k in rows[0]}
+  )
+  state, extra = jitted_update(LINEAR)(state._replace(rng_key=rng_key), batch)
+  written = [i for i in range(BATCH_SIZE) if not taken[i]]
+  for i in written:
+    leaves[indices[i]] = 0.0
+  for i in written:
+    leaves[indices[i]] = max(leaves[indices[i]], extra.priorities[i])
+  assert_close(fast_state, state)
+  assert_close({k: v[0] for k, v in fast_metrics.items()}, extra.metrics)
+  np.testing.assert_allclose(fast_priorities.tree.leaves, leaves, rtol=1e-4)
+  np.testing.assert_allclose(
+      fast_priorities.tree.total, leaves.sum(), rtol=1e-4
+  )
+  largest = max([3.0] + [float(extra.priorities[i]) for i in written])
+  assert float(fast_priorities.max_priority) == pytest.approx(largest, rel=1e-4)
+
+
+def test_rehearsal_of_nothing_but_the_teacher_leaves_priorities_alone():
+  before = jax.tree.map(np.array, prioritized_replay().priorities)
+  state, priorities, metrics = rehearse(1.0, 3, COUNTED)
+  assert_equal(priorities, before)
+  assert [float(share) for share in metrics['share']] == [1.0] * 3
+  assert all(np.isfinite(loss) for loss in metrics['loss'])
+  assert int(state.updates) == 3
+
+
+def test_rehearsal_scanned_equals_dispatched():
+  assert_close(
+      jax.tree.map(np.asarray, rehearse(0.5, 3, scan=True)[:2]),
+      jax.tree.map(np.asarray, rehearse(0.5, 3)[:2]),
+  )
+
+
+def test_the_teachers_data_is_only_read():
+  teacher, replay = teacher_replay(), small_replay()
+  update_many = learner_lib.make_updater(
+      LINEAR, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, 0.5
+  )
+  update_many(linear_state(), *replay[:2], 1, teacher)
+  assert_equal(teacher, teacher_replay())
+
+
+def test_teachers_values_are_asked_for_only_if_needed():
+  without = lambda replay: replay._replace(
+      storage=replay.storage._replace(q_teacher=None)
+  )
+  for learner, refused in ((LINEAR, True), (COUNTED, False)):
+    update_many = learner_lib.make_updater(
+        learner, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, 0.5
+    )
+    state = learner.from_params(jax.random.PRNGKey(0), linear_params(), LEARNED)
+    replay = without(small_replay())
+    args = (state, *replay[:2], 1, teacher_replay())
+    if refused:
+      with pytest.raises(ValueError, match="needs the teacher's Q-values"):
+        update_many(*args)
+    else:
+      assert 'teacher_kl' not in update_many(*args)[2]
+
+
+@pytest.mark.parametrize('ratio', [0.0, 0.5])
+def test_a_ratio_and_data_go_together(ratio):
+  update_many = learner_lib.make_updater(
+      LINEAR, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, ratio
+  )
+  given = None if ratio else teacher_replay()
+  with pytest.raises(ValueError, match=f'teacher_data_ratio is {ratio}'):
+    update_many(linear_state(), *small_replay()[:2], 1, given)
+  with pytest.raises(ValueError, match='between 0 and 1, got 1.5'):
+    learner_lib.make_updater(LINEAR, SPEC, 5, True, False, TEACHER_SPEC, 1.5)
+  with pytest.raises(ValueError, match="needs a teacher's data"):
+    learner_lib.make_updater(LINEAR, SPEC, 5, True, False, None, 0.5)

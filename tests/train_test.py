@@ -7,8 +7,6 @@ import sys
 
 from absl.testing import flagsaver
 import gin
-import jax
-from jax.experimental.compilation_cache import compilation_cache
 import pytest
 import small_teacher
 
@@ -68,16 +66,7 @@ def _summary(base_dir):
     return json.load(f)
 
 
-@pytest.fixture(autouse=True, scope='module')
-def _compile_once(tmp_path_factory):
-  """Runs of the same shape share compiled code, as on a user's machine."""
-  folder = tmp_path_factory.mktemp('xla')
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
-    cli.use_compilation_cache()
-    yield
-    jax.config.update('jax_compilation_cache_dir', None)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures('compile_once')
 
 
 @pytest.fixture(name='teacher', scope='module')

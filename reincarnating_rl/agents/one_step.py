@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 import os
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import jax
 import numpy as np
 
 from reincarnating_rl import reincarnation_networks
 from reincarnating_rl.agents import settings
-from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.plan import NEVER_DECAY
+from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.trainer import Trainer
 
@@ -41,37 +41,63 @@ _EPSILON_SCHEDULES = {
 }
 
 
-class Method(NamedTuple):
-  """What distinguishes one way of learning from another.
-
-  Attributes:
-    objective: terms of the loss.
-    coefficients: their weights, those that do not decay.
-    distill_decay_period: online agent steps after which lambda is 0.
-    lr_decay: whether the learning rate follows lambda.
-    wean: whether lambda falls as the student catches up.
-  """
-
-  objective: Objective
-  coefficients: Coefficients = Coefficients()
-  distill_decay_period: int = NEVER_DECAY
-  lr_decay: bool = False
-  wean: bool = True
-
-
 class OneStepAgent:
   """Mixin for subclasses of Dopamine's JaxDQNAgent.
 
-  A leaf says what it learns by `method()`; everything else is configuration
-  that Dopamine's constructor has put on the instance.
+  A leaf says what it learns by `method()`, starting from `objective()` of its
+  family; everything else is configuration that Dopamine's constructor has put
+  on the instance.
+
+  Attributes:
+    needs_teacher: whether it can only learn from one.
+    pretrains: whether it begins offline.
+    network_binding: what `--gin_bindings @network` binds.
+    prioritized: whether online samples are drawn by priority.
   """
 
+  needs_teacher = False
+  pretrains = False
+  network_binding = 'JaxDQNAgent.network'
   prioritized = False
-  num_updates_per_train_step = 1
+
+  def __init__(
+      self,
+      num_actions: int,
+      num_updates_per_train_step: int = 1,
+      num_updates_per_reincarnation_step: int = 1,
+      num_updates_per_persistent_step: Optional[int] = None,
+      summary_writer: Optional[Any] = None,
+      seed: Optional[int] = None,
+  ):
+    """Takes Dopamine's hyperparameters from the class that it is mixed into.
+
+    Args:
+      num_actions: A.
+      num_updates_per_train_step: updates every `update_period` agent steps.
+      num_updates_per_reincarnation_step: updates of a pretraining step.
+      num_updates_per_persistent_step: its name in an earlier release.
+      summary_writer: directory or writer of TensorBoard events.
+      seed: of networks, sampling and acting.
+    """
+    self.num_updates_per_train_step = num_updates_per_train_step
+    self.num_updates_per_reincarnation_step = (
+        num_updates_per_persistent_step or num_updates_per_reincarnation_step
+    )
+    super().__init__(
+        num_actions=num_actions, summary_writer=summary_writer, seed=seed
+    )
+
+  def objective(self, **terms: Any) -> Objective:
+    """The family's TD loss as configured, with further terms.
+
+    Args:
+      **terms: fields of an `Objective`; they override the configured ones.
+    """
+    raise TypeError(f'{type(self).__name__} does not say what its loss is.')
 
   def method(self) -> Method:
-    """The way of learning; every leaf defines it."""
-    raise TypeError(f'{type(self).__name__} does not say how it learns.')
+    """The way of learning; by default TD learning and nothing else."""
+    return Method(self.objective())
 
   # -- what the loop needs ---------------------------------------------------
 
@@ -81,6 +107,21 @@ class OneStepAgent:
         self.network_def,
         self.method().objective,
         settings.optimizer_settings(self._optimizer_name).direction,
+    )
+
+  def make_offline_learning(self) -> Optional[OfflineLearning]:
+    """The pretraining, where it differs from the online phase."""
+    offline = self.method().offline
+    if offline is None:
+      return None
+    if offline.optimizer is None:
+      optimizer = settings.optimizer_settings(self._optimizer_name)
+      rate = None
+    else:
+      optimizer, rate = offline.optimizer, offline.optimizer.learning_rate
+    learner = Learner(self.network_def, offline.objective, optimizer.direction)
+    return OfflineLearning(
+        learner, offline.coefficients, rate, offline.optimizer is None
     )
 
   def run_settings(self) -> dict[str, Any]:
@@ -114,6 +155,9 @@ class OneStepAgent:
         'final_learning_rate': rates.final,
         'distill_decay_period': method.distill_decay_period,
         'wean': method.wean,
+        'updates_per_pretraining_step': self.num_updates_per_reincarnation_step,
+        'teacher_data_ratio': method.teacher_data_ratio,
+        'guide': method.guide,
     } | _EPSILON_SCHEDULES[schedule](self)
 
   # -- Dopamine's interface --------------------------------------------------
@@ -184,7 +228,7 @@ class OneStepAgent:
       )
     else:
       trainer.train_step()
-      actions = trainer.act(state)
+      actions = trainer.act(state, np.array([self._first]))
       self._acted_on = state
     self.training_steps = trainer.counters.training_steps
     self.action = int(actions[0])

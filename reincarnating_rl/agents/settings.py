@@ -77,6 +77,10 @@ def optimizer_settings(name: str) -> OptimizerSettings:
     ValueError: for another name.
   """
   bound = _call_arguments(dqn_agent.create_optimizer, 'create_optimizer')
+  return _optimizer(name, bound)
+
+
+def _optimizer(name: str, bound: dict[str, Any]) -> OptimizerSettings:
   if bound['anneal_learning_rate']:
     raise ValueError(
         'create_optimizer.anneal_learning_rate is True; here the learning '
@@ -97,6 +101,62 @@ def optimizer_settings(name: str) -> OptimizerSettings:
         f"Optimizer {name!r} is bound; choose 'adam', 'rmsprop' or 'sgd'."
     )
   return OptimizerSettings(direction, bound['learning_rate'])
+
+
+@gin.configurable
+def create_pretraining_optimizer(
+    name: str,
+    learning_rate: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1.5e-4,
+    centered: bool = False,
+) -> OptimizerSettings:
+  """The optimizer of a pretraining that has one of its own.
+
+  Args:
+    name: 'adam', 'rmsprop' or 'sgd'.
+    learning_rate: fixed.
+    beta1: decay of the first moments (Adam).
+    beta2: decay of the second moments.
+    eps: added to their root.
+    centered: whether RMSProp subtracts the squared mean.
+
+  Raises:
+    ValueError: for another name.
+  """
+  return _optimizer(
+      name,
+      {
+          'anneal_learning_rate': False,
+          'learning_rate': learning_rate,
+          'beta1': beta1,
+          'beta2': beta2,
+          'eps': eps,
+          'centered': centered,
+      },
+  )
+
+
+def decays(schedule: Optional[Any], binding: str) -> bool:
+  """Whether a schedule of Dopamine's falls (the default) or stays.
+
+  Raises:
+    ValueError: for a schedule that is neither of the two known.
+  """
+  name = getattr(schedule, '__name__', str(schedule))
+  known = {
+      'None': True,
+      'linearly_decaying_epsilon': True,
+      'reincarnation_linearly_decaying_epsilon': True,
+      'identity_epsilon': False,
+  }
+  if name not in known:
+    raise ValueError(
+        f'{binding} is bound to {name}; choose linearly_decaying_epsilon or '
+        'identity_epsilon.'
+    )
+  return known[name]
 
 
 def _call_arguments(function: Any, selector: str) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from reincarnating_rl import augmentation
@@ -24,6 +25,12 @@ from reincarnating_rl.learner.temporal_difference import td_losses
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.types import NetworkOutput
 from reincarnating_rl.types import TransitionBatch
+
+# (key, batch) -> the batch to use, and [B] bool, which rows are as they were.
+Mix = Callable[[jax.Array, TransitionBatch], tuple[TransitionBatch, jax.Array]]
+
+# Out of the range of every replay: nothing is written there.
+_NO_ROW = np.iinfo(np.int32).max
 
 
 class LearnerState(NamedTuple):
@@ -236,6 +243,7 @@ class Learner:
       storage: frame_replay.Storage,
       priorities: frame_replay.Priorities,
       prioritized: bool = False,
+      mix: Optional[Mix] = None,
   ) -> tuple[LearnerState, frame_replay.Priorities, dict[str, jax.Array]]:
     """Samples, updates, writes priorities back: nothing leaves the device.
 
@@ -246,6 +254,8 @@ class Learner:
       storage: the replay's columns, only read.
       priorities: the replay's weights.
       prioritized: whether priorities are written back.
+      mix: puts transitions of other data in the place of some; their
+        priorities are nobody's.
 
     Returns:
       The next state, the next weights, and the metrics.
@@ -254,11 +264,16 @@ class Learner:
     batch, indices = frame_replay.sample(
         spec, storage, priorities, sample_key, batch_size
     )
+    if mix is not None:
+      rng_key, mix_key = jax.random.split(rng_key)
+      batch, own = mix(mix_key, batch)
     state, extra = self.update(state._replace(rng_key=rng_key), batch)
+    values = extra.priorities
+    if mix is not None:
+      indices = jnp.where(own, indices, _NO_ROW)
+      values = jnp.where(own, values, 0.0)
     if prioritized:
-      priorities = frame_replay.update_priorities(
-          priorities, indices, extra.priorities
-      )
+      priorities = frame_replay.update_priorities(priorities, indices, values)
     return state, priorities, extra.metrics
 
 

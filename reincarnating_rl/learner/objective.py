@@ -40,11 +40,13 @@ class Term:
     name: of its metric.
     loss: a module-level function, so that equal terms are equal.
     weight: its coefficient, an array that may decay.
+    needs_teacher: whether the batch must hold the teacher's Q-values.
   """
 
   name: str
   loss: TermLoss
   weight: Callable[[Coefficients], jax.Array] = lambda coefficients: 1.0
+  needs_teacher: bool = False
 
   def __repr__(self) -> str:
     # Stays the same from one process to the next: checkpoints compare it.
@@ -94,7 +96,8 @@ class Objective:
   def needs_teacher(self) -> bool:
     """Whether a batch must hold the teacher's Q-values."""
     by_margin = self.margin != 'none' and self.use_teacher_actions
-    return self.distill != 'none' or by_margin
+    by_extra = any(term.needs_teacher for term in self.extra)
+    return self.distill != 'none' or by_margin or by_extra
 
   @property
   def terms(self) -> tuple[Term, ...]:

@@ -1,9 +1,13 @@
-"""Many updates a call, as the backend makes them best."""
+"""Many updates a call, as the backend makes them best.
+
+With rehearsal each sample comes from a teacher's data with some probability,
+else from the student's replay.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,7 @@ import jax.numpy as jnp
 from reincarnating_rl.learner.learner import Learner
 from reincarnating_rl.learner.learner import LearnerState
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.types import TransitionBatch
 
 
 @functools.lru_cache(maxsize=None)
@@ -20,6 +25,8 @@ def make_updater(
     batch_size: int,
     prioritized: bool,
     scan: bool,
+    teacher_spec: Optional[frame_replay.ReplaySpec] = None,
+    teacher_data_ratio: float = 0.0,
 ) -> Callable[..., Any]:
   """Compiles the learner for one replay.
 
@@ -31,43 +38,129 @@ def make_updater(
     scan: run K updates as one scan (right for a GPU) or as K dispatches
       (right for a CPU, where convolutions inside a scan are many times
       slower). The results are the same.
+    teacher_spec: static description of the teacher's data.
+    teacher_data_ratio: probability that a sample comes from there. At 0 no
+      such data is wanted, and nothing is compiled for it.
 
   Returns:
-    `update_many(state, storage, priorities, num_updates)` which gives (state,
-    priorities, metrics of [num_updates] each, on the device), donating state
-    and priorities.
-  """
+    `update_many(state, storage, priorities, num_updates, teacher_replay=None)`
+    which gives (state, priorities, metrics of [num_updates] each, on the
+    device), donating state and priorities.
 
-  def one(state, priorities, storage):
+  Raises:
+    ValueError: if the ratio is no probability, or lacks a teacher_spec.
+  """
+  if not 0.0 <= teacher_data_ratio <= 1.0:
+    raise ValueError(
+        'teacher_data_ratio must be between 0 and 1, got '
+        f'{teacher_data_ratio}.'
+    )
+  rehearses = teacher_data_ratio > 0
+  if rehearses and teacher_spec is None:
+    raise ValueError(
+        f"teacher_data_ratio {teacher_data_ratio} needs a teacher's data."
+    )
+
+  def one(state, priorities, storage, teacher):
+    mix = None
+    if rehearses:
+      mix = functools.partial(
+          _mix_in,
+          teacher_spec,
+          teacher,
+          teacher_data_ratio,
+          learner.objective.needs_teacher,
+      )
     return learner.update_from_replay(
-        spec, batch_size, state, storage, priorities, prioritized
+        spec, batch_size, state, storage, priorities, prioritized, mix
     )
 
   one_jit = jax.jit(one, donate_argnums=(0, 1))
 
-  def dispatches(state, priorities, storage, num_updates):
+  def dispatches(state, priorities, storage, teacher, num_updates):
     collected = []
     for _ in range(num_updates):
-      state, priorities, metrics = one_jit(state, priorities, storage)
+      state, priorities, metrics = one_jit(state, priorities, storage, teacher)
       collected.append(metrics)
     return state, priorities, {k: [m[k] for m in collected] for k in metrics}
 
-  @functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=3)
-  def scanned(state, priorities, storage, num_updates):
+  @functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=4)
+  def scanned(state, priorities, storage, teacher, num_updates):
     def body(carry, _):
-      state, priorities, metrics = one(*carry, storage)
+      state, priorities, metrics = one(*carry, storage, teacher)
       return (state, priorities), metrics
 
     carry, metrics = jax.lax.scan(body, (state, priorities), length=num_updates)
     return *carry, metrics
 
-  def update_many(state, storage, priorities, num_updates):
+  def update_many(state, storage, priorities, num_updates, teacher_replay=None):
     if num_updates < 1:
       raise ValueError(f'num_updates must be positive, got {num_updates}.')
+    if rehearses != (teacher_replay is not None):
+      raise ValueError(
+          f'teacher_data_ratio is {teacher_data_ratio}, and the data of a '
+          f'teacher is {"missing" if rehearses else "given"}.'
+      )
     run = scanned if scan else dispatches
-    return run(state, priorities, storage, num_updates)
+    return run(state, priorities, storage, teacher_replay, num_updates)
 
   return update_many
+
+
+def _mix_in(
+    teacher_spec: frame_replay.ReplaySpec,
+    teacher: frame_replay.ReplayState,
+    ratio: float,
+    needs_q_teacher: bool,
+    rng_key: jax.Array,
+    batch: TransitionBatch,
+) -> tuple[TransitionBatch, jax.Array]:
+  """Puts the teacher's transitions in the place of some of the student's.
+
+  Both kinds are gathered in full, which costs little beside an update; each
+  keeps its own n, which `discount_t` holds already.
+
+  Args:
+    teacher_spec: static description of the teacher's data.
+    teacher: the data.
+    ratio: probability of each place to be taken.
+    needs_q_teacher: whether the objective asks for the teacher's Q-values.
+    rng_key: consumed.
+    batch: the student's B transitions, weighed by importance.
+
+  Returns:
+    The mixed batch: `demonstration` is 1 where the teacher's transitions are,
+    their weight is 1, and the weights of the student's are over the largest
+    of those that are left. And [B] bool, where those are.
+
+  Raises:
+    ValueError: if either lacks the teacher's Q-values and they are needed.
+  """
+  sample_key, place_key = jax.random.split(rng_key)
+  size = batch.r_t.shape[0]
+  taught, _ = frame_replay.sample(
+      teacher_spec, teacher.storage, teacher.priorities, sample_key, size
+  )
+  own = ~jax.random.bernoulli(place_key, ratio, (size,))
+  largest = jnp.where(own, batch.weight, 0.0).max()
+  weight = batch.weight / jnp.where(own.any(), largest, 1.0)
+  batch = batch._replace(weight=weight)
+  taught = taught._replace(weight=jnp.ones_like(weight))
+  if not needs_q_teacher:
+    batch, taught = (x._replace(q_teacher=None) for x in (batch, taught))
+  elif batch.q_teacher is None or taught.q_teacher is None:
+    raise ValueError(
+        "The objective needs the teacher's Q-values: they must stand beside "
+        "the teacher's data and beside the student's."
+    )
+
+  def choose(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    mask = own.reshape((size,) + (1,) * (student.ndim - 1))
+    return jnp.where(mask, student, teacher)
+
+  mixed = jax.tree.map(choose, batch, taught)
+  demonstration = 1.0 - own.astype(jnp.float32)
+  return mixed._replace(demonstration=demonstration), own
 
 
 @functools.partial(jax.jit, donate_argnums=0)

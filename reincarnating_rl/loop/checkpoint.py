@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.trainer import Counters
@@ -94,18 +95,25 @@ def _settings(run: Run) -> dict[str, str]:
       for k, v in dataclasses.asdict(run.config).items()
       if k not in _MAY_CHANGE
   }
-  learner = run.trainer.learner
+  learner, offline = run.trainer.online_learner, run.trainer.offline
   settings['objective'] = str(learner.objective)
   settings['network'] = ' '.join(str(learner.network).split())
+  # What is not there is not named: older checkpoints do not name it either.
+  if run.trainer.beginning is not None:
+    settings['beginning'] = run.trainer.beginning.describe()
+  if offline is not None:
+    settings['offline_objective'] = str(offline.learner.objective)
   return settings
 
 
 def _check_settings(run: Run, document: dict[str, Any]) -> None:
-  saved, now = document['settings'], _settings(run)
+  # A setting that was not there yet was what it is by default.
+  defaults = {f.name: str(f.default) for f in dataclasses.fields(RunConfig)}
+  saved, now = defaults | document['settings'], _settings(run)
   changes = [
-      f'{k} was {saved.get(k)}, is {now[k]}'
-      for k in now
-      if saved.get(k) != now[k]
+      f'{k} was {saved.get(k)}, is {now.get(k)}'
+      for k in {**saved, **now}
+      if k not in _MAY_CHANGE and saved.get(k) != now.get(k)
   ]
   if document['schema'] != SCHEMA:
     changes.append(f'schema was {document["schema"]}, is {SCHEMA}')
@@ -127,6 +135,8 @@ def _arrays(run: Run) -> dict[str, Any]:
     arrays['first'] = player.first
     arrays['episode_returns'] = player.tracker.returns
     arrays['episode_lengths'] = player.tracker.lengths
+    if trainer.guide is not None:
+      arrays['guide'] = trainer.guide.state
   return arrays
 
 
@@ -137,10 +147,12 @@ def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
   trainer.act_key = arrays['act_key']
   if player is not None:
     trainer.writer.state = arrays['student_replay']
-    trainer.writer.grow(run.config.student_capacity)
+    trainer.writer.grow(run.config.student_capacity_with(trainer.given_rows))
     player.first = np.array(arrays['first'])
     player.tracker.returns = np.array(arrays['episode_returns'])
     player.tracker.lengths = np.array(arrays['episode_lengths'])
+    if trainer.guide is not None:
+      trainer.guide.state = arrays['guide']
 
 
 def _document(run: Run) -> dict[str, Any]:
@@ -158,6 +170,7 @@ def _document(run: Run) -> dict[str, Any]:
       'student_capacity': run.trainer.writer.spec.capacity
       if run.player
       else None,
+      'given_rows': run.trainer.given_rows,
   }
 
 
@@ -169,6 +182,7 @@ def _apply_document(run: Run, document: dict[str, Any]) -> None:
   run.teacher_score = document['teacher_score']
   run.seconds.update(document['seconds'])
   run.records = [PhaseRecord.from_json(r) for r in document['records']]
+  run.trainer.given_rows = document.get('given_rows', 0)
   env = document['env']
   if env is not None:
     run.allocate_student(document['student_capacity'])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+import math
 from typing import Optional
 
+from reincarnating_rl.loop.guide import GuideConfig
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 TEACHER_EVALUATION = 'teacher_evaluation'
@@ -27,7 +29,8 @@ class RunConfig:
     training_steps: agent steps of an online iteration.
     evaluation_steps: agent steps of an evaluation, at least.
     num_pretraining_iterations: offline iterations before them.
-    num_pretraining_steps: updates of an offline iteration.
+    num_pretraining_steps: pretraining steps of an offline iteration.
+    updates_per_pretraining_step: updates of each of them.
     teacher_steps: agent steps that the teacher collects; 0 = none.
     teacher_epsilon: of the teacher while it collects.
     teacher_update_horizon: n of the teacher's data.
@@ -41,6 +44,9 @@ class RunConfig:
     replay_ratio: updates per agent step.
     target_update_period: training steps between copies of the target.
     prioritized: whether the online phase samples by priority.
+    teacher_data_ratio: probability that an online sample is taken from the
+      teacher's data instead of the student's (rehearsal).
+    guide: how the teacher acts in the student's episodes; None = it does not.
     epsilon_train: final exploration.
     epsilon_eval: exploration in evaluation.
     epsilon_decay_period: training steps of the decay from 1.
@@ -62,6 +68,7 @@ class RunConfig:
   evaluation_steps: int = 125_000
   num_pretraining_iterations: int = 0
   num_pretraining_steps: int = 100_000
+  updates_per_pretraining_step: int = 1
   teacher_steps: int = 0
   teacher_epsilon: float = 0.01
   teacher_update_horizon: int = 1
@@ -75,6 +82,8 @@ class RunConfig:
   replay_ratio: Fraction = Fraction(1, 4)
   target_update_period: int = 8_000
   prioritized: bool = False
+  teacher_data_ratio: float = 0.0
+  guide: Optional[GuideConfig] = None
   epsilon_train: float = 0.01
   epsilon_eval: float = 0.001
   epsilon_decay_period: int = 50_000
@@ -91,7 +100,8 @@ class RunConfig:
     positive = (
         'training_steps evaluation_steps num_envs num_eval_envs batch_size '
         'update_horizon teacher_update_horizon replay_capacity '
-        'target_update_period max_agent_steps_per_episode'
+        'target_update_period max_agent_steps_per_episode '
+        'updates_per_pretraining_step'
     )
     for name in positive.split():
       _require(getattr(self, name) > 0, name, getattr(self, name), 'positive')
@@ -104,7 +114,10 @@ class RunConfig:
       _require(
           getattr(self, name) >= 0, name, getattr(self, name), 'zero or more'
       )
-    for name in 'teacher_epsilon epsilon_train epsilon_eval'.split():
+    probabilities = (
+        'teacher_epsilon epsilon_train epsilon_eval teacher_data_ratio'
+    )
+    for name in probabilities.split():
       value = getattr(self, name)
       _require(0.0 <= value <= 1.0, name, value, 'between 0 and 1')
     object.__setattr__(self, 'replay_ratio', Fraction(self.replay_ratio))
@@ -125,14 +138,68 @@ class RunConfig:
     return (self.update_horizon + 1) * self.num_envs
 
   @property
+  def needs_teacher_data(self) -> bool:
+    """Whether a plan with a teacher learns from its data."""
+    rehearses = self.teacher_data_ratio > 0 and self.num_iterations > 0
+    return self.num_pretraining_iterations > 0 or rehearses
+
+  @property
+  def no_teacher_data(self) -> str:
+    """What is to be said where that data is not there, in a sentence."""
+    uses = []
+    if self.num_pretraining_iterations:
+      uses.append('pretraining')
+    if self.teacher_data_ratio:
+      uses.append(f'rehearsal (teacher_data_ratio {self.teacher_data_ratio})')
+    return (
+        f'There is no data of a teacher for {" and ".join(uses)}: give a '
+        'teacher with replay logs, or set teacher_steps to let the teacher '
+        'collect some.'
+    )
+
+  @property
   def student_capacity(self) -> int:
     """Agent steps to allocate: no more than the plan can store."""
-    planned = self.num_iterations * self.training_steps
+    return self.student_capacity_with(0)
+
+  def student_capacity_with(self, given_rows: int) -> int:
+    """Agent steps to allocate for a replay that does not begin empty.
+
+    Args:
+      given_rows: agent steps that it begins with.
+    """
+    planned = self.num_iterations * self.training_steps + given_rows
     wanted = min(self.replay_capacity, max(planned, self.min_replay_history))
     # The write head spoils the stacks of the rows just before it.
     slots = -(-wanted // self.num_envs) + ReplaySpec.stack_size
+    if given_rows:
+      # What stands between the given steps and the student's.
+      slots += self.update_horizon
     # Room for the rows around the write head, however short the run.
     return max(slots, self.update_horizon + 16) * self.num_envs
+
+  def student_spec(self, capacity: int) -> ReplaySpec:
+    """The student's own data, so many agent steps of it."""
+    return ReplaySpec(
+        capacity,
+        self.num_envs,
+        self.update_horizon,
+        self.gamma,
+        frame_shape=self.frame_shape,
+    )
+
+  def collection_spec(self) -> ReplaySpec:
+    """The data that the teacher collects: at least `teacher_steps`."""
+    horizon = self.teacher_update_horizon
+    shortest = horizon + ReplaySpec.stack_size + 1
+    slots = max(-(-self.teacher_steps // self.num_eval_envs), shortest)
+    return ReplaySpec(
+        slots * self.num_eval_envs,
+        self.num_eval_envs,
+        horizon,
+        self.gamma,
+        frame_shape=self.frame_shape,
+    )
 
 
 def _require(ok: bool, name: str, value: object, what: str) -> None:
@@ -173,10 +240,9 @@ def make_plan(
       phases.append(Phase(TEACHER_EVALUATION, 0))
     if config.teacher_steps:
       phases.append(Phase(COLLECTION, 0, agent_steps=config.teacher_steps))
+    updates = config.num_pretraining_steps * config.updates_per_pretraining_step
     for i in range(config.num_pretraining_iterations):
-      phases.append(
-          Phase(PRETRAINING, i + 1, updates=config.num_pretraining_steps)
-      )
+      phases.append(Phase(PRETRAINING, i + 1, updates=updates))
   offset = config.num_pretraining_iterations if reincarnate else 0
   for i in range(config.num_iterations):
     phases.append(
@@ -192,5 +258,17 @@ def due(first_step: int, num_steps: int, rate: Fraction) -> int:
   are due in these training steps: exact for any rational rate, and without
   any state.
   """
-  ceil = lambda x: -(-x.numerator // x.denominator)
-  return ceil(rate * (first_step + num_steps)) - ceil(rate * first_step)
+  return math.ceil(rate * (first_step + num_steps)) - math.ceil(
+      rate * first_step
+  )
+
+
+def nth_due(first_step: int, rate: Fraction, index: int) -> int:
+  """The step at which the multiple of that index (from 0 on) is due.
+
+  Args:
+    first_step: the first step that counts.
+    rate: multiples a step, as in `due`.
+    index: of the multiple among those from that step on.
+  """
+  return math.floor((math.ceil(rate * first_step) + index) / rate)

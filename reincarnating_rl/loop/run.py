@@ -11,28 +11,31 @@ import collections
 import contextlib
 import dataclasses
 import time
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import jax
-import numpy as np
 
 from reincarnating_rl import schedules
 from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop import plan as plan_lib
-from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.beginning import Beginning
+from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.evaluation import evaluate
 from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.loop.player import collect
 from reincarnating_rl.loop.player import Player
+from reincarnating_rl.loop.records import episode_metrics
 from reincarnating_rl.loop.records import Listener
+from reincarnating_rl.loop.records import Listeners
 from reincarnating_rl.loop.records import PhaseRecord
-from reincarnating_rl.loop.store import ReplayWriter
+from reincarnating_rl.loop.records import TrainingDivergedError
+from reincarnating_rl.loop.store import Data
 from reincarnating_rl.loop.trainer import Trainer
-from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.scores import normalized_score
 
 # Streams of episode seeds and keys: one number a purpose.
@@ -43,9 +46,6 @@ ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
 OFFLINE_UPDATES_PER_CALL = 50
-
-# What the teacher left to learn from.
-TeacherData = tuple[frame_replay.ReplaySpec, frame_replay.ReplayState]
 
 # (num_envs, stream) -> environments whose episodes that stream seeds.
 EnvFactory = Callable[[int, tuple[int, ...]], VectorEnv]
@@ -64,7 +64,7 @@ class Teacher:
 
   policy: Policy
   score: Optional[float] = None
-  read_data: Optional[Callable[[], TeacherData]] = None
+  read_data: Optional[Callable[[], Data]] = None
 
 
 class Run:
@@ -81,7 +81,7 @@ class Run:
     records: of the phases done.
     seconds: wall-clock time by phase kind, evaluations under their own name.
     player: the online environments, once the online phases have begun.
-    teacher_spec, teacher_replay: the teacher's data while it is needed.
+    teacher_data: what the teacher left or collected, while it is needed.
   """
 
   def __init__(
@@ -93,9 +93,10 @@ class Run:
       teacher: Optional[Teacher] = None,
       coefficients: Coefficients = Coefficients(),
       listeners: Sequence[Listener] = (),
-      params: Optional[Any] = None,
+      offline: Optional[OfflineLearning] = None,
+      beginning: Optional[Beginning] = None,
   ):
-    """Builds a run at its beginning; nothing is played yet.
+    """Builds a run before its first phase; nothing is played yet.
 
     Args:
       config: settings.
@@ -106,7 +107,12 @@ class Run:
       teacher: None to learn from nothing.
       coefficients: those that do not decay.
       listeners: told what happens.
-      params: initial parameters of the student; None = fresh ones.
+      offline: how the student learns in pretraining; None = as online, and
+        the optimizer keeps its moments.
+      beginning: what the student begins with; None = fresh parameters.
+
+    Raises:
+      ValueError: if these do not fit together.
     """
     self.config = config
     self.plan = plan_lib.make_plan(
@@ -118,12 +124,11 @@ class Run:
     self.teacher = teacher
     self.teacher_score = teacher.score if teacher else None
     self.random_score = random_score
-    self.teacher_spec: Optional[frame_replay.ReplaySpec] = None
-    self.teacher_replay: Optional[frame_replay.ReplayState] = None
+    self.teacher_data: Optional[Data] = None
     self.player: Optional[Player] = None
     self.records: list[PhaseRecord] = []
     self.seconds: dict[str, float] = collections.defaultdict(float)
-    self._listeners = list(listeners)
+    self._listeners = Listeners(listeners)
     self._make_env = make_env
     self._eval_env: Optional[VectorEnv] = None
     self.trainer = Trainer(
@@ -131,8 +136,9 @@ class Run:
         learner,
         teacher=teacher.policy if teacher else None,
         coefficients=coefficients,
-        params=params,
-        on_metrics=self._on_metrics,
+        offline=offline,
+        beginning=beginning,
+        on_metrics=self._listeners.on_metrics,
     )
 
   # -- the loop --------------------------------------------------------------
@@ -151,19 +157,39 @@ class Run:
       after_phase(self)
 
   def run_phase(self, phase: Phase) -> PhaseRecord:
-    """Carries out one phase and tells the listeners."""
+    """Carries out one phase and tells the listeners.
+
+    Raises:
+      TrainingDivergedError: if learning came to numbers that are not finite;
+        there is no record of the phase then.
+    """
     handler = {
         plan_lib.TEACHER_EVALUATION: self._evaluate_teacher,
         plan_lib.COLLECTION: self._collect,
         plan_lib.PRETRAINING: self._pretrain,
         plan_lib.ONLINE: self._train_online,
     }[phase.kind]
-    record = handler(phase)
+    try:
+      record = handler(phase)
+    except TrainingDivergedError as e:
+      raise e.with_way_back(self._way_back()) from None
     self.records.append(record)
     self.next_phase += 1
-    for listener in self._listeners:
-      listener.on_record(record)
+    self._listeners.on_record(record)
     return record
+
+  def _way_back(self) -> str:
+    """The last phase that went well, in words."""
+    if not self.records:
+      return 'no phase was done before, so there is no checkpoint to go back to'
+    last = self.records[-1]
+    name = last.phase.replace('_', ' ')
+    if last.iteration:
+      name += f' {last.iteration}'
+    return (
+        f'checkpoint {self.next_phase}, written after {name}, is the last good '
+        'one'
+    )
 
   def _evaluate_random_policy(self) -> float:
     """Mean return of uniformly random actions, for games without a record."""
@@ -178,63 +204,36 @@ class Run:
         self.teacher.policy, phase, (TEACHER_EVALUATION_STREAM,)
     )
     self.teacher_score = episodes.mean_return
-    return self._record(phase, _summary('eval', episodes))
+    return self._record(phase, episode_metrics('eval', episodes))
 
   def _collect(self, phase: Phase) -> PhaseRecord:
     """The teacher plays and its steps, with its Q-values, become the data."""
-    spec = self._collection_spec(phase.agent_steps)
-    env = self._make_env(spec.num_streams, (COLLECTION_STREAM,))
-    player = Player(env)
-    policy = self.teacher.policy
-    writer = ReplayWriter(spec, policy)
-    key = jax.random.fold_in(self.trainer.eval_key, COLLECTION_STREAM)
-    epsilon = np.float32(self.config.teacher_epsilon)
-
-    def teacher_acts(observation: np.ndarray) -> np.ndarray:
-      nonlocal key
-      actions, key = act(
-          policy.network, policy.params, observation, epsilon, key
-      )
-      return np.asarray(actions)
-
+    spec = self.config.collection_spec()
     with self._timed(phase.kind, phase, spec.capacity, 'agent steps'):
-      for _ in range(spec.slots):
-        player.step(teacher_acts, writer.append)
-        self._progress(spec.num_streams)
-      writer.flush()
-    self.teacher_spec, self.teacher_replay = spec, writer.state
-    return self._record(phase, _summary('train', player.tracker.pop()))
-
-  def _collection_spec(self, agent_steps: int) -> frame_replay.ReplaySpec:
-    """The teacher's data: at least so many steps, in whole episodes' rows."""
-    config = self.config
-    horizon = config.teacher_update_horizon
-    shortest = horizon + frame_replay.ReplaySpec.stack_size + 1
-    slots = max(-(-agent_steps // config.num_eval_envs), shortest)
-    return frame_replay.ReplaySpec(
-        slots * config.num_eval_envs,
-        config.num_eval_envs,
-        horizon,
-        config.gamma,
-        frame_shape=config.frame_shape,
-    )
+      replay, episodes = collect(
+          self.teacher.policy,
+          self._make_env(spec.num_streams, (COLLECTION_STREAM,)),
+          spec,
+          self.config.teacher_epsilon,
+          jax.random.fold_in(self.trainer.eval_key, COLLECTION_STREAM),
+          self._listeners.on_progress,
+      )
+    self.teacher_data = spec, replay
+    return self._record(phase, episode_metrics('train', episodes))
 
   def _pretrain(self, phase: Phase) -> PhaseRecord:
-    if self.teacher_replay is None:
-      raise ValueError(
-          'Pretraining needs teacher data: give a teacher with replay logs, '
-          'or set teacher_steps to let the teacher collect some.'
-      )
-    left = phase.updates
-    with self._timed(phase.kind, phase, left, 'updates'):
+    if self.teacher_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    each = self.config.updates_per_pretraining_step
+    left = self.config.num_pretraining_steps
+    with self._timed(phase.kind, phase, phase.updates, 'updates'):
       while left:
-        num = min(OFFLINE_UPDATES_PER_CALL, left)
-        self.teacher_replay = self.trainer.pretrain(
-            self.teacher_spec, self.teacher_replay, num
-        )
+        num = min(max(OFFLINE_UPDATES_PER_CALL // each, 1), left)
+        spec, replay = self.teacher_data
+        self.teacher_data = spec, self.trainer.pretrain(spec, replay, num)
         left -= num
-        self._progress(num)
-      metrics = self.trainer.means.pop()
+        self._listeners.on_progress(num * each)
+      metrics = self.trainer.pop_metrics()
     return self._training_record(phase, metrics)
 
   def _train_online(self, phase: Phase) -> PhaseRecord:
@@ -245,20 +244,23 @@ class Run:
     total = ticks * self.config.num_envs
     with self._timed(phase.kind, phase, total, 'agent steps'):
       for _ in range(ticks):
-        trainer.train_step()
+        trainer.train_step(self.teacher_data)
         self.player.step(trainer.act, trainer.store)
-        self._progress(self.config.num_envs)
+        self._listeners.on_progress(self.config.num_envs)
       trainer.writer.flush()
-      metrics = trainer.means.pop()
-    metrics |= _summary('train', self.player.tracker.pop())
+      metrics = trainer.pop_metrics()
+    metrics |= episode_metrics('train', self.player.tracker.pop())
     metrics['epsilon'] = trainer.epsilon
+    if trainer.guide is not None:
+      metrics |= trainer.guide.end_iteration(total)
     return self._training_record(phase, metrics)
 
   # -- pieces of phases ------------------------------------------------------
 
   def _begin_online(self) -> None:
-    """Frees the teacher's data and starts the student's own."""
-    self.teacher_replay = self.teacher_spec = None
+    """Frees the teacher's data, unless rehearsed; starts the student's own."""
+    if not self.config.teacher_data_ratio:
+      self.teacher_data = None
     self.trainer.begin_online()
     self.player = self._new_player()
 
@@ -278,16 +280,24 @@ class Run:
     """Reads the teacher's data, or collects it again, if the plan needs it.
 
     Raises:
-      ValueError: if the data are damaged.
+      ValueError: if there are none and none will be collected, or they are
+        damaged.
     """
     kinds = [phase.kind for phase in self.plan]
-    needed = plan_lib.PRETRAINING in kinds[self.next_phase :]
-    if not needed or self.teacher_replay is not None:
+    learn_from_it = {plan_lib.PRETRAINING}
+    if self.config.teacher_data_ratio:
+      learn_from_it.add(plan_lib.ONLINE)
+    needed = learn_from_it.intersection(kinds[self.next_phase :])
+    if not needed or self.teacher_data is not None:
       return
-    if plan_lib.COLLECTION in kinds[: self.next_phase]:
-      self._collect(self.plan[kinds.index(plan_lib.COLLECTION)])
-    elif plan_lib.COLLECTION not in kinds and self.teacher.read_data:
-      self.teacher_spec, self.teacher_replay = self.teacher.read_data()
+    if plan_lib.COLLECTION in kinds:
+      phase = self.plan[kinds.index(plan_lib.COLLECTION)]
+      if phase in self.plan[: self.next_phase]:
+        self._collect(phase)
+    elif self.teacher is None or self.teacher.read_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    else:
+      self.teacher_data = self.teacher.read_data()
 
   def _training_record(
       self, phase: Phase, metrics: dict[str, float]
@@ -297,7 +307,7 @@ class Run:
     episodes = self._evaluate(
         trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
     )
-    metrics |= _summary('eval', episodes)
+    metrics |= episode_metrics('eval', episodes)
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
@@ -358,7 +368,7 @@ class Run:
           steps,
           self.config.epsilon_eval if epsilon is None else epsilon,
           key,
-          self._progress,
+          self._listeners.on_progress,
       )
 
   @contextlib.contextmanager
@@ -366,28 +376,7 @@ class Run:
       self, kind: str, phase: Phase, total: int, unit: str
   ) -> Iterator[None]:
     """Announces a piece of work and books its time."""
-    for listener in self._listeners:
-      listener.on_work(kind, phase, total, unit)
+    self._listeners.on_work(kind, phase, total, unit)
     start = time.monotonic()
     yield
     self.seconds[kind] += time.monotonic() - start
-
-  def _progress(self, amount: int) -> None:
-    for listener in self._listeners:
-      listener.on_progress(amount)
-
-  def _on_metrics(self, training_steps: int, means: dict[str, float]) -> None:
-    for listener in self._listeners:
-      listener.on_metrics(training_steps, means)
-
-
-def _summary(name: str, episodes: Episodes) -> dict[str, float]:
-  """Metrics of some finished episodes; their number alone if there are none."""
-  if not len(episodes.returns):
-    return {f'{name}_episodes': 0}
-  return {
-      f'{name}_episodes': len(episodes.returns),
-      f'{name}_return_mean': episodes.mean_return,
-      f'{name}_return_std': float(np.std(episodes.returns)),
-      f'{name}_length_mean': float(np.mean(episodes.lengths)),
-  }

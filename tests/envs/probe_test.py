@@ -1,12 +1,14 @@
 """Tests of the probes, and of learning on them.
 
 First that the probes are what they say: values, frames, episodes, seeds. Then
-that plain Q-learning, C51 and QDagger find those values. Networks and frames
-are tiny; learners are shared, because compiling takes longer than learning.
+that plain Q-learning, C51, QDagger, rehearsal and JSRL find those values.
+Networks and frames are tiny; learners are shared, because compiling takes
+longer than learning.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 import functools
 import json
 from typing import NamedTuple, Optional
@@ -34,6 +36,10 @@ from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner import sync_target
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.evaluation import evaluate
+from reincarnating_rl.loop.guide import GuideConfig
+from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.loop.run import Run
+from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.replay import frame_replay
 
 NUM_ACTIONS = 4
@@ -276,6 +282,7 @@ NUM_UPDATES = 1500
 LEARNING_RATE = 3e-3
 TEMPERATURE = 0.1
 TOLERANCE = 0.05
+REHEARSED = 0.25  # share of samples from the teacher's data
 ADAM = adam_direction()
 
 
@@ -288,8 +295,15 @@ class Data(NamedTuple):
   states: np.ndarray  # [R] int64, their numbers
 
 
-def collect(probe, update_horizon=1, q_teacher=None):
-  """Fills a replay with random steps, the teacher's values beside them."""
+def collect(probe, update_horizon=1, q_teacher=None, num_tried=NUM_ACTIONS):
+  """Fills a replay with random steps, the teacher's values beside them.
+
+  Args:
+    probe: what is played.
+    update_horizon: n.
+    q_teacher: [S, A] the teacher's values, if they are to be kept.
+    num_tried: how many of the actions are ever taken, from the first on.
+  """
   env = small_vector(
       probe, NUM_ENVS, frame_shape=FRAME_SHAPE, stack_size=STACK_SIZE
   )
@@ -303,7 +317,7 @@ def collect(probe, update_horizon=1, q_teacher=None):
   for _ in range(spec.slots):
     stacks.append(observation)
     states.append(env.states)
-    actions = rng.integers(NUM_ACTIONS, size=NUM_ENVS)
+    actions = rng.integers(num_tried, size=NUM_ENVS)
     step = env.step(actions)
     flags = (
         frame_replay.FIRST * first
@@ -361,15 +375,26 @@ def learn(
     data: Data,
     num_updates: int,
     sync_period: Optional[int] = SYNC_PERIOD,
+    teacher: Optional[Data] = None,
 ) -> LearnerState:
-  """Updates on the data; C51 as Rainbow does, by priority."""
+  """Updates on the data; C51 as Rainbow does, by priority.
+
+  With a teacher's data, some of the samples come from there.
+  """
   prioritized = learner.objective.td == 'categorical'
-  update_many = make_updater(learner, data.spec, BATCH_SIZE, prioritized, False)
+  rehearsal = (teacher.spec, REHEARSED) if teacher else ()
+  update_many = make_updater(
+      learner, data.spec, BATCH_SIZE, prioritized, False, *rehearsal
+  )
   priorities = jax.tree.map(jnp.copy, data.replay.priorities)
   period = sync_period or num_updates
   for _ in range(num_updates // period):
     state, priorities, _ = update_many(
-        state, data.replay.storage, priorities, period
+        state,
+        data.replay.storage,
+        priorities,
+        period,
+        teacher and teacher.replay,
     )
     if sync_period:
       state = sync_target(state)
@@ -489,3 +514,129 @@ def test_a_teacher_of_half_the_states_is_outgrown():
 def weaned(state: LearnerState) -> LearnerState:
   coefficients = state.coefficients._replace(lambda_=0.0).as_arrays()
   return state._replace(coefficients=coefficients)
+
+
+# -- rehearsal -----------------------------------------------------------------
+
+
+def test_rehearsal_finds_what_the_student_never_sees():
+  """Who goes up and right only has not met a reward below."""
+  seen, teacher = collect(GRID, num_tried=2), collect(GRID)
+  learner = make_learner('huber')
+  alone = learn(learner, begin(learner), seen, NUM_UPDATES)
+  assert not prefers(
+      q_values(learner, alone, teacher), teacher, Q_OPTIMAL
+  ).all()
+  assert greedy_episodes(learner, alone).mean_return < 0.5
+  taught = learn(learner, begin(learner), seen, NUM_UPDATES, teacher=teacher)
+  np.testing.assert_allclose(
+      q_values(learner, taught, teacher),
+      Q_OPTIMAL[teacher.states],
+      atol=TOLERANCE,
+  )
+  np.testing.assert_array_equal(greedy_episodes(learner, taught).returns, 1.0)
+
+
+# -- a guide -------------------------------------------------------------------
+
+
+class FarCorner(Gridworld):
+  """Begins where the way out is longest."""
+
+  def start(self, rng: np.random.Generator) -> int:
+    return 0
+
+
+ROOM = FarCorner(3, 4)
+SHORTEST_WAY = 5  # agent steps
+ROOM_VALUES = ROOM.optimal_q_values(GAMMA)
+
+
+class PerfectGuide(networks.nn.Module):
+  """Reads the cell off the newest frame, and knows its values."""
+
+  num_actions: int = NUM_ACTIONS
+
+  def __call__(self, x, rng_key=None):
+    frames = probe_lib.draw_states(ROOM.num_states, FRAME_SHAPE) > 0
+    newest = x[..., -1] > 0  # [B, H, W]
+    overlap = jnp.einsum('bhw,shw->bs', newest * 1.0, frames * 1.0)
+    q_values = jnp.asarray(ROOM_VALUES)[overlap.argmax(axis=1)]
+    return networks.NetworkOutput(q_values, q_values)
+
+
+def room_vector(num_envs, stream=()):
+  """Leaves one step to spare: chance does not find the way out."""
+  return small_vector(
+      ROOM,
+      num_envs,
+      stream=stream,
+      stack_size=4,
+      max_agent_steps=SHORTEST_WAY + 1,
+  )
+
+
+def jump_start(guide: Optional[GuideConfig], num_iterations: int = 6) -> Run:
+  """A run in which the student itself hardly explores."""
+  config = RunConfig(
+      game='probe',
+      num_iterations=num_iterations,
+      training_steps=600,
+      evaluation_steps=20,
+      num_envs=NUM_ENVS,
+      num_eval_envs=NUM_ENVS,
+      batch_size=BATCH_SIZE,
+      gamma=GAMMA,
+      replay_capacity=4000,
+      min_replay_history=100,
+      replay_ratio=Fraction(1, 2),
+      target_update_period=50,
+      guide=guide,
+      epsilon_train=0.02,
+      epsilon_eval=0.0,
+      epsilon_decay_period=0,
+      learning_rate=LEARNING_RATE,
+      frame_shape=FRAME_SHAPE,
+  )
+  run = Run(
+      config,
+      make_learner('huber'),
+      room_vector,
+      random_score=0.0,
+      teacher=Teacher(Policy(PerfectGuide(), {}), score=1.0),
+  )
+  run.run()
+  return run
+
+
+@pytest.mark.parametrize(
+    'guide',
+    [
+        GuideConfig(max_roll_in_steps=SHORTEST_WAY),
+        GuideConfig(
+            max_roll_in_steps=1,
+            roll_in_guide=False,
+            roll_out_guide_prob=1.0,
+            roll_out_decay_period=3000,
+        ),
+    ],
+    ids=['the guide rolls in', 'a mixture rolls out'],
+)
+def test_a_guided_student_gets_on_alone(guide):
+  alone = jump_start(None, num_iterations=1).records[0].metrics
+  assert alone['train_return_mean'] < 0.3  # It looks for the way itself.
+  run = jump_start(guide)
+  assert run.records[0].metrics['train_return_mean'] > 0.6
+  shares = [record.metrics['guide_share'] for record in run.records]
+  assert shares[0] > 0.4 and shares[-1] < 0.1
+  assert run.records[-1].student_score == 1.0
+  assert run.records[-1].metrics['eval_length_mean'] == SHORTEST_WAY
+  # What it does then is worth what it thinks.
+  env = room_vector(1)
+  observation = env.reset()
+  for left in range(SHORTEST_WAY, 0, -1):
+    q_student = run.trainer.policy.q_values(np.moveaxis(observation, 1, -1))
+    assert q_student.max() == pytest.approx(GAMMA ** (left - 1), abs=0.1)
+    step = env.step(np.asarray(q_student.argmax(axis=1)))
+    observation = step.observation
+  assert step.terminal.all()

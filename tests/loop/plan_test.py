@@ -76,6 +76,15 @@ def test_due_is_exact_after_a_billion_steps():
   assert [due(first_step + i, 1, ratio) for i in range(6)] == [0, 0, 1, 0, 0, 1]
 
 
+@each_ratio
+@pytest.mark.parametrize('first_step', [0, 1, 7])
+def test_when_each_multiple_is_due(ratio, first_step):
+  steps = [first_step + i for i in range(20)]
+  expected = [s for s in steps for _ in range(due(s, 1, ratio))]
+  found = [plan_lib.nth_due(first_step, ratio, i) for i in range(len(expected))]
+  assert found == expected
+
+
 # -- settings ------------------------------------------------------------------
 
 ZEROES_REFUSED = (
@@ -89,6 +98,7 @@ ZEROES_REFUSED = (
     'replay_capacity',
     'target_update_period',
     'max_agent_steps_per_episode',
+    'updates_per_pretraining_step',
     'replay_ratio',
 )
 NEGATIVES_REFUSED = (
@@ -99,7 +109,12 @@ NEGATIVES_REFUSED = (
     'min_replay_history',
     'epsilon_decay_period',
 )
-PROBABILITIES = ('teacher_epsilon', 'epsilon_train', 'epsilon_eval')
+PROBABILITIES = (
+    'teacher_epsilon',
+    'epsilon_train',
+    'epsilon_eval',
+    'teacher_data_ratio',
+)
 
 
 def test_the_defaults_are_the_papers():
@@ -184,6 +199,55 @@ def test_a_short_run_has_room_for_its_transitions():
   assert config.student_capacity // 2 > 10 + 4 + 1
 
 
+@pytest.mark.parametrize('num_envs', [1, 3])
+def test_the_replay_has_room_for_what_is_given(num_envs):
+  config = RunConfig(
+      num_iterations=2,
+      training_steps=1000,
+      num_envs=num_envs,
+      replay_capacity=5000,
+      min_replay_history=50,
+      update_horizon=3,
+  )
+  assert config.student_capacity_with(0) == config.student_capacity
+  for given, stored in ((700, 2700), (2999, 4999), (4000, 5000)):
+    capacity = config.student_capacity_with(given)
+    assert capacity % num_envs == 0
+    # Beside the write head, as many steps as a return is long.
+    assert stored <= capacity - 3 * num_envs <= stored + 5 * num_envs
+
+
+@pytest.mark.parametrize(
+    'changes, needed',
+    [
+        ({}, False),
+        ({'teacher_data_ratio': 0.1}, True),
+        ({'teacher_data_ratio': 0.1, 'num_iterations': 0}, False),
+        ({'num_pretraining_iterations': 1, 'num_iterations': 0}, True),
+    ],
+)
+def test_which_plans_learn_from_the_teachers_data(changes, needed):
+  assert RunConfig(**changes).needs_teacher_data == needed
+
+
+def test_what_is_said_where_there_is_no_data():
+  both = RunConfig(num_pretraining_iterations=1, teacher_data_ratio=0.5)
+  assert both.no_teacher_data.startswith(
+      'There is no data of a teacher for pretraining and rehearsal '
+      '(teacher_data_ratio 0.5): give a teacher'
+  )
+  one = RunConfig(num_pretraining_iterations=1)
+  assert 'for pretraining: give' in one.no_teacher_data
+
+
+def test_the_teacher_collects_at_least_what_is_asked():
+  config = RunConfig(teacher_steps=100, num_eval_envs=8, gamma=0.9)
+  spec = config.collection_spec()
+  assert (spec.capacity, spec.num_streams, spec.gamma) == (104, 8, 0.9)
+  short = RunConfig(teacher_steps=1, teacher_update_horizon=3)
+  assert short.collection_spec().slots == 3 + 4 + 1
+
+
 # -- plans ---------------------------------------------------------------------
 
 
@@ -205,6 +269,14 @@ def test_a_whole_plan():
       Phase(plan_lib.ONLINE, 3, agent_steps=70, updates=None),
       Phase(plan_lib.ONLINE, 4, agent_steps=70, updates=None),
   )
+
+
+def test_a_pretraining_step_may_make_several_updates():
+  config = dataclasses.replace(CONFIG, updates_per_pretraining_step=4)
+  phases = make_plan(config, evaluate_teacher=False)
+  assert [p.updates for p in phases if p.kind == plan_lib.PRETRAINING] == [
+      120
+  ] * 2
 
 
 def _kinds(config, **options) -> list[str]:

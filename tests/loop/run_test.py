@@ -179,7 +179,7 @@ def test_lambda_follows_the_score(done):
 
 def test_teacher_data_is_freed_and_q_values_are_stored_online(done):
   run, _ = done
-  assert run.teacher_replay is None
+  assert run.teacher_data is None
   writer = run.trainer.writer
   rows = np.arange(40, 60)
   states = frame_replay.stacks(writer.spec, writer.state.storage, rows)

@@ -1,0 +1,90 @@
+"""QDagger (Agarwal et al., 2022, eq. 3) for any student.
+
+Kickstarting (Schmitt et al., 2018) is QDagger without pretraining; DAgger
+(Ross et al., 2011) is the distillation alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from reincarnating_rl.agents.methods import Method
+from reincarnating_rl.agents.methods import METHOD_TYPES
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.loop.plan import NEVER_DECAY
+
+
+class QDagger:
+  """Mixin, before an agent: adds the distillation to its objective."""
+
+  needs_teacher = True
+  pretrains = True
+
+  def __init__(
+      self,
+      num_actions: int,
+      distill_loss_coefficient: float = 1.0,
+      distill_temperature: float = 1.0,
+      distill_decay_period: int = NEVER_DECAY,
+      distill_best_action_only: bool = False,
+      distill_type: str = 'policy',
+      td_loss_coefficient: float = 1.0,
+      method_type: str = 'reincarnation',
+      lr_decay: bool = True,
+      summary_writer: Optional[Any] = None,
+      seed: Optional[int] = None,
+  ):
+    """Takes Dopamine's hyperparameters from those of the agent's class.
+
+    Args:
+      num_actions: A.
+      distill_loss_coefficient: c, weight of the distillation at lambda = 1.
+      distill_temperature: tau of both softmax policies.
+      distill_decay_period: online agent steps after which lambda is 0;
+        negative = the score alone decides.
+      distill_best_action_only: cross-entropy with the teacher's greedy
+        action instead of the KL divergence.
+      distill_type: 'policy', 'value' or 'both'.
+      td_loss_coefficient: weight of the TD loss.
+      method_type: one of METHOD_TYPES.
+      lr_decay: whether the learning rate follows lambda, as
+        `create_linear_schedule` says.
+      summary_writer: directory or writer of TensorBoard events.
+      seed: of networks, sampling and acting.
+
+    Raises:
+      ValueError: for an unknown method_type.
+    """
+    if method_type not in METHOD_TYPES:
+      raise ValueError(
+          f'method_type is {method_type!r}; choose one of '
+          f'{", ".join(METHOD_TYPES)}.'
+      )
+    self._method_type = method_type
+    self._coefficients = Coefficients(
+        td=td_loss_coefficient,
+        distill=distill_loss_coefficient,
+        temperature=distill_temperature,
+    )
+    self._distill_type = distill_type
+    self._distill_best_action_only = distill_best_action_only
+    self._distill_decay_period = distill_decay_period
+    self._lr_decay = lr_decay
+    super().__init__(
+        num_actions=num_actions, summary_writer=summary_writer, seed=seed
+    )
+
+  def method(self) -> Method:
+    has_td, decays = METHOD_TYPES[self._method_type]
+    objective = self.objective(
+        distill=self._distill_type,
+        distill_best_action_only=self._distill_best_action_only,
+        **({} if has_td else {'td': 'none'}),
+    )
+    return Method(
+        objective,
+        self._coefficients,
+        self._distill_decay_period,
+        self._lr_decay and decays,
+        decays,
+    )

@@ -1,0 +1,79 @@
+"""What a fine-tuned student takes over from the teacher that it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Optional
+
+from absl import logging
+
+from reincarnating_rl.agents.methods import Reload
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.loop.beginning import Beginning
+from reincarnating_rl.teachers import LoadedTeacher
+
+# State of the optimizers' direction by the kind that a teacher had.
+_STATE_NAMES = {
+    'adam': 'ScaleByAdamState',
+    'rmsprop': 'ScaleByRStdDevState',
+}
+
+
+def begin_as(
+    teacher: LoadedTeacher,
+    learner: Learner,
+    reload: Reload,
+    update_horizon: int,
+) -> Beginning:
+  """The beginning of a student that goes on where its teacher stopped.
+
+  What the teacher's checkpoint does not hold is said, and starts fresh.
+
+  Args:
+    teacher: whose network the learner has.
+    learner: the student's.
+    reload: what is wanted.
+    update_horizon: n of the student's transitions.
+  """
+  missing = []
+  if teacher.target_params is None:
+    missing.append('target network (its online parameters are copied)')
+  opt_state = None
+  if reload.optimizer:
+    opt_state = _optimizer_state(teacher, learner)
+    if opt_state is None:
+      missing.append('optimizer state that fits the optimizer of the student')
+  replay = None
+  if reload.replay:
+    if teacher.replay is None:
+      missing.append('replay')
+    else:
+      replay = functools.partial(teacher.replay.for_training, update_horizon)
+  if teacher.training_steps is None:
+    missing.append('count of training steps')
+  if missing:
+    logging.warning(
+        'The checkpoint of the teacher %s has no %s: the student starts with '
+        'fresh ones.',
+        teacher.path,
+        ', no '.join(missing),
+    )
+  return Beginning(
+      teacher.params,
+      teacher.target_params,
+      opt_state,
+      teacher.training_steps or 0,
+      replay,
+  )
+
+
+def _optimizer_state(teacher: LoadedTeacher, learner: Learner) -> Optional[Any]:
+  """The student's optimizer state with the teacher's moments, or None."""
+  moments = teacher.optimizer
+  state = learner.optimizer.init(teacher.params)
+  if moments is None or _STATE_NAMES[moments.kind] != type(state).__name__:
+    return None
+  state = state._replace(mu=moments.mu, nu=moments.nu)
+  if hasattr(state, 'count'):
+    state = state._replace(count=state.count + moments.count)
+  return state

@@ -1,0 +1,350 @@
+"""Compares all methods at one budget, and draws the table and the curves.
+
+  python scripts/compare_methods.py --games Pong,Boxing --seeds 3
+
+One run after the other, each in a process of its own. A finished run is kept
+in the results file and not made again, so that the comparison goes on where it
+was stopped; an interrupted run goes on from its checkpoint. The table is
+printed as Markdown; curves go beside the results file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any, NamedTuple, Optional, Sequence
+
+from absl import app
+from absl import flags
+import numpy as np
+import tqdm
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_GAMES = flags.DEFINE_list('games', ['Pong', 'Boxing'], 'Games to compare on.')
+_METHODS = flags.DEFINE_list('methods', None, 'Some of the methods; all.')
+_SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each method on each game.')
+_RESULTS = flags.DEFINE_string(
+    'results',
+    os.path.join(REPOSITORY, 'docs', 'results', 'methods.json'),
+    'Where finished runs are kept.',
+)
+_RUNS = flags.DEFINE_string(
+    'runs',
+    os.path.join(REPOSITORY, 'runs', 'compare_methods'),
+    'Where they run; what is finished is removed.',
+)
+_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings', [], 'Another budget; its runs are kept apart.'
+)
+_TABLE_ONLY = flags.DEFINE_bool('table_only', False, 'Runs nothing.')
+
+
+class Entry(NamedTuple):
+  """How a method is run.
+
+  Attributes:
+    agent: of the command line.
+    config: its gin file.
+    bindings: what its schedule needs at this budget.
+  """
+
+  agent: str
+  config: str
+  bindings: tuple[str, ...] = ()
+
+
+# Learning rates of students that start from nothing are those of QDagger's
+# beginning: at this budget the slower ones of long runs learn nothing.
+_FROM_NOTHING = ('create_optimizer.learning_rate = 0.0001',)
+# One tenth of the pretraining, as of everything else.
+_PRETRAINS = ('RunnerWithTeacher.num_pretraining_iterations = 2',)
+METHODS = {
+    'qdagger_rainbow': Entry('qdagger_rainbow', 'qdagger_rainbow', _PRETRAINS),
+    'qdagger_dqn': Entry('qdagger_dqn', 'qdagger_dqn', _PRETRAINS),
+    'qdagger_iqn': Entry(
+        'qdagger_iqn',
+        'qdagger_iqn',
+        _PRETRAINS
+        + (
+            'JaxDQNAgent.network = '
+            '@reincarnation_networks.ImplicitQuantileNetwork',
+        ),
+    ),
+    'qdagger_drq': Entry(
+        'qdagger_rainbow',
+        'qdagger_drq',
+        _PRETRAINS
+        + (
+            'JaxDQNAgent.min_replay_history = 1600',
+            'JaxDQNAgent.target_update_period = 1',
+        ),
+    ),
+    'kickstarting_dqn': Entry('qdagger_dqn', 'kickstarting_dqn'),
+    'dagger_rainbow': Entry(
+        'qdagger_rainbow',
+        'qdagger_rainbow',
+        _PRETRAINS + ("QDaggerRainbowAgent.method_type = 'dagger'",),
+    ),
+    'q_learning_and_dagger_rainbow': Entry(
+        'qdagger_rainbow',
+        'qdagger_rainbow',
+        _PRETRAINS
+        + ("QDaggerRainbowAgent.method_type = 'q_learning_and_dagger'",),
+    ),
+    'dqfd_dqn': Entry('dqfd_dqn', 'dqfd_dqn', _PRETRAINS),
+    'pretrained_dqn': Entry('pretrained_dqn', 'pretrained_dqn', _PRETRAINS),
+    'rehearsal_dqn': Entry('pretrained_dqn', 'rehearsal_dqn', _FROM_NOTHING),
+    'jsrl_dqn': Entry(
+        'jsrl_dqn',
+        'jsrl_dqn',
+        _FROM_NOTHING + ('JSRLAgent.roll_out_decay_period = 24000',),
+    ),
+    'reloaded_dqn': Entry('reloaded_dqn', 'reloaded_dqn'),
+    'rainbow': Entry('rainbow', 'rainbow', _FROM_NOTHING),
+    'dqn': Entry('dqn', 'dqn', _FROM_NOTHING),
+}
+# These collect no data: nothing of theirs would read it.
+_WITHOUT_DATA = ('kickstarting_dqn', 'jsrl_dqn', 'reloaded_dqn')
+_WITHOUT_TEACHER = ('dqn', 'rainbow')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run of the comparison."""
+
+  game: str
+  method: str
+  seed: int
+  budget: tuple[str, ...]  # further bindings
+
+  @property
+  def key(self) -> str:
+    return '/'.join((self.game, self.method, str(self.seed), *self.budget))
+
+  def command(self, base_dir: str) -> list[str]:
+    """The very command that a user would give."""
+    entry = METHODS[self.method]
+    command = [
+        *(sys.executable, '-um', 'reincarnating_rl.train'),
+        *('--agent', entry.agent, '--base_dir', base_dir),
+        *('--gin_files', f'{entry.config}.gin'),
+        *('--gin_files', 'comparison.gin', '--run_number', str(self.seed)),
+    ]
+    bindings = list(entry.bindings + self.budget)
+    if self.method in _WITHOUT_DATA + _WITHOUT_TEACHER:
+      bindings.append('RunnerWithTeacher.teacher_steps = 0')
+    if self.method in _WITHOUT_TEACHER:
+      game = f"create_atari_environment.game_name = '{self.game}'"
+      bindings.append(game)
+    else:
+      command += ['--teacher_checkpoint_dir', f'bundled:{self.game}']
+    for binding in bindings:
+      command += ['--gin_bindings', binding]
+    return command
+
+
+def execute(run: Run) -> dict[str, Any]:
+  """Carries a run out and returns what is kept of it.
+
+  Raises:
+    RuntimeError: if it fails, with the end of what it said.
+  """
+  base_dir = os.path.join(_RUNS.value, run.game, run.method, str(run.seed))
+  os.makedirs(base_dir, exist_ok=True)
+  log_path = os.path.join(base_dir, 'log.txt')
+  with open(log_path, 'ab') as log:
+    status = subprocess.run(
+        run.command(base_dir),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=REPOSITORY,
+        check=False,
+    ).returncode
+  if status:
+    with open(log_path, encoding='utf-8', errors='replace') as log:
+      raise RuntimeError(
+          f'{run.key} failed (exit {status}): {log.read()[-2000:]}'
+      )
+  with open(os.path.join(base_dir, 'summary.json'), encoding='utf-8') as f:
+    summary = json.load(f)
+  shutil.rmtree(base_dir)
+  kept = ('random_score', 'teacher_score', 'iterations', 'seconds', 'versions')
+  return {k: summary[k] for k in kept}
+
+
+def load_results(path: str) -> dict[str, Any]:
+  """Finished runs by key; none if there is no file yet."""
+  if not os.path.exists(path):
+    return {}
+  with open(path, encoding='utf-8') as f:
+    return json.load(f)
+
+
+def save_results(path: str, results: dict[str, Any]) -> None:
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  with open(path + '.part', 'w', encoding='utf-8') as f:
+    json.dump(results, f, indent=1, sort_keys=True)
+    f.write('\n')
+  os.replace(path + '.part', path)
+
+
+class Curve(NamedTuple):
+  """Teacher-normalized scores of a method on a game.
+
+  Attributes:
+    agent_steps: [T] online agent steps at each evaluation, from 0 on if the
+      method pretrains.
+    scores: [S, T] one row a seed.
+  """
+
+  agent_steps: np.ndarray
+  scores: np.ndarray
+
+  @property
+  def areas(self) -> np.ndarray:
+    """[S] mean height of each seed's online curve."""
+    return self.scores[:, self.agent_steps > 0].mean(axis=1)
+
+
+def teacher_scores(results: dict[str, Any], game: str) -> Optional[float]:
+  """The teacher's score on a game: the mean over the runs that measured it."""
+  scores = [
+      r['teacher_score']
+      for key, r in results.items()
+      if key.startswith(f'{game}/') and r['teacher_score'] is not None
+  ]
+  return float(np.mean(scores)) if scores else None
+
+
+def curve(
+    results: dict[str, Any], game: str, method: str, budget: tuple[str, ...]
+) -> Optional[Curve]:
+  """The curve of a method, None while it has no finished run."""
+  teacher = teacher_scores(results, game)
+  suffix = ''.join(f'/{b}' for b in budget)
+  runs = [
+      results[key]
+      for key in sorted(results)
+      if key.startswith(f'{game}/{method}/')
+      and key.split('/', 3)[3:] == ([suffix[1:]] if suffix else [])
+  ]
+  if not runs or teacher is None:
+    return None
+  rows, steps = [], None
+  for r in runs:
+    # Of the evaluations before the first online step the last one counts.
+    points = {
+        i['agent_steps']: i['student_score']
+        for i in r['iterations']
+        if i['student_score'] is not None
+    }
+    steps = np.array(sorted(points))
+    # One teacher score for all methods, those without a teacher included.
+    rows.append(
+        [
+            (points[s] - r['random_score']) / (teacher - r['random_score'])
+            for s in steps
+        ]
+    )
+  return Curve(steps, np.array(rows))
+
+
+def table(results: dict[str, Any], games: Sequence[str], budget) -> str:
+  """Markdown: mean and range over seeds of area and final score."""
+  header = ['method']
+  for game in games:
+    header += [f'{game}: area', 'start', 'end', 'seeds']
+  rows = []
+  for method in METHODS:
+    cells, areas = [f'`{method}`'], []
+    for game in games:
+      found = curve(results, game, method, budget)
+      if found is None:
+        cells += ['', '', '', '0']
+        continue
+      area = found.areas
+      areas.append(area.mean())
+      first = found.scores[:, 0].mean() if found.agent_steps[0] == 0 else None
+      cells += [
+          f'{area.mean():.2f} ({area.min():.2f} to {area.max():.2f})',
+          '' if first is None else f'{first:.2f}',
+          f'{found.scores[:, -1].mean():.2f}',
+          str(len(area)),
+      ]
+    rows.append((-np.mean(areas) if areas else np.inf, cells))
+  rows.sort(key=lambda row: row[0])
+  lines = [header, ['---'] * len(header)] + [cells for _, cells in rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def draw(results: dict[str, Any], game: str, budget, path: str) -> None:
+  """Curves of all methods on a game: mean, and the range over seeds."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  figure, axes = plt.subplots(figsize=(8, 5), constrained_layout=True)
+  colours = plt.get_cmap('tab20')(np.arange(len(METHODS)))
+  for method, colour in zip(METHODS, colours):
+    found = curve(results, game, method, budget)
+    if found is None:
+      continue
+    x = found.agent_steps / 1000
+    style = '--' if method in _WITHOUT_TEACHER else '-'
+    mean = found.scores.mean(axis=0)
+    axes.plot(x, mean, style, color=colour, marker='o', ms=3, label=method)
+    low, high = found.scores.min(axis=0), found.scores.max(axis=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+  axes.axhline(1.0, color='0.6', lw=1, ls=':')
+  axes.set_xlabel('thousand online agent steps')
+  axes.set_ylabel('teacher-normalized score')
+  axes.set_title(f'{game}: mean and range over seeds')
+  axes.spines[['top', 'right']].set_visible(False)
+  figure.legend(loc='outside right center', fontsize=8, frameon=False)
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  methods = _METHODS.value or list(METHODS)
+  unknown = sorted(set(methods) - set(METHODS))
+  if unknown:
+    sys.exit(
+        f'Error: there is no method called {", ".join(unknown)}; choose from '
+        f'{", ".join(METHODS)}.'
+    )
+  budget = tuple(_BINDINGS.value)
+  results = load_results(_RESULTS.value)
+  # All methods with one seed come first: a table that is stopped is fair.
+  plan = [
+      Run(game, method, seed, budget)
+      for seed in range(1, _SEEDS.value + 1)
+      for game in _GAMES.value
+      for method in methods
+  ]
+  if not _TABLE_ONLY.value:
+    for run in tqdm.tqdm(plan, unit=' runs'):
+      if run.key in results:
+        continue
+      tqdm.tqdm.write(run.key, file=sys.stderr)
+      record = execute(run)
+      # Another process may have added to the file meanwhile.
+      results = load_results(_RESULTS.value) | {run.key: record}
+      save_results(_RESULTS.value, results)
+  print(table(results, _GAMES.value, budget))
+  for game in _GAMES.value:
+    if teacher_scores(results, game) is not None:
+      name = f'methods_{game.lower()}.png'
+      folder = os.path.dirname(os.path.abspath(_RESULTS.value))
+      draw(results, game, budget, os.path.join(folder, name))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,243 @@
+"""Agents as data: what each one minimises, begins with, and how to add one."""
+
+import json
+import os
+import pathlib
+
+from absl.testing import flagsaver
+import gin
+import jax
+import numpy as np
+import pytest
+
+from reincarnating_rl import gin_files
+from reincarnating_rl import runner as _  # noqa: F401, registers names
+from reincarnating_rl import teachers
+from reincarnating_rl import train
+from reincarnating_rl.agents import dqn
+from reincarnating_rl.agents import iqn
+from reincarnating_rl.agents import rainbow
+from reincarnating_rl.agents.methods import METHOD_TYPES
+from reincarnating_rl.agents.methods import Reload
+from reincarnating_rl.agents.reloading import begin_as
+from reincarnating_rl.learner import adam_direction
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import rmsprop_direction
+
+TESTS = pathlib.Path(__file__).parent.parent
+TEACHER = str(TESTS / 'testdata' / 'dopamine_406_small')
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def method(agent_class, config, *bindings):
+  gin_files.parse([f'{config}.gin'], bindings)
+  return agent_class(num_actions=3, seed=1).method()
+
+
+# -- what each config minimises ------------------------------------------------
+
+
+def test_qdagger():
+  got = method(dqn.QDaggerDQNAgent, 'qdagger_dqn')
+  assert got.objective == Objective('huber', distill='policy')
+  assert (got.coefficients.distill, got.coefficients.temperature) == (3.0, 0.1)
+  assert (got.distill_decay_period, got.lr_decay, got.wean) == (
+      1_500_000,
+      True,
+      True,
+  )
+  got = method(rainbow.QDaggerRainbowAgent, 'qdagger_rainbow')
+  assert got.objective == Objective('categorical', distill='policy')
+  assert got.coefficients.distill == 1.0
+
+
+@pytest.mark.parametrize('method_type', METHOD_TYPES)
+def test_dagger_and_its_mixture(method_type):
+  binding = f"QDaggerRainbowAgent.method_type = '{method_type}'"
+  got = method(rainbow.QDaggerRainbowAgent, 'qdagger_rainbow', binding)
+  assert got.objective.distill == 'policy'
+  assert (got.objective.td == 'none') == (method_type == 'dagger')
+  assert got.wean == got.lr_decay == (method_type == 'reincarnation')
+
+
+def test_drq():
+  got = method(rainbow.QDaggerRainbowAgent, 'qdagger_drq').objective
+  assert (got.td, got.double, got.augment) == ('huber', True, True)
+
+
+def test_iqn():
+  got = method(iqn.QDaggerIQNAgent, 'qdagger_iqn').objective
+  assert (got.td, got.num_quantiles, got.distill) == ('quantile', 64, 'policy')
+
+
+def test_dqfd_with_the_actions_of_the_teacher():
+  got = method(dqn.DQfDAgent, 'dqfd_dqn')
+  assert got.offline is None
+  assert got.objective.margin == 'elementwise' and got.objective.needs_teacher
+  binding = 'DQfDAgent.dqfd_margin = True'
+  assert method(dqn.DQfDAgent, 'dqfd_dqn', binding).objective.margin == 'dqfd'
+
+
+def test_dqfd_with_the_actions_of_the_data():
+  """Offline they are an example; online they are the student's own."""
+  binding = 'DQfDAgent.use_teacher_actions = False'
+  got = method(dqn.DQfDAgent, 'dqfd_dqn', binding)
+  assert got.objective == Objective('huber')
+  assert got.offline.objective.margin == 'elementwise'
+  assert not got.offline.objective.needs_teacher
+  gin.clear_config()
+  gin_files.parse(['dqfd_dqn.gin'], [binding])
+  offline = dqn.DQfDAgent(num_actions=3, seed=1).make_offline_learning()
+  assert offline.keeps_optimizer and offline.learning_rate is None
+
+
+def test_pretraining_has_its_own_optimizer():
+  gin_files.parse(['pretrained_dqn.gin'], [])
+  agent = dqn.PretrainedDQNAgent(num_actions=3, seed=1)
+  offline = agent.make_offline_learning()
+  assert offline.learner.objective == Objective('huber', cql=True)
+  assert (offline.learning_rate, offline.keeps_optimizer) == (1e-4, False)
+  assert agent.run_settings()['learning_rate'] == 1e-5
+  assert agent.method().objective == Objective('huber')
+
+
+def test_rehearsal():
+  got = method(dqn.PretrainedDQNAgent, 'rehearsal_dqn')
+  assert got.teacher_data_ratio == 1 / 16
+  only = 'PretrainedDQNAgent.use_offline_samples_only = True'
+  got = method(dqn.PretrainedDQNAgent, 'rehearsal_dqn', only)
+  assert got.teacher_data_ratio == 1.0
+
+
+def test_both_forms_of_jsrl():
+  guide = method(dqn.JSRLAgent, 'jsrl_dqn').guide
+  assert not guide.roll_in_guide and guide.guide_prob(1_250_000) == 0.5
+  guide = method(
+      dqn.JSRLAgent,
+      'jsrl_dqn',
+      'JSRLAgent.roll_in_guide = True',
+      'JSRLAgent.roll_out_guide_prob = 0.0',
+  ).guide
+  assert guide.roll_in_guide and guide.guide_prob(0) == 0.0
+  schedule = 'dopamine.jax.agents.dqn.dqn_agent.identity_epsilon'
+  stays = f'JSRLAgent.roll_out_decay_fn = @{schedule}'
+  assert method(dqn.JSRLAgent, 'jsrl_dqn', stays).guide.guide_prob(10**9) == 1.0
+
+
+def test_updates_of_a_pretraining_step_under_both_names():
+  for name in ('reincarnation', 'persistent'):
+    gin.clear_config()
+    binding = f'QDaggerDQNAgent.num_updates_per_{name}_step = 4'
+    with pytest.raises(ValueError):
+      method(dqn.QDaggerDQNAgent, 'qdagger_dqn', binding)
+    gin.clear_config()
+    binding = f'ReincarnationDQNAgent.num_updates_per_{name}_step = 4'
+    gin_files.parse(['qdagger_dqn.gin'], [binding])
+    agent = dqn.QDaggerDQNAgent(num_actions=3, seed=1)
+    assert agent.run_settings()['updates_per_pretraining_step'] == 4
+
+
+# -- fine-tuning ---------------------------------------------------------------
+
+
+def _learner(teacher, direction):
+  return Learner(teacher.network, Objective(), direction)
+
+
+def test_a_reloaded_student_is_its_teacher():
+  teacher = teachers.load(TEACHER)
+  learner = _learner(teacher, adam_direction())
+  beginning = begin_as(teacher, learner, Reload(), 3)
+  state = beginning.state(
+      learner, jax.random.PRNGKey(0), (84, 84, 4), _no_coefficients()
+  )
+  same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+  same(state.online_params, teacher.params)
+  same(state.target_params, teacher.target_params)
+  same(state.opt_state.mu, teacher.optimizer.mu)
+  same(state.opt_state.nu, teacher.optimizer.nu)
+  assert state.opt_state.count == teacher.optimizer.count == 274
+  assert beginning.training_steps == teacher.training_steps == 1293
+  spec, replay = beginning.replay()
+  leaves = np.asarray(replay.priorities.tree.leaves)[: spec.capacity]
+  np.testing.assert_array_equal(leaves > 0, teacher.replay.valid(3))
+
+
+def _no_coefficients():
+  from reincarnating_rl.learner import Coefficients
+
+  return Coefficients()
+
+
+@pytest.mark.parametrize(
+    'path, direction, words',
+    [
+        ('dopamine_315_prelinen', adam_direction(), 'no optimizer state'),
+        ('dopamine_406_small', rmsprop_direction(), 'no optimizer state'),
+        ('tf1_small', adam_direction(), 'no replay, no count of training'),
+    ],
+)
+def test_what_a_teacher_does_not_have_is_said(path, direction, words, caplog):
+  teacher = teachers.load(str(TESTS / 'testdata' / path), read_replay=False)
+  with caplog.at_level('WARNING'):
+    beginning = begin_as(teacher, _learner(teacher, direction), Reload(), 1)
+  assert words in caplog.text and 'starts with fresh ones' in caplog.text
+  assert beginning.opt_state is None
+
+
+def test_what_is_not_wanted_is_not_taken(caplog):
+  teacher = teachers.load(TEACHER, read_replay=False)
+  learner = _learner(teacher, adam_direction())
+  with caplog.at_level('WARNING'):
+    beginning = begin_as(teacher, learner, Reload(False, False), 1)
+  assert beginning.replay is None and beginning.opt_state is None
+  assert 'fresh' not in caplog.text
+
+
+# -- a method of one's own -----------------------------------------------------
+
+
+def test_a_method_is_added_in_a_few_lines_and_trains(tmp_path):
+  source = (TESTS / 'toy_method.py').read_text()
+  assert len(source.splitlines()) < 40
+  flags = ['--agent=toy_method:ValueMatchingAgent', '--gin_files=base.gin']
+  flags += [f'--base_dir={tmp_path}', f'--teacher_checkpoint_dir={TEACHER}']
+  network = 'reincarnation_networks.NatureDQNNetwork'
+  bindings = (
+      f'JaxDQNAgent.network = @{network}',
+      f'{network}.features = (4, 8, 8)',
+      f'{network}.hidden_size = 16',
+      'create_optimizer.learning_rate = 0.001',
+      'Runner.num_iterations = 1',
+      'Runner.training_steps = 40',
+      'Runner.evaluation_steps = 8',
+      'Runner.max_steps_per_episode = 10',
+      'RunnerWithTeacher.num_eval_envs = 2',
+      'RunnerWithTeacher.num_pretraining_iterations = 2',
+      'RunnerWithTeacher.num_pretraining_steps = 40',
+      'ReplayBuffer.max_capacity = 200',
+      'JaxDQNAgent.min_replay_history = 20',
+      'ReplayBuffer.batch_size = 8',
+  )
+  flags += [f'--gin_bindings={b}' for b in bindings]
+  train.FLAGS.unparse_flags()
+  with flagsaver.flagsaver():
+    train.FLAGS(['train'] + flags)
+    train.main(['train'])
+  folder = tmp_path / 'checkpoints'
+  newest = max((n for n in os.listdir(folder) if n.isdigit()), key=int)
+  document = (folder / newest / 'document' / 'metadata').read_text()
+  records = json.loads(document)['records']
+  first, second = (
+      r['metrics']['value_matching_loss']
+      for r in records
+      if r['phase'] == 'pretraining'
+  )
+  assert second < 0.5 * first
