@@ -174,7 +174,7 @@ def test_the_newest_whole_checkpoint_is_the_default(run, caplog):
 
 
 def test_what_was_loaded_is_said(run, caplog):
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', logger='absl'):
     teachers.load(str(run))
   assert 'dqn with 6 actions, checkpoint 1 (Dopamine pickle' in caplog.text
   assert '1293 agent steps' in caplog.text and '1000 rows' in caplog.text
