@@ -1,0 +1,29 @@
+"""The probes that several tests play, and small environments of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from reincarnating_rl.envs.probe import ConstantReward
+from reincarnating_rl.envs.probe import ContextualBandit
+from reincarnating_rl.envs.probe import DelayedReward
+from reincarnating_rl.envs.probe import Gridworld
+from reincarnating_rl.envs.probe import ObservedReward
+from reincarnating_rl.envs.probe import ProbeVector
+
+NUM_ACTIONS = 4
+PROBES = (
+    ConstantReward(-0.5, NUM_ACTIONS),
+    ObservedReward((1.0, -1.0, 0.25), NUM_ACTIONS),
+    DelayedReward(4, num_actions=NUM_ACTIONS),
+    DelayedReward(4, terminal=False, num_actions=NUM_ACTIONS),
+    ContextualBandit(6, NUM_ACTIONS),
+    Gridworld(3, 3),
+)
+TIME_LIMIT = 10  # agent steps; no multiple of a corridor's length
+each_probe = pytest.mark.parametrize('probe', PROBES, ids=repr)
+
+
+def small_vector(probe, num_envs=3, seed=0, **options):
+  options = {'frame_shape': (8, 8), 'max_agent_steps': TIME_LIMIT} | options
+  return ProbeVector(probe, num_envs, seed, **options)
