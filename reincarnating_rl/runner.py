@@ -77,6 +77,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       listeners: Sequence[Listener] = (),
       teacher_steps: int = 0,
       teacher_epsilon: float = 0.01,
+      teacher_seed: int = RunConfig.teacher_seed,
       teacher_score: Optional[float] = None,
       evaluate_teacher: bool = True,
       num_pretraining_iterations: int = 10,
@@ -101,6 +102,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       teacher_steps: agent steps that the teacher collects before training;
         0 = its own replay is used.
       teacher_epsilon: of the teacher while it collects.
+      teacher_seed: of its evaluation and collection, in every run the same.
       teacher_score: its mean return, if it is not to be evaluated.
       evaluate_teacher: whether to evaluate it.
       num_pretraining_iterations: offline iterations.
@@ -132,6 +134,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._own_settings = {
         'teacher_steps': teacher_steps,
         'teacher_epsilon': teacher_epsilon,
+        'teacher_seed': teacher_seed,
         'num_pretraining_iterations': num_pretraining_iterations
         if self.pretrains
         else 0,
@@ -236,11 +239,9 @@ class RunnerWithTeacher(run_experiment.Runner):
       ValueError: if the checkpoint in base_dir is of another run.
     """
     config = self.run_config
-    environments = lambda num_envs, stream: AtariVector(
+    environments = functools.partial(
+        AtariVector,
         config.game,
-        num_envs,
-        config.seed,
-        stream,
         max_agent_steps=config.max_agent_steps_per_episode,
         sticky_actions=config.sticky_actions,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+import functools
 import os
 import subprocess
 import sys
@@ -219,10 +220,8 @@ def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
   from reincarnating_rl.loop.run import Run
 
   config = run_config()
-  make_env = lambda num_envs, stream: AtariVector(
-      config.game, num_envs, config.seed, stream
-  )
-  options = network_options(make_env(1, ()).num_actions)
+  make_env = functools.partial(AtariVector, config.game)
+  options = network_options(make_env(1, config.seed).num_actions)
   network = networks.make_network(**options)
   base_dir = base_dir_lib.make(base_dir)
   run = Run(

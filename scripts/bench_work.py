@@ -315,9 +315,9 @@ def online_work(
       prioritized=prioritized,
   )
 
-  def make_env(num: int, stream: tuple[int, ...]):
+  def make_env(num: int, seed: int, stream: tuple[int, ...]):
     if stream == (run_lib.ONLINE_STREAM,):
-      return AtariVector(GAME, num, 0, stream)
+      return AtariVector(GAME, num, seed, stream)
     return _InstantEnv(num)
 
   random_score = scores.random_score(GAME)

@@ -502,11 +502,12 @@ class PerfectGuide(networks.nn.Module):
     return networks.NetworkOutput(q_values, q_values)
 
 
-def room_vector(num_envs, stream=()):
+def room_vector(num_envs, seed=0, stream=()):
   """Leaves one step to spare: chance does not find the way out."""
   return small_vector(
       ROOM,
       num_envs,
+      seed,
       stream=stream,
       stack_size=4,
       max_agent_steps=SHORTEST_WAY + 1,

@@ -25,6 +25,8 @@ class RunConfig:
   Attributes:
     game: name in Dopamine's spelling.
     seed: of networks, sampling, acting and episodes (the run number).
+    teacher_seed: of the teacher's evaluation and of the data it collects: what
+      it is worth, and what it leaves, is the same for every student's seed.
     num_iterations: online iterations.
     training_steps: agent steps of an online iteration.
     evaluation_steps: agent steps of an evaluation, at least.
@@ -63,6 +65,7 @@ class RunConfig:
 
   game: str = 'Pong'
   seed: int = 0
+  teacher_seed: int = 1
   num_iterations: int = 10
   training_steps: int = 250_000
   evaluation_steps: int = 125_000

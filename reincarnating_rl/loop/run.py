@@ -14,6 +14,7 @@ import time
 from typing import Callable, Iterator, Optional, Sequence
 
 import jax
+import numpy as np
 
 from reincarnating_rl import schedules
 from reincarnating_rl.envs.base import VectorEnv
@@ -35,6 +36,7 @@ from reincarnating_rl.loop.records import Listeners
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.store import Data
+from reincarnating_rl.loop.trainer import evaluation_key
 from reincarnating_rl.loop.trainer import Trainer
 from reincarnating_rl.scores import normalized_score
 
@@ -47,8 +49,8 @@ EVALUATION_STREAM = 4
 
 OFFLINE_UPDATES_PER_CALL = 50
 
-# (num_envs, stream) -> environments whose episodes that stream seeds.
-EnvFactory = Callable[[int, tuple[int, ...]], VectorEnv]
+# (num_envs, seed, stream) -> environments whose episodes these seed.
+EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,22 +202,25 @@ class Run:
     return episodes.mean_return
 
   def _evaluate_teacher(self, phase: Phase) -> PhaseRecord:
-    episodes = self._evaluate(
-        self.teacher.policy, phase, (TEACHER_EVALUATION_STREAM,)
+    config, stream = self.config, (TEACHER_EVALUATION_STREAM,)
+    env = self._make_env(config.num_eval_envs, config.teacher_seed, stream)
+    episodes = self._play(
+        self.teacher.policy, phase, env, env.reset(), self._teacher_key(*stream)
     )
     self.teacher_score = episodes.mean_return
     return self._record(phase, episode_metrics('eval', episodes))
 
   def _collect(self, phase: Phase) -> PhaseRecord:
     """The teacher plays and its steps, with its Q-values, become the data."""
-    spec = self.config.collection_spec()
+    config, stream = self.config, (COLLECTION_STREAM,)
+    spec = config.collection_spec()
     with self._timed(phase.kind, phase, spec.capacity, 'agent steps'):
       replay, episodes = collect(
           self.teacher.policy,
-          self._make_env(spec.num_streams, (COLLECTION_STREAM,)),
+          self._make_env(spec.num_streams, config.teacher_seed, stream),
           spec,
-          self.config.teacher_epsilon,
-          jax.random.fold_in(self.trainer.eval_key, COLLECTION_STREAM),
+          config.teacher_epsilon,
+          self._teacher_key(*stream),
           self._listeners.on_progress,
       )
     self.teacher_data = spec, replay
@@ -265,7 +270,8 @@ class Run:
     self.player = self._new_player()
 
   def _new_player(self) -> Player:
-    return Player(self._make_env(self.config.num_envs, (ONLINE_STREAM,)))
+    config, stream = self.config, (ONLINE_STREAM,)
+    return Player(self._make_env(config.num_envs, config.seed, stream))
 
   def allocate_student(self, capacity: int) -> None:
     """Makes the online environments and replay, for a checkpoint to fill.
@@ -351,23 +357,44 @@ class Run:
       stream: tuple[int, ...],
       epsilon: Optional[float] = None,
   ) -> Episodes:
+    """Plays the student, in environments that are made once."""
+    config = self.config
     if self._eval_env is None:
-      self._eval_env = self._make_env(self.config.num_eval_envs, stream)
-    observation = self._eval_env.start_stream(stream)
-    key = self.trainer.eval_key
-    for number in stream:
-      key = jax.random.fold_in(key, number)
+      self._eval_env = self._make_env(config.num_eval_envs, config.seed, stream)
+    return self._play(
+        policy,
+        phase,
+        self._eval_env,
+        self._eval_env.start_stream(stream),
+        _fold_in(self.trainer.eval_key, *stream),
+        epsilon,
+    )
+
+  def _teacher_key(self, *stream: int) -> jax.Array:
+    """What the teacher draws from, the same in every student's run."""
+    return _fold_in(evaluation_key(self.config.teacher_seed), *stream)
+
+  def _play(
+      self,
+      policy: Policy,
+      phase: Phase,
+      env: VectorEnv,
+      observation: np.ndarray,
+      rng_key: jax.Array,
+      epsilon: Optional[float] = None,
+  ) -> Episodes:
+    """Whole episodes of a policy, timed and announced."""
     steps = self.config.evaluation_steps
     trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
     kind = 'evaluation' if trains else phase.kind
     with self._timed(kind, phase, steps, 'agent steps'):
       return evaluate(
           policy,
-          self._eval_env,
+          env,
           observation,
           steps,
           self.config.epsilon_eval if epsilon is None else epsilon,
-          key,
+          rng_key,
           self._listeners.on_progress,
       )
 
@@ -380,3 +407,9 @@ class Run:
     start = time.monotonic()
     yield
     self.seconds[kind] += time.monotonic() - start
+
+
+def _fold_in(rng_key: jax.Array, *numbers: int) -> jax.Array:
+  for number in numbers:
+    rng_key = jax.random.fold_in(rng_key, number)
+  return rng_key

@@ -110,9 +110,7 @@ class Trainer:
     self.beginning = beginning
     self._teacher = teacher
     self._on_metrics = on_metrics
-    init_key, self.act_key, self.eval_key = jax.random.split(
-        jax.random.PRNGKey(config.seed), 3
-    )
+    init_key, self.act_key, self.eval_key = _keys(config.seed)
     check_parts(learner, offline, beginning)
     self.learner_state = self._initial_state(init_key)
     self.set_lambda(self.lambda_)
@@ -391,6 +389,16 @@ class Trainer:
     if self._means.pending_updates >= METRICS_EVERY_UPDATES:
       self._on_metrics(self.counters.training_steps, self._means.fetch())
     return replay._replace(priorities=priorities)
+
+
+def _keys(seed: int) -> jax.Array:
+  """Keys for parameters and learning, for acting, for evaluation."""
+  return jax.random.split(jax.random.PRNGKey(seed), 3)
+
+
+def evaluation_key(seed: int) -> jax.Array:
+  """What evaluations of a run with that seed draw from."""
+  return _keys(seed)[2]
 
 
 @jax.jit

@@ -86,15 +86,12 @@ OFFLINE = OfflineLearning(
 )
 
 
-def _make_env(num_envs, stream):
-  return probe.ProbeVector(
-      GRID,
-      num_envs,
-      CONFIG.seed,
-      stream,
-      max_agent_steps=TIME_LIMIT,
-      frame_shape=FRAME_SHAPE,
-  )
+_make_env = functools.partial(
+    probe.ProbeVector,
+    GRID,
+    max_agent_steps=TIME_LIMIT,
+    frame_shape=FRAME_SHAPE,
+)
 
 
 @functools.cache
@@ -143,7 +140,10 @@ def _given():
   spec = frame_replay.ReplaySpec(60, 1, 1, 0.99, frame_shape=FRAME_SHAPE)
   policy = Policy(NETWORK, _params())
   key = jax.random.PRNGKey(4)
-  return spec, collect(policy, _make_env(1, (7,)), spec, 0.5, key)[0]
+  return (
+      spec,
+      collect(policy, _make_env(1, CONFIG.seed, (7,)), spec, 0.5, key)[0],
+  )
 
 
 def _beginning(**options):

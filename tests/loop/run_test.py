@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+import functools
 import math
 
 import jax
@@ -76,11 +77,9 @@ class Collector:
 
 
 def _make_env(config=CONFIG, description=BANDIT):
-  return lambda num_envs, stream: probe.ProbeVector(
+  return functools.partial(
+      probe.ProbeVector,
       description,
-      num_envs,
-      config.seed,
-      stream,
       max_agent_steps=7,
       frame_shape=config.frame_shape,
   )
@@ -344,3 +343,18 @@ def test_nothing_is_compiled_after_the_first_online_iteration(compilations):
   before = compilations.count
   run.run()
   assert compilations.count == before
+
+
+def test_the_teacher_is_worth_and_leaves_the_same_to_every_seed():
+  runs = []
+  for seed, teacher_seed in ((3, 1), (4, 1), (3, 2)):
+    config = dataclasses.replace(CONFIG, seed=seed, teacher_seed=teacher_seed)
+    run = _run(config)
+    for phase in run.plan[:2]:
+      run.run_phase(phase)
+    runs.append(run)
+  one, other_student, other_teacher = runs
+  assert one.teacher_score == other_student.teacher_score
+  _assert_same_arrays(one.teacher_data[1], other_student.teacher_data[1])
+  ours, theirs = (r.teacher_data[1].storage for r in (one, other_teacher))
+  assert not np.array_equal(ours.action, theirs.action)
