@@ -58,11 +58,11 @@ class Entry(NamedTuple):
   bindings: tuple[str, ...] = ()
 
 
-# Learning rates of students that start from nothing are those of QDagger's
-# beginning: at this budget the slower ones of long runs learn nothing.
-_FROM_NOTHING = ('create_optimizer.learning_rate = 0.0001',)
-# One tenth of the pretraining, as of everything else.
-_PRETRAINS = ('RunnerWithTeacher.num_pretraining_iterations = 2',)
+# Learning rates are three times those of long runs, as QDagger's are here, and
+# students that start from nothing have those of its beginning.
+_FAST = ('create_optimizer.learning_rate = 0.0003',)
+_SLOW = ('create_optimizer.learning_rate = 0.00003',)
+_PRETRAINS = ('RunnerWithTeacher.num_pretraining_iterations = 1',)
 METHODS = {
     'qdagger_rainbow': Entry('qdagger_rainbow', 'qdagger_rainbow', _PRETRAINS),
     'qdagger_dqn': Entry('qdagger_dqn', 'qdagger_dqn', _PRETRAINS),
@@ -96,17 +96,26 @@ METHODS = {
         _PRETRAINS
         + ("QDaggerRainbowAgent.method_type = 'q_learning_and_dagger'",),
     ),
-    'dqfd_dqn': Entry('dqfd_dqn', 'dqfd_dqn', _PRETRAINS),
-    'pretrained_dqn': Entry('pretrained_dqn', 'pretrained_dqn', _PRETRAINS),
-    'rehearsal_dqn': Entry('pretrained_dqn', 'rehearsal_dqn', _FROM_NOTHING),
+    'dqfd_dqn': Entry('dqfd_dqn', 'dqfd_dqn', _PRETRAINS + _FAST),
+    'pretrained_dqn': Entry(
+        'pretrained_dqn',
+        'pretrained_dqn',
+        _PRETRAINS
+        + _SLOW
+        + (
+            'create_pretraining_optimizer.learning_rate = 0.0003',
+            'create_pretraining_optimizer.eps = 0.00001',
+        ),
+    ),
+    'rehearsal_dqn': Entry('pretrained_dqn', 'rehearsal_dqn', _FAST),
     'jsrl_dqn': Entry(
         'jsrl_dqn',
         'jsrl_dqn',
-        _FROM_NOTHING + ('JSRLAgent.roll_out_decay_period = 24000',),
+        _FAST + ('JSRLAgent.roll_out_decay_period = 24000',),
     ),
-    'reloaded_dqn': Entry('reloaded_dqn', 'reloaded_dqn'),
-    'rainbow': Entry('rainbow', 'rainbow', _FROM_NOTHING),
-    'dqn': Entry('dqn', 'dqn', _FROM_NOTHING),
+    'reloaded_dqn': Entry('reloaded_dqn', 'reloaded_dqn', _SLOW),
+    'rainbow': Entry('rainbow', 'rainbow', _FAST),
+    'dqn': Entry('dqn', 'dqn', _FAST),
 }
 # These collect no data: nothing of theirs would read it.
 _WITHOUT_DATA = ('kickstarting_dqn', 'jsrl_dqn', 'reloaded_dqn')
@@ -121,6 +130,7 @@ class Run:
   method: str
   seed: int
   budget: tuple[str, ...]  # further bindings
+  teacher_score: Optional[float] = None  # if a run before has measured it
 
   @property
   def key(self) -> str:
@@ -143,6 +153,10 @@ class Run:
       bindings.append(game)
     else:
       command += ['--teacher_checkpoint_dir', f'bundled:{self.game}']
+      if self.teacher_score is not None:
+        runner = 'RunnerWithTeacher'
+        bindings.append(f'{runner}.evaluate_teacher = False')
+        bindings.append(f'{runner}.teacher_score = {self.teacher_score}')
     for binding in bindings:
       command += ['--gin_bindings', binding]
     return command
@@ -211,21 +225,19 @@ class Curve(NamedTuple):
     return self.scores[:, self.agent_steps > 0].mean(axis=1)
 
 
-def teacher_scores(results: dict[str, Any], game: str) -> Optional[float]:
-  """The teacher's score on a game: the mean over the runs that measured it."""
-  scores = [
-      r['teacher_score']
-      for key, r in results.items()
-      if key.startswith(f'{game}/') and r['teacher_score'] is not None
-  ]
-  return float(np.mean(scores)) if scores else None
+def teacher_score(results: dict[str, Any], game: str) -> Optional[float]:
+  """The teacher's score on a game, once measured: the same in all runs."""
+  for key, result in results.items():
+    if key.startswith(f'{game}/') and result['teacher_score'] is not None:
+      return result['teacher_score']
+  return None
 
 
 def curve(
     results: dict[str, Any], game: str, method: str, budget: tuple[str, ...]
 ) -> Optional[Curve]:
   """The curve of a method, None while it has no finished run."""
-  teacher = teacher_scores(results, game)
+  teacher = teacher_score(results, game)
   suffix = ''.join(f'/{b}' for b in budget)
   runs = [
       results[key]
@@ -334,13 +346,14 @@ def main(argv: Sequence[str]) -> None:
       if run.key in results:
         continue
       tqdm.tqdm.write(run.key, file=sys.stderr)
-      record = execute(run)
+      known = teacher_score(results, run.game)
+      record = execute(dataclasses.replace(run, teacher_score=known))
       # Another process may have added to the file meanwhile.
       results = load_results(_RESULTS.value) | {run.key: record}
       save_results(_RESULTS.value, results)
   print(table(results, _GAMES.value, budget))
   for game in _GAMES.value:
-    if teacher_scores(results, game) is not None:
+    if teacher_score(results, game) is not None:
       name = f'methods_{game.lower()}.png'
       folder = os.path.dirname(os.path.abspath(_RESULTS.value))
       draw(results, game, budget, os.path.join(folder, name))
