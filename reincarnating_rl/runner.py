@@ -19,44 +19,36 @@ compat.prepare_dopamine()
 
 from absl import logging
 from dopamine.discrete_domains import run_experiment
-from dopamine.metrics import statistics_instance
 import gin
 import tensorflow as tf
 
 from reincarnating_rl import scores
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.reloading import begin_as
+from reincarnating_rl.dopamine_logs import DopamineLogs
+from reincarnating_rl.dopamine_logs import TeacherProof
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import base_dir as base_dir_lib
+from reincarnating_rl.loop import forecast as forecast_lib
+from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import plan as plan_lib
+from reincarnating_rl.loop import plan_text
+from reincarnating_rl.loop import population
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
-from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.progress import ProgressBar
 from reincarnating_rl.loop.records import Listener
-from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
+from reincarnating_rl.loop.trainer import check_resets
 from reincarnating_rl.teachers import LoadedTeacher
-from reincarnating_rl.teachers import proof
 
 CONFIG_FILE = 'config.gin'
-
-# Metrics of updates, under the tags of Dopamine's and the earlier release.
-_UPDATE_TAGS = {
-    'loss': 'Losses/Aggregate',
-    'td_loss': 'Losses/TD',
-    'distill_loss': 'Losses/Distillation',
-    'cql_loss': 'Losses/CQL',
-    'margin_loss': 'Losses/Margin',
-    'q': 'Values/Q',
-    'max_q': 'Values/MaxQ',
-    'action_gap': 'Values/ActionGap',
-    'teacher_agreement': 'Values/TeacherAgreement',
-}
 
 
 @gin.configurable
@@ -75,6 +67,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       run_number: int = 0,
       teacher: Optional[LoadedTeacher] = None,
       listeners: Sequence[Listener] = (),
+      label: str = '',
       teacher_steps: int = 0,
       teacher_epsilon: float = 0.01,
       teacher_seed: int = RunConfig.teacher_seed,
@@ -84,8 +77,10 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_pretraining_steps: int = 100_000,
       num_envs: int = 1,
       num_eval_envs: int = 8,
-      replay_ratio: Optional[float] = None,
+      replay_ratio: Optional[float | str] = None,
+      updates_per_call: Optional[int] = None,
       dry_run: bool = False,
+      member: Optional[Member] = None,
   ):
     """Builds the agent and checks the plan; Dopamine's bindings apply.
 
@@ -99,6 +94,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       run_number: seed of everything.
       teacher: None to learn from nothing.
       listeners: told what happens, beside the logs.
+      label: of its progress bars, where several runs have some.
       teacher_steps: agent steps that the teacher collects before training;
         0 = its own replay is used.
       teacher_epsilon: of the teacher while it collects.
@@ -109,9 +105,13 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_pretraining_steps: updates of an offline iteration.
       num_envs: environments that train online, side by side.
       num_eval_envs: environments that evaluate and collect, side by side.
-      replay_ratio: updates per agent step; default from the agent.
+      replay_ratio: updates per agent step, a number or '1/3'; default what the
+        agent's update_period and num_updates_per_train_step come to.
+      updates_per_call: updates made in one go; default as many as are due in
+        one step of all environments.
       dry_run: whether only the plan is wanted: it is not refused, and base_dir
         stays empty.
+      member: settings in which it differs from others side by side.
 
     Raises:
       ValueError: one sentence, for settings that make no sense or a base_dir
@@ -122,8 +122,11 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._game = game
     self._teacher = teacher
     self._listeners = list(listeners)
+    self._label = label
     self._teacher_score = teacher_score
     self._dry_run = dry_run
+    self._member = member or {}
+    self._prepared: Optional[tuple[Run, RunCheckpointer]] = None
     if teacher and not evaluate_teacher and teacher_score is None:
       self._teacher_score = teacher.score
       if teacher.score is None:
@@ -145,6 +148,8 @@ class RunnerWithTeacher(run_experiment.Runner):
     if replay_ratio is not None:
       ratio = Fraction(replay_ratio).limit_denominator(100_000)
       self._own_settings['replay_ratio'] = ratio
+    if updates_per_call is not None:
+      self._own_settings['updates_per_call'] = updates_per_call
     without_writer = lambda session, environment, **_: create_agent_fn(
         session, environment, summary_writer=None
     )
@@ -165,6 +170,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     problem = self.missing_data()
     if problem and not self._dry_run:
       raise ValueError(problem)
+    check_resets(self.run_config, self._agent.make_learner())
     self._base_dir = base_dir_lib.make(self._base_dir)
     super()._create_directories()
     if not self._dry_run:
@@ -177,7 +183,13 @@ class RunnerWithTeacher(run_experiment.Runner):
     Raises:
       ValueError: if they make no sense.
     """
-    fields = self._agent.run_settings() | self._own_settings
+    return population.config_of(self._shared_config(), self._member)
+
+  def _shared_config(self) -> RunConfig:
+    """The settings that all members have."""
+    fields = self._agent.run_settings()
+    self._check_replay_ratio(fields['replay_ratio'])
+    fields |= self._own_settings
     return RunConfig(
         game=self._game,
         seed=self.run_number,
@@ -190,6 +202,23 @@ class RunnerWithTeacher(run_experiment.Runner):
         or fields['update_horizon'],
         **fields,
     )
+
+  def _check_replay_ratio(self, of_agent: Fraction) -> None:
+    """Raises a ValueError if two bindings of it contradict each other."""
+    ratio = self._own_settings.get('replay_ratio', of_agent)
+    bound = settings.bound(
+        ['JaxDQNAgent.update_period']
+        + [
+            f'{c.__name__}.num_updates_per_train_step'
+            for c in type(self._agent).__mro__
+        ]
+    )
+    if bound and ratio != of_agent:
+      listed = ', '.join(f'{k} = {v}' for k, v in bound.items())
+      raise ValueError(
+          f'RunnerWithTeacher.replay_ratio = {ratio} contradicts {listed}, '
+          f'which make {of_agent} updates per agent step: bind one of the two.'
+      )
 
   def missing_data(self) -> Optional[str]:
     """Why the plan has nothing to pretrain on, in a sentence, or None.
@@ -212,28 +241,50 @@ class RunnerWithTeacher(run_experiment.Runner):
   def describe_plan(self) -> str:
     """The phases of the run as a table, one line each."""
     config = self.run_config
+    teacher = self._teacher
     phases = plan_lib.make_plan(
         config,
-        evaluate_teacher=self._teacher is not None
-        and self._teacher_score is None,
-        reincarnate=self._teacher is not None,
+        evaluate_teacher=teacher is not None and self._teacher_score is None,
+        reincarnate=teacher is not None,
     )
     lines = [f'{self.agent_name} on {config.game}, seed {config.seed}']
-    for phase in phases:
-      work = []
-      if phase.agent_steps:
-        work.append(f'{phase.agent_steps} agent steps')
-      if phase.updates:
-        work.append(f'{phase.updates} updates')
-      if phase.kind != plan_lib.COLLECTION:
-        work.append(f'{config.evaluation_steps} agent steps of evaluation')
-      lines.append(f'{phase.iteration:4d}  {phase.kind:20}{", ".join(work)}')
+    lines += plan_text.describe(
+        config,
+        forecast_lib.forecast(config, phases, *self._given()),
+        self.memory(),
+    )
     if self.missing_data():
       lines.append(f'Warning: {self.missing_data()}')
     return '\n'.join(lines)
 
-  def make_run(self) -> tuple[Run, RunCheckpointer]:
+  def _given(self) -> tuple[int, int]:
+    """Training steps and rows that the student begins with."""
+    teacher, reload = self._teacher, self._agent.method().reload
+    if teacher is None or reload is None:
+      return 0, 0
+    has_rows = reload.replay and teacher.replay is not None
+    return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0
+
+  def memory(self) -> forecast_lib.Memory:
+    """Bytes that the replays of this run will need."""
+    teacher = self._teacher
+    objective = self._agent.make_learner().objective
+    keeps_q_values = teacher is not None and objective.needs_teacher
+    has_rows = teacher is not None and teacher.replay is not None
+    return forecast_lib.memory(
+        self.run_config,
+        teacher.network.num_actions if keeps_q_values else None,
+        self._given()[1],
+        len(teacher.replay) if has_rows else 0,
+    )
+
+  def make_run(
+      self, teacher: Optional[Teacher] = None
+  ) -> tuple[Run, RunCheckpointer]:
     """Builds the loop of this run, brought to its checkpoint if there is one.
+
+    Args:
+      teacher: that of another run, to be shared; None = its own.
 
     Raises:
       ValueError: if the checkpoint in base_dir is of another run.
@@ -259,17 +310,24 @@ class RunnerWithTeacher(run_experiment.Runner):
         learner,
         environments,
         scores.random_score(config.game),
-        teacher=self._make_teacher(config),
-        coefficients=method.coefficients,
+        teacher=teacher or self._make_teacher(config),
+        coefficients=population.coefficients_of(
+            method.coefficients, self._member
+        ),
         listeners=[
             ProgressBar(
-                config.num_pretraining_iterations + config.num_iterations
+                config.num_pretraining_iterations + config.num_iterations,
+                self._label,
             ),
-            DopamineLogs(self),
+            DopamineLogs(
+                self._summary_writer,
+                self._collector_dispatcher,
+                self._log_experiment,
+            ),
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
-        offline=self._agent.make_offline_learning(),
+        offline=self._offline_learning(),
         beginning=beginning,
     )
     checkpointer = RunCheckpointer(os.path.join(self._base_dir, 'checkpoints'))
@@ -277,6 +335,15 @@ class RunnerWithTeacher(run_experiment.Runner):
       logging.info('Going on after %d phases.', run.next_phase)
     run.prepare_teacher_data()
     return run, checkpointer
+
+  def _offline_learning(self) -> Optional[OfflineLearning]:
+    offline = self._agent.make_offline_learning()
+    if offline is None:
+      return None
+    coefficients = population.coefficients_of(
+        offline.coefficients, self._member
+    )
+    return dataclasses.replace(offline, coefficients=coefficients)
 
   def _make_teacher(self, config: RunConfig) -> Optional[Teacher]:
     if self._teacher is None:
@@ -290,28 +357,36 @@ class RunnerWithTeacher(run_experiment.Runner):
     policy = Policy(loaded.network, loaded.params)
     return Teacher(policy, self._teacher_score, read_data)
 
-  def run_experiment(
-      self,
-      run: Optional[Run] = None,
-      checkpointer: Optional[RunCheckpointer] = None,
-  ) -> Run:
-    """Carries the run out, saving it after each phase, and returns it.
+  def check_memory(self) -> None:
+    """Raises a ValueError if the replays of this run do not fit."""
+    memory_lib.check(self.memory(), 1, memory_lib.available())
 
-    Args:
-      run: from `make_run`, which is called if it is left out.
-      checkpointer: likewise.
+  def prepare(self) -> None:
+    """Builds the run, so that what is wrong is said before it starts.
+
+    Raises:
+      ValueError: as `make_run` does.
     """
-    if run is None:
-      run, checkpointer = self.make_run()
+    self._prepared = self.make_run()
 
-    def after_phase(run: Run) -> None:
-      checkpointer.save(run)
-      self._save_summary(run)
+  def run_experiment(self) -> Run:
+    """Carries the run out, saving it after each phase, and returns it."""
+    if self._prepared is None:
+      self.prepare()
+    run, checkpointer = self._prepared
+    run.run(lambda run: self.save(run, checkpointer))
+    self.close(checkpointer)
+    return run
 
-    run.run(after_phase)
+  def save(self, run: Run, checkpointer: RunCheckpointer) -> None:
+    """Saves a run after a phase: everything alive, and its summary."""
+    checkpointer.save(run)
+    self._save_summary(run)
+
+  def close(self, checkpointer: RunCheckpointer) -> None:
+    """Waits for what is being written."""
     checkpointer.close()
     self._collector_dispatcher.close()
-    return run
 
   def _save_summary(self, run: Run) -> None:
     config = {
@@ -320,6 +395,7 @@ class RunnerWithTeacher(run_experiment.Runner):
             k: str(v) if isinstance(v, Fraction) else v
             for k, v in dataclasses.asdict(run.config).items()
         },
+        'member': dict(self._member),
         'teacher': _provenance(self._teacher) if self._teacher else None,
         'rom': _rom(self._game),
     }
@@ -365,92 +441,4 @@ def _rom(game: str) -> dict[str, Any]:
       'file': os.path.basename(rom.path),
       'md5': rom.md5,
       'shipped_with_ale_py': rom.is_standard,
-  }
-
-
-class TeacherProof(Listener):
-  """Warns when a teacher plays far worse than it should."""
-
-  def __init__(self, teacher: Optional[LoadedTeacher], game: str):
-    self._teacher = teacher
-    self._game = game
-
-  def on_record(self, record: PhaseRecord) -> None:
-    if record.phase != plan_lib.TEACHER_EVALUATION:
-      return
-    score = record.metrics['eval_return_mean']
-    doubt = proof.doubt(self._teacher, self._game, score)
-    if doubt:
-      logging.warning('%s', doubt)
-
-
-class DopamineLogs:
-  """Turns records into Dopamine's logs: TensorBoard and its legacy pickles."""
-
-  def __init__(self, runner: RunnerWithTeacher):
-    self._runner = runner
-
-  def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
-    del kind, phase, total, unit
-
-  def on_progress(self, amount: int) -> None:
-    del amount
-
-  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
-    with self._runner._summary_writer.as_default():
-      for name, value in metrics.items():
-        tag = _UPDATE_TAGS.get(name, f'Train/{name}')
-        tf.summary.scalar(tag, value, step=training_steps)
-
-  def on_record(self, record: PhaseRecord) -> None:
-    runner = self._runner
-    if record.phase == plan_lib.TEACHER_EVALUATION:
-      values = {
-          'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']
-      }
-    else:
-      values = _iteration_values(record)
-    with runner._summary_writer.as_default():
-      for tag, value in values.items():
-        tf.summary.scalar(tag, value, step=record.iteration)
-    runner._summary_writer.flush()
-    runner._collector_dispatcher.write(
-        [
-            statistics_instance.StatisticsInstance(tag, value, record.iteration)
-            for tag, value in values.items()
-        ]
-    )
-    runner._collector_dispatcher.flush()
-    if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
-      runner._log_experiment(record.iteration, _legacy_statistics(record))
-
-
-def _iteration_values(record: PhaseRecord) -> dict[str, float]:
-  """Scalars of one iteration by TensorBoard tag."""
-  metrics = record.metrics
-  candidates = {
-      'Train/NumEpisodes': metrics.get('train_episodes'),
-      'Train/AverageReturns': metrics.get('train_return_mean'),
-      'Train/LearningRate': metrics.get('learning_rate'),
-      'Train/Epsilon': metrics.get('epsilon'),
-      'Train/DistillationWeight': record.lambda_,
-      'Train/AgentSteps': record.agent_steps,
-      'Train/Updates': record.updates,
-      'Eval/NumEpisodes': metrics.get('eval_episodes'),
-      'Eval/AverageReturns': record.student_score,
-      'Eval/Normalized_Score': record.teacher_normalized,
-  }
-  return {tag: v for tag, v in candidates.items() if v is not None}
-
-
-def _legacy_statistics(record: PhaseRecord) -> dict[str, list[float]]:
-  """Lists by the names that Dopamine's plotting reads."""
-  names = {
-      'train_average_return': 'train_return_mean',
-      'eval_average_return': 'eval_return_mean',
-  }
-  return {
-      legacy: [record.metrics[ours]]
-      for legacy, ours in names.items()
-      if ours in record.metrics
   }

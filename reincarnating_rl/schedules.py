@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
 
 def linearly_decaying_epsilon(
     decay_period: int,
@@ -58,3 +63,59 @@ def next_distillation_weight(
   if lambda_ <= 0.0 or expired:
     return 0.0
   return max(1.0 - teacher_normalized, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Annealing:
+  """n and gamma, at first and after every reset (Schwarzer et al., 2023).
+
+  Returns of many steps teach a fresh network fast; then n falls, and gamma
+  rises to look far ahead, both exponentially:
+  n(t) = round(n0 (n1 / n0)^(t / T)) and
+  gamma(t) = 1 - (1 - g0) ((1 - g1) / (1 - g0))^(t / T), constant from T on.
+
+  Attributes:
+    updates: T, gradient steps until the last values are reached.
+    update_horizon: n of the n-step returns, first and last.
+    gamma: discount of one agent step, first and last.
+  """
+
+  updates: int = 10_000
+  update_horizon: tuple[int, int] = (10, 3)
+  gamma: tuple[float, float] = (0.97, 0.997)
+
+  def __post_init__(self):
+    if self.updates < 1:
+      raise ValueError(
+          f'Annealing.updates must be positive, got {self.updates}.'
+      )
+    if len(self.update_horizon) != 2 or min(self.update_horizon) < 1:
+      raise ValueError(
+          'Annealing.update_horizon must be two numbers of steps, each at '
+          f'least 1, got {self.update_horizon}.'
+      )
+    if len(self.gamma) != 2 or not all(0.0 < g < 1.0 for g in self.gamma):
+      raise ValueError(
+          'Annealing.gamma must be two discounts, each between 0 and 1 '
+          f'exclusively, got {self.gamma}.'
+      )
+
+  @property
+  def max_update_horizon(self) -> int:
+    """The largest n that it asks for."""
+    return max(self.update_horizon)
+
+  def at(self, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """The values after so many updates.
+
+    Args:
+      t: [] gradient steps since the beginning or the last reset.
+
+    Returns:
+      n, [] int32, and gamma, [] float32.
+    """
+    progress = jnp.minimum(t, self.updates) / self.updates
+    (n0, n1), (g0, g1) = self.update_horizon, self.gamma
+    n = jnp.round(n0 * (n1 / n0) ** progress)
+    gamma = 1.0 - (1.0 - g0) * ((1.0 - g1) / (1.0 - g0)) ** progress
+    return n.astype(jnp.int32), gamma.astype(jnp.float32)

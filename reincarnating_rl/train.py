@@ -63,6 +63,19 @@ _TEACHER_AGENT = flags.DEFINE_enum(
     'What kind of agent it was; default: as its parameters tell.',
 )
 _RUN_NUMBER = flags.DEFINE_integer('run_number', 0, 'Seed of the run.')
+_NUM_SEEDS = flags.DEFINE_integer(
+    'num_seeds',
+    None,
+    'Runs so many seeds side by side, from --run_number on, each in a folder '
+    'run_<seed> of --base_dir.',
+    lower_bound=1,
+)
+_POPULATION = flags.DEFINE_string(
+    'population',
+    None,
+    'A JSON list with one object a run: settings in which the runs side by '
+    'side differ.',
+)
 _ROMS_PATH = flags.DEFINE_string(
     'atari_roms_path', None, 'Folder with ROMs to play instead of the bundled.'
 )
@@ -190,8 +203,30 @@ def random_teacher(game: str) -> Any:
   return LoadedTeacher('random', network, params['params'], 0, game)
 
 
+def members() -> Optional[list[dict[str, float]]]:
+  """What each run of a population differs in; None without one.
+
+  Raises:
+    UserError: if the flags contradict each other.
+    ValueError: if the file cannot be read.
+  """
+  if not _POPULATION.value:
+    return None
+  from reincarnating_rl.loop import population
+
+  found = population.read(_POPULATION.value)
+  if _NUM_SEEDS.value not in (None, len(found)):
+    raise cli.UserError(
+        f'--population {_POPULATION.value} has {len(found)} members, '
+        f'--num_seeds is {_NUM_SEEDS.value}: leave it out.'
+    )
+  return found
+
+
 def make_runner(base_dir: str) -> Any:
-  """Parses the configuration and builds the runner, nothing played yet.
+  """Parses the configuration and builds the runner, or one of many runs.
+
+  Nothing is played yet.
 
   Raises:
     UserError, ValueError: for whatever does not resolve or fit; nothing is
@@ -203,6 +238,7 @@ def make_runner(base_dir: str) -> Any:
   import gin
 
   from reincarnating_rl import gin_files
+  from reincarnating_rl import group_runner
   from reincarnating_rl import runner as runner_lib
   from reincarnating_rl.agents import settings
 
@@ -220,27 +256,39 @@ def make_runner(base_dir: str) -> Any:
     check_teacher_fits(teacher, game)
   gin.parse_config(f"create_atari_environment.game_name = '{game}'")
 
-  def create_agent(session, environment, summary_writer):
-    del session
-    return agent(
-        num_actions=int(environment.action_space.n),
-        summary_writer=summary_writer,
-        seed=_RUN_NUMBER.value,
-    )
-
   runner_class = (
       runner_lib.ReincarnationRunner
       if agent.pretrains
       else runner_lib.RunnerWithTeacher
   )
-  return runner_class(
-      base_dir,
-      create_agent,
-      agent_name=_AGENT.value,
-      game=game,
-      run_number=_RUN_NUMBER.value,
-      teacher=teacher,
-      dry_run=_DRY_RUN.value,
+
+  def make_one(base_dir, run_number, member=None, label=''):
+    def create_agent(session, environment, summary_writer):
+      del session
+      return agent(
+          num_actions=int(environment.action_space.n),
+          summary_writer=summary_writer,
+          seed=run_number,
+      )
+
+    return runner_class(
+        base_dir,
+        create_agent,
+        agent_name=_AGENT.value,
+        game=game,
+        run_number=run_number,
+        teacher=teacher,
+        label=label,
+        dry_run=_DRY_RUN.value,
+        member=member,
+    )
+
+  population, first = members(), _RUN_NUMBER.value
+  if population is None and _NUM_SEEDS.value is None:
+    return make_one(base_dir, first)
+  size = _NUM_SEEDS.value or len(population)
+  return group_runner.GroupRunner(
+      base_dir, make_one, range(first, first + size), population
   )
 
 
@@ -259,9 +307,10 @@ def main(argv: Sequence[str]) -> None:
     return
   with cli.user_errors():
     runner = make_runner(_BASE_DIR.value)
-    run, checkpointer = runner.make_run()
+    runner.check_memory()
+    runner.prepare()
   with cli.user_errors(TrainingDivergedError):
-    runner.run_experiment(run, checkpointer)
+    runner.run_experiment()
 
 
 if __name__ == '__main__':

@@ -597,25 +597,6 @@ def test_diagnostics_equal_the_reference(golden):
   )
 
 
-# -- optimizers ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize('centered', [True, False])
-def test_rmsprop_by_hand(centered):
-  decay, eps = 0.9, 1e-2
-  optimizer = learner_lib.rmsprop_direction(decay, eps, centered)
-  gradients = ([2.0, -1.0], [0.5, 3.0])
-  opt_state = optimizer.init(jnp.zeros(2))
-  mean, square = np.zeros(2), np.zeros(2)
-  for gradient in gradients:
-    direction, opt_state = optimizer.update(jnp.array(gradient), opt_state)
-    mean = decay * mean + (1 - decay) * np.array(gradient)
-    square = decay * square + (1 - decay) * np.array(gradient) ** 2
-    spread = square - mean**2 if centered else square
-    expected = np.array(gradient) / np.sqrt(spread + eps)
-    np.testing.assert_allclose(direction, expected, rtol=1e-5)
-
-
 # -- states --------------------------------------------------------------------
 
 
@@ -628,10 +609,10 @@ def test_init_makes_equal_networks_and_a_zero_optimizer():
   )
   for moment in (state.opt_state.mu, state.opt_state.nu):
     assert not np.any(moment['table'])
-  assert state.updates == 0
+  assert state.updates == state.since_reset == 0
   assert state.coefficients.learning_rate == 0.5
   assert state.coefficients.lambda_ == 0.25
-  for leaf in state.coefficients:
+  for leaf in jax.tree.leaves(state.coefficients):
     assert leaf.dtype == jnp.float32 and leaf.shape == ()
   other = learner.init(jax.random.PRNGKey(1), FRAME)
   assert (other.online_params['table'] != state.online_params['table']).any()
@@ -639,11 +620,19 @@ def test_init_makes_equal_networks_and_a_zero_optimizer():
 
 def test_coefficients_of_any_type_become_the_same_type():
   """Or an int here and a float there would compile the update twice."""
-  given = Coefficients(td=1, distill=np.float64(3), lambda_=jnp.int32(0))
+  given = Coefficients(
+      td=1, distill=np.float64(3), lambda_=jnp.int32(0), gamma=0.5
+  )
   for value, leaf in zip(given, given.as_arrays()):
     assert leaf.dtype == jnp.float32 and leaf.shape == ()
     assert not leaf.weak_type
     assert float(leaf) == np.float32(value)
+
+
+def test_coefficients_without_a_gamma_have_no_leaf_for_it():
+  arrays = Coefficients().as_arrays()
+  assert arrays.gamma is None
+  assert len(jax.tree.leaves(arrays)) == len(Coefficients._fields) - 1
 
 
 def test_sync_target_copies():

@@ -1,7 +1,8 @@
-"""The probes that several tests play, and small environments of them."""
+"""The probes that several tests play, and the smallest network to play them."""
 
 from __future__ import annotations
 
+from flax import linen as nn
 import pytest
 
 from reincarnating_rl.envs.probe import ConstantReward
@@ -10,6 +11,7 @@ from reincarnating_rl.envs.probe import DelayedReward
 from reincarnating_rl.envs.probe import Gridworld
 from reincarnating_rl.envs.probe import ObservedReward
 from reincarnating_rl.envs.probe import ProbeVector
+from reincarnating_rl.types import NetworkOutput
 
 NUM_ACTIONS = 4
 PROBES = (
@@ -27,3 +29,14 @@ each_probe = pytest.mark.parametrize('probe', PROBES, ids=repr)
 def small_vector(probe, num_envs=3, seed=0, **options):
   options = {'frame_shape': (8, 8), 'max_agent_steps': TIME_LIMIT} | options
   return ProbeVector(probe, num_envs, seed, **options)
+
+
+class Linear(nn.Module):
+  """Values linear in the pixels: compiles in no time."""
+
+  num_actions: int = 4
+
+  @nn.compact
+  def __call__(self, x, rng_key=None):
+    pixels = x.reshape((x.shape[0], -1)) / 255.0
+    return NetworkOutput(nn.Dense(self.num_actions)(pixels), pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,3 +119,76 @@ def test_lambda_expires_after_the_decay_period(
       1.0, 0.25, agent_steps, decay_period
   )
   assert lambda_ == expected
+
+
+# -- annealing -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'updates, n, gamma',
+    [
+        (0, 10, 0.97),
+        (5_000, 5, 1 - 0.003 * 10**0.5),  # 10 * sqrt(0.3) = 5.477
+        (10_000, 3, 0.997),
+        (20_000, 3, 0.997),
+    ],
+)
+def test_annealing_by_hand(updates, n, gamma):
+  for t in (updates, jnp.int32(updates)):
+    found = schedules.Annealing().at(t)
+    assert found[0] == n
+    np.testing.assert_allclose(found[1], gamma, rtol=1e-7)
+
+
+def test_annealing_of_every_update():
+  """As in Schwarzer et al. (2023), in double precision."""
+  annealing = schedules.Annealing()
+  t = np.arange(12_000)
+  share = np.minimum(t / 10_000, 1.0)
+  n, gamma = jax.jit(jax.vmap(annealing.at))(t)
+  np.testing.assert_array_equal(n, np.round(10 * 0.3**share))
+  np.testing.assert_allclose(gamma, 1 - 0.003 * 10 ** (1 - share), rtol=1e-6)
+
+
+def test_annealing_gives_types_that_do_not_recompile():
+  for t in (0, jnp.int32(3)):
+    n, gamma = schedules.Annealing().at(t)
+    assert n.dtype == jnp.int32 and gamma.dtype == jnp.float32
+    assert n.shape == gamma.shape == ()
+    assert not n.weak_type and not gamma.weak_type
+
+
+def test_annealing_upwards_and_constant():
+  rising = schedules.Annealing(4, (1, 16), (0.9, 0.9))
+  assert [int(rising.at(t)[0]) for t in range(6)] == [1, 2, 4, 8, 16, 16]
+  assert {float(rising.at(t)[1]) for t in range(6)} == {float(np.float32(0.9))}
+  assert rising.max_update_horizon == 16
+  assert schedules.Annealing().max_update_horizon == 10
+
+
+def test_annealing_over_one_update():
+  at_once = schedules.Annealing(updates=1)
+  assert [int(at_once.at(t)[0]) for t in range(3)] == [10, 3, 3]
+
+
+def test_equal_annealings_are_equal():
+  equal = {schedules.Annealing(), schedules.Annealing(10_000)}
+  assert len(equal) == 1
+  assert schedules.Annealing(9) not in equal
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'updates': 0}, 'updates must be positive, got 0'),
+        ({'update_horizon': (10, 0)}, r'update_horizon .* got \(10, 0\)'),
+        ({'update_horizon': (3,)}, r'update_horizon .* got \(3,\)'),
+        ({'gamma': (0.9, 1.0)}, r'gamma .* got \(0.9, 1.0\)'),
+        ({'gamma': (0.0, 0.9)}, r'gamma .* got \(0.0, 0.9\)'),
+        ({'gamma': (float('nan'), 0.9)}, r'gamma .* got \(nan, 0.9\)'),
+        ({'gamma': (0.9,)}, r'gamma .* got \(0.9,\)'),
+    ],
+)
+def test_a_bad_annealing_is_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    schedules.Annealing(**changes)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from reincarnating_rl import reincarnation_networks
+from reincarnating_rl.agents import reset_settings
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.learner import Learner
@@ -103,10 +104,19 @@ class OneStepAgent:
 
   def make_learner(self) -> Learner:
     """Network, objective and optimizer, as configured."""
+    optimizer = settings.optimizer_settings(self._optimizer_name)
+    return self._learner(self.method().objective, optimizer)
+
+  def _learner(
+      self, objective: Objective, optimizer: settings.OptimizerSettings
+  ) -> Learner:
+    schedule = reset_settings.reset_schedule()
     return Learner(
         self.network_def,
-        self.method().objective,
-        settings.optimizer_settings(self._optimizer_name).direction,
+        objective,
+        optimizer.direction,
+        annealing=schedule and schedule.annealing,
+        target_ema=reset_settings.target_network().ema,
     )
 
   def make_offline_learning(self) -> Optional[OfflineLearning]:
@@ -119,9 +129,11 @@ class OneStepAgent:
       rate = None
     else:
       optimizer, rate = offline.optimizer, offline.optimizer.learning_rate
-    learner = Learner(self.network_def, offline.objective, optimizer.direction)
     return OfflineLearning(
-        learner, offline.coefficients, rate, offline.optimizer is None
+        self._learner(offline.objective, optimizer),
+        offline.coefficients,
+        rate,
+        offline.optimizer is None,
     )
 
   def run_settings(self) -> dict[str, Any]:
@@ -138,10 +150,13 @@ class OneStepAgent:
     )
     if method.lr_decay:
       rates = settings.create_linear_schedule()
+    resets, update_horizon = reset_settings.reset_schedule(), None
+    if resets is not None and resets.annealing is not None:
+      update_horizon = resets.annealing.max_update_horizon
     return {
         'batch_size': settings.batch_size(),
         'replay_capacity': settings.replay_capacity(),
-        'update_horizon': self.update_horizon,
+        'update_horizon': update_horizon or self.update_horizon,
         'gamma': self.gamma,
         'min_replay_history': self.min_replay_history,
         'replay_ratio': Fraction(
@@ -149,6 +164,8 @@ class OneStepAgent:
         ),
         'target_update_period': self.target_update_period,
         'prioritized': self.prioritized,
+        'resets': resets,
+        'act_with_target': reset_settings.target_network().acts,
         'epsilon_train': self.epsilon_train,
         'epsilon_eval': self.epsilon_eval,
         'learning_rate': rates.initial,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple, Optional
+from typing import Any, Iterable, NamedTuple, Optional
 
 from dopamine.jax.agents.dqn import dqn_agent
 
@@ -71,7 +71,8 @@ def optimizer_settings(name: str) -> OptimizerSettings:
   """What `create_optimizer` is bound to make, split in direction and rate.
 
   Args:
-    name: 'adam', 'rmsprop' or 'sgd', as Dopamine's agents name it.
+    name: 'adam', 'rmsprop' or 'sgd', as Dopamine's agents name it, or
+      'adamw'.
 
   Raises:
     ValueError: for another name.
@@ -86,10 +87,11 @@ def _optimizer(name: str, bound: dict[str, Any]) -> OptimizerSettings:
         'create_optimizer.anneal_learning_rate is True; here the learning '
         'rate follows create_linear_schedule instead: remove the binding.'
     )
+  moments = bound['beta1'], bound['beta2'], bound['eps']
   if name == 'adam':
-    direction = learner_lib.adam_direction(
-        bound['beta1'], bound['beta2'], bound['eps']
-    )
+    direction = learner_lib.adam_direction(*moments)
+  elif name == 'adamw':
+    direction = learner_lib.adam_direction(*moments, weight_decay())
   elif name == 'rmsprop':
     direction = learner_lib.rmsprop_direction(
         bound['beta2'], bound['eps'], bound['centered']
@@ -98,9 +100,19 @@ def _optimizer(name: str, bound: dict[str, Any]) -> OptimizerSettings:
     direction = optax.identity()
   else:
     raise ValueError(
-        f"Optimizer {name!r} is bound; choose 'adam', 'rmsprop' or 'sgd'."
+        f"Optimizer {name!r} is bound; choose 'adam', 'adamw', 'rmsprop' or "
+        "'sgd'."
     )
   return OptimizerSettings(direction, bound['learning_rate'])
+
+
+@gin.configurable(module='reincarnating_rl')
+def weight_decay(rate: float = 0.1) -> float:
+  """Share of the weights, times the learning rate, that adamw takes away.
+
+  Of matrices and kernels, not of biases; 0.1 as in Schwarzer et al. (2023).
+  """
+  return rate
 
 
 @gin.configurable
@@ -115,7 +127,7 @@ def create_pretraining_optimizer(
   """The optimizer of a pretraining that has one of its own.
 
   Args:
-    name: 'adam', 'rmsprop' or 'sgd'.
+    name: 'adam', 'adamw', 'rmsprop' or 'sgd'.
     learning_rate: fixed.
     beta1: decay of the first moments (Adam).
     beta2: decay of the second moments.
@@ -181,6 +193,12 @@ def query(binding: str) -> Optional[Any]:
   return value
 
 
+def bound(bindings: Iterable[str]) -> dict[str, Any]:
+  """Those of the parameters that are bound, and their values."""
+  values = {name: query(name) for name in bindings}
+  return {name: v for name, v in values.items() if v is not None}
+
+
 def teacher_update_horizon() -> Optional[int]:
   """n that the teacher's data is read with, if it has one of its own.
 
@@ -203,9 +221,8 @@ def batch_size() -> int:
 def _only_value(
     bindings: tuple[str, ...], default: Optional[int]
 ) -> Optional[int]:
-  values = {name: query(name) for name in bindings}
-  bound = {name: v for name, v in values.items() if v is not None}
-  if len(set(bound.values())) > 1:
-    listed = ', '.join(f'{k} = {v}' for k, v in bound.items())
+  found = bound(bindings)
+  if len(set(found.values())) > 1:
+    listed = ', '.join(f'{k} = {v}' for k, v in found.items())
     raise ValueError(f'Bindings contradict each other: {listed}.')
-  return next(iter(bound.values()), default)
+  return next(iter(found.values()), default)

@@ -1,10 +1,8 @@
 """The learner: one objective, one update, many updates a call."""
 
 from reincarnating_rl.learner.diagnostics import diagnostics
-from reincarnating_rl.learner.learner import adam_direction
 from reincarnating_rl.learner.learner import Learner
 from reincarnating_rl.learner.learner import LearnerState
-from reincarnating_rl.learner.learner import rmsprop_direction
 from reincarnating_rl.learner.learner import UpdateExtra
 from reincarnating_rl.learner.objective import Coefficients
 from reincarnating_rl.learner.objective import DISTILL_TYPES
@@ -12,11 +10,16 @@ from reincarnating_rl.learner.objective import MARGIN_TYPES
 from reincarnating_rl.learner.objective import Objective
 from reincarnating_rl.learner.objective import TD_LOSSES
 from reincarnating_rl.learner.objective import Term
+from reincarnating_rl.learner.optimizers import adam_direction
+from reincarnating_rl.learner.optimizers import rmsprop_direction
 from reincarnating_rl.learner.updater import make_updater
 from reincarnating_rl.learner.updater import sync_target
+from reincarnating_rl.learner.updater import UpdateMany
+from reincarnating_rl.schedules import Annealing
 
 __all__ = (
     'adam_direction',
+    'Annealing',
     'Coefficients',
     'diagnostics',
     'DISTILL_TYPES',
@@ -30,4 +33,5 @@ __all__ = (
     'TD_LOSSES',
     'Term',
     'UpdateExtra',
+    'UpdateMany',
 )

@@ -23,6 +23,7 @@ from reincarnating_rl.learner.objective import Coefficients
 from reincarnating_rl.learner.objective import Objective
 from reincarnating_rl.learner.temporal_difference import td_losses
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.schedules import Annealing
 from reincarnating_rl.types import NetworkOutput
 from reincarnating_rl.types import TransitionBatch
 
@@ -42,6 +43,7 @@ class LearnerState(NamedTuple):
   rng_key: jax.Array
   coefficients: Coefficients
   updates: jax.Array  # [] int32, gradient steps made
+  since_reset: jax.Array  # [] int32, those since the beginning or last reset
 
 
 class UpdateExtra(NamedTuple):
@@ -51,21 +53,25 @@ class UpdateExtra(NamedTuple):
   priorities: jax.Array  # [B] float32
 
 
-@functools.cache  # one object, so that equal learners are equal
-def adam_direction(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1.5e-4
-) -> optax.GradientTransformation:
-  """Adam without its learning rate, which is a coefficient of ours."""
-  return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+class Draw(NamedTuple):
+  """What one update learns from.
 
+  Attributes:
+    batch: B transitions.
+    indices: [B] their rows; out of range where they are of other data.
+    metrics: of the drawing.
+  """
 
-@functools.cache
-def rmsprop_direction(
-    decay: float = 0.95, eps: float = 1e-5, centered: bool = True
-) -> optax.GradientTransformation:
-  """RMSProp without its learning rate (centered: Graves, 2013)."""
-  scale = optax.scale_by_stddev if centered else optax.scale_by_rms
-  return scale(decay=decay, eps=eps)
+  batch: TransitionBatch
+  indices: jax.Array
+  metrics: dict[str, jax.Array]
+
+  def written_back(
+      self, priorities: frame_replay.Priorities, values: jax.Array
+  ) -> frame_replay.Priorities:
+    """The weights with new ones, [B], of the rows that were drawn."""
+    values = jnp.where(self.indices == _NO_ROW, 0.0, values)
+    return frame_replay.update_priorities(priorities, self.indices, values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +84,24 @@ class Learner:
     network: module returning a `NetworkOutput`.
     objective: the terms of the loss.
     optimizer: direction of the step, before the learning rate.
+    annealing: how n and gamma change with the updates since a reset; None =
+      the replay's.
+    target_ema: tau; with each update the target moves that share of the way
+      to the online parameters (Schwarzer et al., 2023: 0.005). 0 = it stays,
+      until someone copies them.
   """
 
   network: nn.Module
   objective: Objective
   optimizer: optax.GradientTransformation
+  annealing: Optional[Annealing] = None
+  target_ema: float = 0.0
+
+  def __post_init__(self):
+    if not 0.0 <= self.target_ema <= 1.0:
+      raise ValueError(
+          f'Learner.target_ema must be between 0 and 1, got {self.target_ema}.'
+      )
 
   def init(
       self,
@@ -117,6 +136,7 @@ class Learner:
         rng_key=jnp.copy(rng_key),
         coefficients=coefficients.as_arrays(),
         updates=jnp.int32(0),
+        since_reset=jnp.int32(0),
     )
 
   def apply(
@@ -162,11 +182,21 @@ class Learner:
     )
     state = state._replace(
         online_params=online_params,
+        target_params=self._next_target(state.target_params, online_params),
         opt_state=opt_state,
         rng_key=rng_key,
         updates=state.updates + 1,
+        since_reset=state.since_reset + 1,
     )
     return state, extra
+
+  def _next_target(self, target_params: Any, online_params: Any) -> Any:
+    tau = self.target_ema
+    if not tau:
+      return target_params
+    return jax.tree.map(
+        lambda t, p: (1.0 - tau) * t + tau * p, target_params, online_params
+    )
 
   def _loss(
       self,
@@ -235,6 +265,47 @@ class Learner:
     target = self.apply(target_params, batch.s_t, rng_key, **options)
     return td_losses(kind, online, target, online_t, batch, atoms)
 
+  def draw(
+      self,
+      spec: frame_replay.ReplaySpec,
+      batch_size: int,
+      state: LearnerState,
+      storage: frame_replay.Storage,
+      priorities: frame_replay.Priorities,
+      mix: Optional[Mix] = None,
+  ) -> tuple[jax.Array, Draw]:
+    """Samples what the next update learns from.
+
+    Args:
+      spec: static description of the replay.
+      batch_size: B.
+      state: current state.
+      storage: the replay's columns, only read.
+      priorities: the replay's weights.
+      mix: puts transitions of other data in the place of some; their
+        priorities are nobody's.
+
+    Returns:
+      The key of the update, and what was drawn.
+
+    Raises:
+      ValueError: if there is an annealing and a gamma among the coefficients.
+    """
+    horizon = self._horizon(spec, state)
+    rng_key, sample_key = jax.random.split(state.rng_key)
+    batch, indices = frame_replay.sample(
+        spec, storage, priorities, sample_key, batch_size, horizon
+    )
+    if mix is not None:
+      rng_key, mix_key = jax.random.split(rng_key)
+      batch, own = mix(mix_key, batch)
+      indices = jnp.where(own, indices, _NO_ROW)
+    metrics = {}
+    if self.annealing is not None:
+      metrics['update_horizon'] = jnp.float32(horizon.update_horizon)
+      metrics['gamma'] = horizon.gamma
+    return rng_key, Draw(batch, indices, metrics)
+
   def update_from_replay(
       self,
       spec: frame_replay.ReplaySpec,
@@ -254,27 +325,38 @@ class Learner:
       storage: the replay's columns, only read.
       priorities: the replay's weights.
       prioritized: whether priorities are written back.
-      mix: puts transitions of other data in the place of some; their
-        priorities are nobody's.
+      mix: see `draw`.
 
     Returns:
-      The next state, the next weights, and the metrics.
+      The next state, the next weights, and the metrics, with an annealing
+      its 'update_horizon' and 'gamma' among them.
+
+    Raises:
+      ValueError: if there is an annealing and a gamma among the coefficients.
     """
-    rng_key, sample_key = jax.random.split(state.rng_key)
-    batch, indices = frame_replay.sample(
-        spec, storage, priorities, sample_key, batch_size
-    )
-    if mix is not None:
-      rng_key, mix_key = jax.random.split(rng_key)
-      batch, own = mix(mix_key, batch)
-    state, extra = self.update(state._replace(rng_key=rng_key), batch)
-    values = extra.priorities
-    if mix is not None:
-      indices = jnp.where(own, indices, _NO_ROW)
-      values = jnp.where(own, values, 0.0)
+    rng_key, draw = self.draw(spec, batch_size, state, storage, priorities, mix)
+    state, extra = self.update(state._replace(rng_key=rng_key), draw.batch)
     if prioritized:
-      priorities = frame_replay.update_priorities(priorities, indices, values)
-    return state, priorities, extra.metrics
+      priorities = draw.written_back(priorities, extra.priorities)
+    return state, priorities, extra.metrics | draw.metrics
+
+  def _horizon(
+      self, spec: frame_replay.ReplaySpec, state: LearnerState
+  ) -> Optional[frame_replay.Horizon]:
+    """n and gamma of this update; None = those of the replay."""
+    gamma = state.coefficients.gamma
+    if self.annealing is None:
+      if gamma is None:
+        return None
+      return frame_replay.Horizon(jnp.int32(spec.update_horizon), gamma)
+    if gamma is not None:
+      raise ValueError(
+          'Learner.annealing sets gamma: Coefficients.gamma must be None.'
+      )
+    update_horizon, gamma = self.annealing.at(state.since_reset)
+    # A replay of shorter returns, of a teacher say, keeps its own n.
+    shorter = jnp.minimum(update_horizon, spec.update_horizon)
+    return frame_replay.Horizon(shorter, gamma)
 
 
 @functools.partial(jax.jit, static_argnums=0)

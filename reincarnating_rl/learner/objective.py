@@ -121,7 +121,10 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 class Coefficients(NamedTuple):
-  """Numbers that may decay, or differ between members; all [] float32."""
+  """Numbers that may decay, or differ between members; all [] float32.
+
+  Where gamma is None it is no leaf; the discount is then the replay's.
+  """
 
   learning_rate: Any = 6.25e-5
   td: Any = 1.0
@@ -131,10 +134,11 @@ class Coefficients(NamedTuple):
   cql: Any = 1.0
   margin: Any = 1.0  # coefficient of the margin term, multiplied by lambda
   margin_size: Any = 1.0  # m
+  gamma: Any = None  # discount of one agent step; None = the replay's
 
   def as_arrays(self) -> Coefficients:
     """New float32 leaves: other values never recompile anything."""
-    return Coefficients(*(jnp.array(x, jnp.float32) for x in self))
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32), self)
 
 
 def _distillation_loss(

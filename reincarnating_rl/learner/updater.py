@@ -7,15 +7,19 @@ else from the student's replay.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from reincarnating_rl.learner.learner import Draw
 from reincarnating_rl.learner.learner import Learner
 from reincarnating_rl.learner.learner import LearnerState
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.types import TransitionBatch
+
+# See `make_updater`.
+UpdateMany = Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=None)
@@ -27,7 +31,8 @@ def make_updater(
     scan: bool,
     teacher_spec: Optional[frame_replay.ReplaySpec] = None,
     teacher_data_ratio: float = 0.0,
-) -> Callable[..., Any]:
+    num_members: Optional[int] = None,
+) -> UpdateMany:
   """Compiles the learner for one replay.
 
   Args:
@@ -41,11 +46,15 @@ def make_updater(
     teacher_spec: static description of the teacher's data.
     teacher_data_ratio: probability that a sample comes from there. At 0 no
       such data is wanted, and nothing is compiled for it.
+    num_members: S, to update so many members at once; None = one, without a
+      member axis.
 
   Returns:
     `update_many(state, storage, priorities, num_updates, teacher_replay=None)`
     which gives (state, priorities, metrics of [num_updates] each, on the
-    device), donating state and priorities.
+    device), donating the state, and the priorities if they are written back.
+    With members the state's leaves are [S, ...], storage and priorities are
+    tuples of S, and metrics are [num_updates, S].
 
   Raises:
     ValueError: if the ratio is no probability, or lacks a teacher_spec.
@@ -61,21 +70,30 @@ def make_updater(
         f"teacher_data_ratio {teacher_data_ratio} needs a teacher's data."
     )
 
-  def one(state, priorities, storage, teacher):
-    mix = None
-    if rehearses:
-      mix = functools.partial(
-          _mix_in,
-          teacher_spec,
-          teacher,
-          teacher_data_ratio,
-          learner.objective.needs_teacher,
-      )
-    return learner.update_from_replay(
-        spec, batch_size, state, storage, priorities, prioritized, mix
+  def make_mix(teacher):
+    if not rehearses:
+      return None
+    return functools.partial(
+        _mix_in,
+        teacher_spec,
+        teacher,
+        teacher_data_ratio,
+        learner.objective.needs_teacher,
     )
 
-  one_jit = jax.jit(one, donate_argnums=(0, 1))
+  def one(state, priorities, storage, teacher):
+    mix = make_mix(teacher)
+    if num_members is None:
+      return learner.update_from_replay(
+          spec, batch_size, state, storage, priorities, prioritized, mix
+      )
+    draw = functools.partial(learner.draw, spec, batch_size, mix=mix)
+    return _update_members(
+        learner, draw, prioritized, state, storage, priorities
+    )
+
+  donated = (0, 1) if prioritized else (0,)
+  one_jit = jax.jit(one, donate_argnums=donated)
 
   def dispatches(state, priorities, storage, teacher, num_updates):
     collected = []
@@ -84,7 +102,7 @@ def make_updater(
       collected.append(metrics)
     return state, priorities, {k: [m[k] for m in collected] for k in metrics}
 
-  @functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=4)
+  @functools.partial(jax.jit, donate_argnums=donated, static_argnums=4)
   def scanned(state, priorities, storage, teacher, num_updates):
     def body(carry, _):
       state, priorities, metrics = one(*carry, storage, teacher)
@@ -105,6 +123,38 @@ def make_updater(
     return run(state, priorities, storage, teacher_replay, num_updates)
 
   return update_many
+
+
+def _update_members(
+    learner: Learner,
+    draw: Callable[..., tuple[jax.Array, Draw]],
+    prioritized: bool,
+    states: LearnerState,
+    storages: Sequence[frame_replay.Storage],
+    priorities: Sequence[frame_replay.Priorities],
+) -> tuple[LearnerState, tuple, dict[str, jax.Array]]:
+  """One update of S members: each draws from its own, all learn at once."""
+  member = lambda i: jax.tree.map(lambda x: x[i], states)
+  keys, draws = zip(
+      *(
+          draw(member(i), storage, weights)
+          for i, (storage, weights) in enumerate(zip(storages, priorities))
+      )
+  )
+  join = lambda *leaves: jnp.stack(leaves)
+  batches, metrics = (
+      jax.tree.map(join, *parts)
+      for parts in ([d.batch for d in draws], [d.metrics for d in draws])
+  )
+  states, extra = jax.vmap(learner.update)(
+      states._replace(rng_key=jnp.stack(keys)), batches
+  )
+  if prioritized:
+    priorities = [
+        d.written_back(weights, values)
+        for d, weights, values in zip(draws, priorities, extra.priorities)
+    ]
+  return states, tuple(priorities), extra.metrics | metrics
 
 
 def _mix_in(

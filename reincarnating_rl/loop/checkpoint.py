@@ -16,10 +16,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from reincarnating_rl.loop.duties import Counters
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.run import Run
-from reincarnating_rl.loop.trainer import Counters
 
 SCHEMA = 1
 CHECKPOINTS_KEPT = 2
@@ -147,7 +147,9 @@ def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
   trainer.act_key = arrays['act_key']
   if player is not None:
     trainer.writer.state = arrays['student_replay']
-    trainer.writer.grow(run.config.student_capacity_with(trainer.given_rows))
+    trainer.writer.grow(
+        run.config.student_capacity_with(trainer.duties.given_rows)
+    )
     player.first = np.array(arrays['first'])
     player.tracker.returns = np.array(arrays['episode_returns'])
     player.tracker.lengths = np.array(arrays['episode_lengths'])
@@ -170,19 +172,19 @@ def _document(run: Run) -> dict[str, Any]:
       'student_capacity': run.trainer.writer.spec.capacity
       if run.player
       else None,
-      'given_rows': run.trainer.given_rows,
+      'given_rows': run.trainer.duties.given_rows,
   }
 
 
 def _apply_document(run: Run, document: dict[str, Any]) -> None:
   run.next_phase = document['next_phase']
-  run.trainer.counters = Counters(**document['counters'])
+  run.trainer.duties.counters = Counters(**document['counters'])
   run.trainer.lambda_ = document['lambda']
   run.random_score = document['random_score']
   run.teacher_score = document['teacher_score']
   run.seconds.update(document['seconds'])
   run.records = [PhaseRecord.from_json(r) for r in document['records']]
-  run.trainer.given_rows = document.get('given_rows', 0)
+  run.trainer.duties.given_rows = document.get('given_rows', 0)
   env = document['env']
   if env is not None:
     run.allocate_student(document['student_capacity'])

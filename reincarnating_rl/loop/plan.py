@@ -9,6 +9,7 @@ from typing import Optional
 
 from reincarnating_rl.loop.guide import GuideConfig
 from reincarnating_rl.replay.frame_replay import ReplaySpec
+from reincarnating_rl.resets import ResetSchedule
 
 TEACHER_EVALUATION = 'teacher_evaluation'
 COLLECTION = 'data_collection'
@@ -43,7 +44,11 @@ class RunConfig:
     gamma: discount of one agent step.
     replay_capacity: agent steps that the student's replay keeps.
     min_replay_history: agent steps in it before online updates start.
-    replay_ratio: updates per agent step.
+    replay_ratio: updates per agent step, any positive rational.
+    updates_per_call: updates that are made in one go, as soon as so many are
+      due; None = as many as are due in one step of all environments.
+    resets: when the network gives up a part of what it learned; None = never.
+    act_with_target: whether the target network acts, not the online one.
     target_update_period: training steps between copies of the target.
     prioritized: whether the online phase samples by priority.
     teacher_data_ratio: probability that an online sample is taken from the
@@ -83,6 +88,9 @@ class RunConfig:
   replay_capacity: int = 1_000_000
   min_replay_history: int = 20_000
   replay_ratio: Fraction = Fraction(1, 4)
+  updates_per_call: Optional[int] = None
+  resets: Optional[ResetSchedule] = None
+  act_with_target: bool = False
   target_update_period: int = 8_000
   prioritized: bool = False
   teacher_data_ratio: float = 0.0
@@ -127,6 +135,14 @@ class RunConfig:
     _require(
         self.replay_ratio > 0, 'replay_ratio', self.replay_ratio, 'positive'
     )
+    if self.updates_per_call is not None:
+      _require(
+          self.updates_per_call > 0,
+          'updates_per_call',
+          self.updates_per_call,
+          'positive',
+      )
+    self._check_resets()
     first_update = max(self.min_replay_history, self.first_eligible_row)
     if self.num_iterations and first_update >= self.replay_capacity:
       raise ValueError(
@@ -134,6 +150,37 @@ class RunConfig:
           f'a replay of capacity {self.replay_capacity}: enlarge the replay '
           'or lower min_replay_history.'
       )
+
+  def _check_resets(self) -> None:
+    if self.resets is None:
+      return
+    if not self.num_iterations:
+      raise ValueError(
+          'There are resets, but no online iterations (Runner.num_iterations '
+          "is 0), and nothing else is reset: bind resets to 'none'."
+      )
+    period, unit = self.resets.period, self.resets.unit
+    grouped = self.grouped_updates
+    steps = max(Fraction(self.num_envs), grouped / self.replay_ratio)
+    shortest = {'updates': grouped, 'agent_steps': steps}[unit]
+    if period < shortest:
+      raise ValueError(
+          f'The period of resets is {period} {unit.replace("_", " ")}, but '
+          f'{grouped} updates are made at once in {self.num_envs} '
+          f'environments, every {math.ceil(shortest)}: lengthen the period or '
+          'lower updates_per_call or num_envs.'
+      )
+
+  @property
+  def ticks(self) -> int:
+    """Steps of all environments in an online iteration."""
+    return -(-self.training_steps // self.num_envs)
+
+  @property
+  def grouped_updates(self) -> int:
+    """Updates that are made in one go."""
+    in_a_step = int(self.replay_ratio * self.num_envs)
+    return self.updates_per_call or max(in_a_step, 1)
 
   @property
   def first_eligible_row(self) -> int:
@@ -143,8 +190,13 @@ class RunConfig:
   @property
   def needs_teacher_data(self) -> bool:
     """Whether a plan with a teacher learns from its data."""
-    rehearses = self.teacher_data_ratio > 0 and self.num_iterations > 0
-    return self.num_pretraining_iterations > 0 or rehearses
+    return self.num_pretraining_iterations > 0 or self.learns_from_it_online
+
+  @property
+  def learns_from_it_online(self) -> bool:
+    """Whether the online phases need the teacher's data, too."""
+    distills = self.resets is not None and self.resets.distill_updates_after
+    return self.num_iterations > 0 and bool(self.teacher_data_ratio or distills)
 
   @property
   def no_teacher_data(self) -> str:
@@ -154,6 +206,8 @@ class RunConfig:
       uses.append('pretraining')
     if self.teacher_data_ratio:
       uses.append(f'rehearsal (teacher_data_ratio {self.teacher_data_ratio})')
+    if self.resets is not None and self.resets.distill_updates_after:
+      uses.append('the distillation after resets')
     return (
         f'There is no data of a teacher for {" and ".join(uses)}: give a '
         'teacher with replay logs, or set teacher_steps to let the teacher '
@@ -252,26 +306,3 @@ def make_plan(
         Phase(ONLINE, offset + i + 1, config.training_steps, updates=None)
     )
   return tuple(phases)
-
-
-def due(first_step: int, num_steps: int, rate: Fraction) -> int:
-  """Multiples of 1 / rate among `num_steps` counts from `first_step` on.
-
-  How many updates (rate = replay ratio) or target copies (rate = 1 / period)
-  are due in these training steps: exact for any rational rate, and without
-  any state.
-  """
-  return math.ceil(rate * (first_step + num_steps)) - math.ceil(
-      rate * first_step
-  )
-
-
-def nth_due(first_step: int, rate: Fraction, index: int) -> int:
-  """The step at which the multiple of that index (from 0 on) is due.
-
-  Args:
-    first_step: the first step that counts.
-    rate: multiples a step, as in `due`.
-    index: of the multiple among those from that step on.
-  """
-  return math.floor((math.ceil(rate * first_step) + index) / rate)

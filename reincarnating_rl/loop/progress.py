@@ -17,21 +17,28 @@ _SECONDS_BETWEEN_LINES = 30.0
 class ProgressBar:
   """Shows rate, time left, and the last score of the student."""
 
-  def __init__(self, num_iterations: int, file: Optional[TextIO] = None):
+  def __init__(
+      self,
+      num_iterations: int,
+      label: str = '',
+      file: Optional[TextIO] = None,
+  ):
     """Makes a bar that appears with the first piece of work.
 
     Args:
       num_iterations: of the whole plan, for the title.
+      label: before the title, where several runs have bars.
       file: where it is drawn, default stderr.
     """
     self._num_iterations = num_iterations
+    self._label = f'{label} ' if label else ''
     self._file = file or sys.stderr
     self._bar: Optional[tqdm] = None
     self._postfix: dict[str, str] = {}
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
     self.close()
-    title = kind.replace('_', ' ')
+    title = self._label + kind.replace('_', ' ')
     if phase.iteration:
       title += f' {phase.iteration}/{self._num_iterations}'
     terminal = self._file.isatty()

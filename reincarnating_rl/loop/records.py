@@ -12,8 +12,8 @@ from typing import Any, Iterable, NamedTuple, Optional, Protocol, Sequence
 import jax
 import numpy as np
 
+from reincarnating_rl.loop.clock import nth_due
 from reincarnating_rl.loop.evaluation import Episodes
-from reincarnating_rl.loop.plan import nth_due
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,19 +159,26 @@ class MetricMeans:
   """Collects metrics that live on the device; fetches them in batches."""
 
   def __init__(self):
-    self._pending: list[tuple[Updates, dict[str, Any]]] = []
+    self._pending: list[tuple[Updates, dict[str, Any], Optional[int]]] = []
     self._pending_updates = 0
     self._sums: dict[str, float] = {}
     self._count = 0
 
-  def add(self, updates: Updates, metrics: dict[str, Any]) -> None:
+  def add(
+      self,
+      updates: Updates,
+      metrics: dict[str, Any],
+      member: Optional[int] = None,
+  ) -> None:
     """Keeps metrics of some updates, without waiting for them.
 
     Args:
       updates: which they are.
-      metrics: [updates.count] float32 each, as arrays or lists of scalars.
+      metrics: [updates.count] float32 each, as arrays or lists of scalars; of
+        a group [updates.count, S].
+      member: which of the S counts; None without a group.
     """
-    self._pending.append((updates, metrics))
+    self._pending.append((updates, metrics, member))
     self._pending_updates += updates.count
 
   @property
@@ -186,9 +193,13 @@ class MetricMeans:
     """
     if not self._pending:
       return {}
-    pending = jax.device_get([metrics for _, metrics in self._pending])
+    pending = jax.device_get([metrics for _, metrics, _ in self._pending])
+    members = [... if i is None else (..., i) for _, _, i in self._pending]
     values = {
-        k: np.concatenate([np.ravel(m[k]) for m in pending]) for k in pending[0]
+        k: np.concatenate(
+            [np.ravel(np.asarray(m[k])[i]) for m, i in zip(pending, members)]
+        )
+        for k in pending[0]
     }
     self._check_finite(values)
     count = self._pending_updates
@@ -205,7 +216,7 @@ class MetricMeans:
       return
     index = int(np.argmin(finite))
     terms = [k for k, v in values.items() if not np.isfinite(v[index])]
-    for updates, _ in self._pending:
+    for updates, _, _ in self._pending:
       if index < updates.count:
         raise updates.diverged(index, terms)
       index -= updates.count

@@ -24,6 +24,7 @@ from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import Beginning
 from reincarnating_rl.loop.beginning import OfflineLearning
+from reincarnating_rl.loop.duties import OFFLINE_UPDATES_PER_CALL
 from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.evaluation import evaluate
 from reincarnating_rl.loop.plan import Phase
@@ -47,10 +48,27 @@ COLLECTION_STREAM = 2
 ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
-OFFLINE_UPDATES_PER_CALL = 50
-
 # (num_envs, seed, stream) -> environments whose episodes these seed.
 EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
+
+
+@dataclasses.dataclass
+class Shared:
+  """What runs side by side find out about their teacher once.
+
+  Attributes:
+    evaluation: its episodes.
+    collection: the data that it collected, and its episodes meanwhile.
+    read: the data that it left.
+  """
+
+  evaluation: Optional[Episodes] = None
+  collection: Optional[tuple[Data, Episodes]] = None
+  read: Optional[Data] = None
+
+  def forget_data(self) -> None:
+    """Frees the data, unless a run still holds it."""
+    self.collection = self.read = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +80,14 @@ class Teacher:
     score: its mean return where known, else None (it is then evaluated).
     read_data: reads the data it left, Q-values included, onto the device;
       None if it left none.
+    shared: what its runs have found out about it; give runs one teacher, and
+      they share its data.
   """
 
   policy: Policy
   score: Optional[float] = None
   read_data: Optional[Callable[[], Data]] = None
+  shared: Shared = dataclasses.field(default_factory=Shared)
 
 
 class Run:
@@ -151,12 +172,16 @@ class Run:
     Args:
       after_phase: called after each phase, to save the run for instance.
     """
-    if self.random_score is None:
-      self.random_score = self._evaluate_random_policy()
-    self.prepare_teacher_data()
+    self.prepare()
     while self.next_phase < len(self.plan):
       self.run_phase(self.plan[self.next_phase])
       after_phase(self)
+
+  def prepare(self) -> None:
+    """Finds out what the plan takes for known."""
+    if self.random_score is None:
+      self.random_score = self._evaluate_random_policy()
+    self.prepare_teacher_data()
 
   def run_phase(self, phase: Phase) -> PhaseRecord:
     """Carries out one phase and tells the listeners.
@@ -165,20 +190,44 @@ class Run:
       TrainingDivergedError: if learning came to numbers that are not finite;
         there is no record of the phase then.
     """
-    handler = {
-        plan_lib.TEACHER_EVALUATION: self._evaluate_teacher,
-        plan_lib.COLLECTION: self._collect,
-        plan_lib.PRETRAINING: self._pretrain,
-        plan_lib.ONLINE: self._train_online,
-    }[phase.kind]
-    try:
-      record = handler(phase)
-    except TrainingDivergedError as e:
-      raise e.with_way_back(self._way_back()) from None
+    with self.naming_the_way_back():
+      if phase.kind == plan_lib.TEACHER_EVALUATION:
+        record = self._evaluate_teacher(phase)
+      elif phase.kind == plan_lib.COLLECTION:
+        record = self._collect(phase)
+      else:
+        with self.training(phase):
+          if phase.kind == plan_lib.PRETRAINING:
+            self._pretrain(phase)
+          else:
+            self._train_online(phase)
+        record = self._training_record(phase)
+    return self._keep(record)
+
+  def finish_training(self, phase: Phase) -> PhaseRecord:
+    """Evaluates after a training that was carried out from outside.
+
+    Args:
+      phase: what `training` was entered for.
+    """
+    with self.naming_the_way_back():
+      record = self._training_record(phase)
+    return self._keep(record)
+
+  def _keep(self, record: PhaseRecord) -> PhaseRecord:
+    """Goes on to the next phase."""
     self.records.append(record)
     self.next_phase += 1
     self._listeners.on_record(record)
     return record
+
+  @contextlib.contextmanager
+  def naming_the_way_back(self) -> Iterator[None]:
+    """Adds to an error of learning what there is to go back to."""
+    try:
+      yield
+    except TrainingDivergedError as e:
+      raise e.with_way_back(self._way_back()) from None
 
   def _way_back(self) -> str:
     """The last phase that went well, in words."""
@@ -203,15 +252,29 @@ class Run:
 
   def _evaluate_teacher(self, phase: Phase) -> PhaseRecord:
     config, stream = self.config, (TEACHER_EVALUATION_STREAM,)
-    env = self._make_env(config.num_eval_envs, config.teacher_seed, stream)
-    episodes = self._play(
-        self.teacher.policy, phase, env, env.reset(), self._teacher_key(*stream)
-    )
+    shared = self.teacher.shared
+    if shared.evaluation is None:
+      env = self._make_env(config.num_eval_envs, config.teacher_seed, stream)
+      shared.evaluation = self._play(
+          self.teacher.policy,
+          phase,
+          env,
+          env.reset(),
+          self._teacher_key(*stream),
+      )
+    episodes = shared.evaluation
     self.teacher_score = episodes.mean_return
     return self._record(phase, episode_metrics('eval', episodes))
 
   def _collect(self, phase: Phase) -> PhaseRecord:
     """The teacher plays and its steps, with its Q-values, become the data."""
+    shared = self.teacher.shared
+    if shared.collection is None:
+      shared.collection = self._play_for_data(phase)
+    self.teacher_data, episodes = shared.collection
+    return self._record(phase, episode_metrics('train', episodes))
+
+  def _play_for_data(self, phase: Phase) -> tuple[Data, Episodes]:
     config, stream = self.config, (COLLECTION_STREAM,)
     spec = config.collection_spec()
     with self._timed(phase.kind, phase, spec.capacity, 'agent steps'):
@@ -223,49 +286,76 @@ class Run:
           self._teacher_key(*stream),
           self._listeners.on_progress,
       )
-    self.teacher_data = spec, replay
-    return self._record(phase, episode_metrics('train', episodes))
+    return (spec, replay), episodes
 
-  def _pretrain(self, phase: Phase) -> PhaseRecord:
-    if self.teacher_data is None:
+  @contextlib.contextmanager
+  def training(self, phase: Phase) -> Iterator[None]:
+    """Prepares a training phase, announces it and books its time.
+
+    Raises:
+      ValueError: if the teacher's data is needed and not there.
+    """
+    self.begin(phase)
+    total, unit = phase.updates, 'updates'
+    if phase.kind == plan_lib.ONLINE:
+      total, unit = self.config.ticks * self.config.num_envs, 'agent steps'
+    with self._timed(phase.kind, phase, total, unit):
+      yield
+
+  def begin(self, phase: Phase) -> None:
+    """Makes sure that a training phase has what it needs.
+
+    Raises:
+      ValueError: if the teacher's data is needed and not there.
+    """
+    if phase.kind == plan_lib.PRETRAINING and self.teacher_data is None:
       raise ValueError(self.config.no_teacher_data)
+    if phase.kind == plan_lib.ONLINE and self.player is None:
+      self._begin_online()
+
+  def _pretrain(self, phase: Phase) -> None:
+    for num in self.pretraining_chunks():
+      self.trainer.pretrain(self.teacher_data, num)
+      self.pretrained(num)
+
+  def pretraining_chunks(self) -> Iterator[int]:
+    """The pretraining steps of a phase, some at a time."""
     each = self.config.updates_per_pretraining_step
     left = self.config.num_pretraining_steps
-    with self._timed(phase.kind, phase, phase.updates, 'updates'):
-      while left:
-        num = min(max(OFFLINE_UPDATES_PER_CALL // each, 1), left)
-        spec, replay = self.teacher_data
-        self.teacher_data = spec, self.trainer.pretrain(spec, replay, num)
-        left -= num
-        self._listeners.on_progress(num * each)
-      metrics = self.trainer.pop_metrics()
-    return self._training_record(phase, metrics)
+    while left:
+      num = min(max(OFFLINE_UPDATES_PER_CALL // each, 1), left)
+      yield num
+      left -= num
 
-  def _train_online(self, phase: Phase) -> PhaseRecord:
+  def pretrained(self, num_steps: int) -> None:
+    """Tells the listeners of pretraining steps."""
+    updates = num_steps * self.config.updates_per_pretraining_step
+    self._listeners.on_progress(updates)
+
+  def _train_online(self, phase: Phase) -> None:
     trainer = self.trainer
-    if self.player is None:
-      self._begin_online()
-    ticks = -(-phase.agent_steps // self.config.num_envs)
-    total = ticks * self.config.num_envs
-    with self._timed(phase.kind, phase, total, 'agent steps'):
-      for _ in range(ticks):
-        trainer.train_step(self.teacher_data)
-        self.player.step(trainer.act, trainer.store)
-        self._listeners.on_progress(self.config.num_envs)
-      trainer.writer.flush()
-      metrics = trainer.pop_metrics()
-    metrics |= episode_metrics('train', self.player.tracker.pop())
-    metrics['epsilon'] = trainer.epsilon
-    if trainer.guide is not None:
-      metrics |= trainer.guide.end_iteration(total)
-    return self._training_record(phase, metrics)
+    for _ in range(self.config.ticks):
+      trainer.train_step(self.teacher_data)
+      self.step(trainer.act)
+    trainer.catch_up(self.teacher_data)
+
+  def step(self, act: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    """One step of all environments, stored.
+
+    Args:
+      act: see `Player.step`.
+    """
+    self.player.step(act, self.trainer.store)
+    self._listeners.on_progress(self.config.num_envs)
 
   # -- pieces of phases ------------------------------------------------------
 
   def _begin_online(self) -> None:
     """Frees the teacher's data, unless rehearsed; starts the student's own."""
-    if not self.config.teacher_data_ratio:
+    if not self.config.learns_from_it_online:
       self.teacher_data = None
+      if self.teacher is not None:
+        self.teacher.shared.forget_data()
     self.trainer.begin_online()
     self.player = self._new_player()
 
@@ -291,7 +381,7 @@ class Run:
     """
     kinds = [phase.kind for phase in self.plan]
     learn_from_it = {plan_lib.PRETRAINING}
-    if self.config.teacher_data_ratio:
+    if self.config.learns_from_it_online:
       learn_from_it.add(plan_lib.ONLINE)
     needed = learn_from_it.intersection(kinds[self.next_phase :])
     if not needed or self.teacher_data is not None:
@@ -303,13 +393,19 @@ class Run:
     elif self.teacher is None or self.teacher.read_data is None:
       raise ValueError(self.config.no_teacher_data)
     else:
-      self.teacher_data = self.teacher.read_data()
+      shared = self.teacher.shared
+      if shared.read is None:
+        shared.read = self.teacher.read_data()
+      self.teacher_data = shared.read
 
-  def _training_record(
-      self, phase: Phase, metrics: dict[str, float]
-  ) -> PhaseRecord:
+  def _training_record(self, phase: Phase) -> PhaseRecord:
     """Evaluates the student, moves lambda, and sums the phase up."""
     trainer = self.trainer
+    if trainer.writer is not None:
+      trainer.writer.flush()
+    metrics = trainer.pop_metrics()
+    if phase.kind == plan_lib.ONLINE:
+      metrics |= self._online_metrics()
     episodes = self._evaluate(
         trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
     )
@@ -337,6 +433,18 @@ class Run:
         teacher_normalized=normalized,
         lambda_=trainer.lambda_,
     )
+
+  def _online_metrics(self) -> dict[str, float]:
+    trainer = self.trainer
+    metrics = episode_metrics('train', self.player.tracker.pop()) | {
+        'epsilon': trainer.epsilon,
+        'resets': len(trainer.counters.resets),
+        'updates_due': trainer.counters.updates_due,
+    }
+    if trainer.guide is not None:
+      steps = self.config.ticks * self.config.num_envs
+      metrics |= trainer.guide.end_iteration(steps)
+    return metrics
 
   def _record(
       self, phase: Phase, metrics: dict[str, float], **fields: float

@@ -7,10 +7,10 @@ both drive it; there is no other implementation of these three.
 
 from __future__ import annotations
 
-import dataclasses
-from fractions import Fraction
+import functools
 from typing import Any, Callable, Optional
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,17 +21,24 @@ from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import sync_target
+from reincarnating_rl.learner import UpdateMany
+from reincarnating_rl.learner.resetting import reset_state
 from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import Beginning
 from reincarnating_rl.loop.beginning import check_parts
 from reincarnating_rl.loop.beginning import OfflineLearning
+from reincarnating_rl.loop.duties import Counters
+from reincarnating_rl.loop.duties import Distill
+from reincarnating_rl.loop.duties import Duties
+from reincarnating_rl.loop.duties import Learn
+from reincarnating_rl.loop.duties import Reset
+from reincarnating_rl.loop.duties import Sync
+from reincarnating_rl.loop.duties import Work
 from reincarnating_rl.loop.guide import Guide
-from reincarnating_rl.loop.plan import due
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.records import MetricMeans
 from reincarnating_rl.loop.records import TrainingDivergedError
-from reincarnating_rl.loop.records import Updates
 from reincarnating_rl.loop.store import Data
 from reincarnating_rl.loop.store import num_rows
 from reincarnating_rl.loop.store import num_rows_kept
@@ -43,16 +50,7 @@ METRICS_EVERY_UPDATES = 200
 # The guide's key among those that are made of the evaluations'; evaluations
 # use the numbers of streams (`run`), which are smaller.
 _GUIDE_KEY = 1000
-
-
-@dataclasses.dataclass
-class Counters:
-  """How far training is; JSON-ready."""
-
-  training_steps: int = 0  # one per pretraining step and per agent step
-  agent_steps: int = 0  # the student's, online
-  updates_due: int = 0
-  updates_made: int = 0
+_RESET_KEY = 1001
 
 
 class Trainer:
@@ -64,10 +62,9 @@ class Trainer:
     offline: how it learns before them; None = in the same way.
     beginning: what the student begins with; None = fresh parameters.
     learner_state: parameters, optimizer, key, coefficients.
-    counters: how far training is.
+    duties: what is due when.
     lambda_: distillation weight.
     writer: the student's replay, None before the online phase.
-    given_rows: agent steps that were in it from the beginning.
     guide: acts along online, None without.
   """
 
@@ -99,10 +96,9 @@ class Trainer:
     self.config = config
     self.online_learner = learner
     self.offline = offline
-    self.counters = Counters()
+    self.duties = Duties(config)
     self.lambda_ = 1.0 if teacher else 0.0
     self.writer: Optional[ReplayWriter] = None
-    self.given_rows = 0
     self.guide: Optional[Guide] = None
     self._means = MetricMeans()
     self._is_online = offline is None
@@ -112,6 +108,7 @@ class Trainer:
     self._on_metrics = on_metrics
     init_key, self.act_key, self.eval_key = _keys(config.seed)
     check_parts(learner, offline, beginning)
+    check_resets(config, learner)
     self.learner_state = self._initial_state(init_key)
     self.set_lambda(self.lambda_)
     if config.guide is not None:
@@ -124,11 +121,21 @@ class Trainer:
     coefficients = self._coefficients
     if not self._is_online:
       coefficients = self.offline.coefficients
-    shape = self.config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+    shape = self._observation_shape
     if self.beginning is None:
       return self.learner.init(rng_key, shape, coefficients)
     self.counters.training_steps = self.beginning.training_steps
     return self.beginning.state(self.learner, rng_key, shape, coefficients)
+
+  @property
+  def _observation_shape(self) -> tuple[int, ...]:
+    """(H, W, C)."""
+    return self.config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+
+  @property
+  def counters(self) -> Counters:
+    """How far training is."""
+    return self.duties.counters
 
   @property
   def learner(self) -> Learner:
@@ -138,11 +145,18 @@ class Trainer:
   @property
   def policy(self) -> Policy:
     """The student as it is now."""
-    return Policy(self.learner.network, self.learner_state.online_params)
+    state = self.learner_state
+    acts = self.config.act_with_target
+    params = state.target_params if acts else state.online_params
+    return Policy(self.learner.network, params)
 
   def set_lambda(self, lambda_: float) -> None:
     """Sets the distillation weight and the learning rate that follows it."""
     self.lambda_ = lambda_
+    self._weigh(lambda_)
+
+  def _weigh(self, lambda_: float) -> None:
+    """Learns with that weight, and the learning rate that follows it."""
     config = self.config
     rate = config.learning_rate
     if not self._is_online and self.offline.learning_rate is not None:
@@ -160,42 +174,15 @@ class Trainer:
 
   # -- offline ---------------------------------------------------------------
 
-  def pretrain(
-      self,
-      spec: frame_replay.ReplaySpec,
-      replay: frame_replay.ReplayState,
-      num_steps: int,
-  ) -> frame_replay.ReplayState:
+  def pretrain(self, teacher_data: Data, num_steps: int) -> None:
     """Updates on fixed data, sampled uniformly.
 
-    A pretraining step stands for one update online, so the target is copied
-    as often, counted in these, as it is online.
-
     Args:
-      spec: of the data.
-      replay: the data; donated in part.
+      teacher_data: the data, only read.
       num_steps: pretraining steps to make now.
-
-    Returns:
-      The data, to be used instead of `replay`.
     """
-    copies = 1 / (self.config.target_update_period * self.config.replay_ratio)
-    rate = Fraction(self.config.updates_per_pretraining_step)
-    counters = self.counters
-    left = num_steps
-    while left:
-      # Stop at the next copy of the target.
-      num = 1
-      while num < left and not due(counters.training_steps, num, copies):
-        num += 1
-      replay = self._update(
-          spec, replay, self._updates(int(num * rate), rate), prioritized=False
-      )
-      if due(counters.training_steps, num, copies):
-        self.sync_target()
-      counters.training_steps += num
-      left -= num
-    return replay
+    for work in self.duties.of_pretraining(num_steps):
+      self.do(work, teacher_data)
 
   # -- online ----------------------------------------------------------------
 
@@ -207,13 +194,14 @@ class Trainer:
     """
     if self.counters.updates_made:
       self.sync_target()
+    self.counters.online_since = self.counters.training_steps
     if self.beginning is None or self.beginning.replay is None:
       self.allocate_replay()
       return
     given = self.beginning.replay()
     rows = num_rows(*given)
     self.allocate_replay(self.config.student_capacity_with(rows), given)
-    self.given_rows = num_rows_kept(given[0], rows, self.writer.spec)
+    self.duties.given_rows = num_rows_kept(given[0], rows, self.writer.spec)
 
   def allocate_replay(
       self, capacity: Optional[int] = None, given: Optional[Data] = None
@@ -227,7 +215,9 @@ class Trainer:
     self._leave_offline()
     config = self.config
     spec = config.student_spec(capacity or config.student_capacity)
-    steps_per_update = 1 / (config.replay_ratio * config.num_envs)
+    steps_per_update = config.grouped_updates / (
+        config.replay_ratio * config.num_envs
+    )
     teacher = self._teacher if self.learner.objective.needs_teacher else None
     chunk = max(1, int(steps_per_update))
     self.writer = ReplayWriter(spec, teacher, chunk, given)
@@ -247,40 +237,28 @@ class Trainer:
     self.set_lambda(self.lambda_)
 
   def train_step(self, teacher_data: Optional[Data] = None) -> None:
-    """What stands before each action: the updates and copies that are due.
+    """What stands before each action: resets, updates, copies that are due.
 
     Args:
-      teacher_data: from which `teacher_data_ratio` of the samples come; not
-        looked at where that is 0.
+      teacher_data: from which `teacher_data_ratio` of the samples come, and
+        what resets distil from; not looked at where neither is wanted.
 
     Raises:
       ValueError: if it is needed and not there.
     """
-    config, counters = self.config, self.counters
-    if config.teacher_data_ratio and teacher_data is None:
-      raise ValueError(config.no_teacher_data)
-    first = counters.training_steps
-    if self._replay_is_ready:
-      num = due(first, config.num_envs, config.replay_ratio)
-      counters.updates_due += num
-      if num:
-        self.writer.flush()
-        self.writer.state = self._update(
-            self.writer.spec,
-            self.writer.state,
-            self._updates(num, config.replay_ratio),
-            config.prioritized,
-            teacher_data if config.teacher_data_ratio else None,
-        )
-      if due(first, config.num_envs, Fraction(1, config.target_update_period)):
-        self.sync_target()
-    counters.training_steps += config.num_envs
+    if self.config.learns_from_it_online and teacher_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    for work in self.duties.of_step():
+      self.do(work, teacher_data)
 
-  @property
-  def _replay_is_ready(self) -> bool:
-    config = self.config
-    needed = max(config.min_replay_history, config.first_eligible_row)
-    return self.given_rows + self.counters.agent_steps > needed
+  def catch_up(self, teacher_data: Optional[Data] = None) -> None:
+    """Makes the updates that wait for a group to be full.
+
+    Args:
+      teacher_data: as in `train_step`.
+    """
+    for work in self.duties.left():
+      self.do(work, teacher_data)
 
   @property
   def epsilon(self) -> float:
@@ -313,8 +291,7 @@ class Trainer:
       )
       return np.asarray(actions)
     actions, self.act_key = act(
-        self.learner.network,
-        self.learner_state.online_params,
+        *self.policy,
         observation,
         np.float32(self.epsilon),
         self.act_key,
@@ -329,9 +306,112 @@ class Trainer:
 
   # -- pieces ----------------------------------------------------------------
 
+  def do(self, work: Work, teacher_data: Optional[Data]) -> None:
+    """Does one piece of work.
+
+    Args:
+      work: what is to be done.
+      teacher_data: as in `train_step`.
+    """
+    if isinstance(work, Sync):
+      self.sync_target()
+    elif isinstance(work, Reset):
+      self._reset_network(work)
+    elif isinstance(work, Distill):
+      self._weigh(1.0 if work.fully else self.lambda_)
+    else:
+      self._learn(work, teacher_data)
+
+  def _reset_network(self, work: Reset) -> None:
+    """Applies the reset schedule to network, optimizer and priorities."""
+    schedule = self.config.resets
+    key = jax.random.fold_in(self.eval_key, _RESET_KEY)
+    self.learner_state = reset_state(
+        self.learner,
+        self.learner_state,
+        schedule,
+        jax.random.fold_in(key, work.index),
+        self._observation_shape,
+    )
+    if not schedule.keep_priorities:
+      state = self.writer.state
+      priorities = frame_replay.equalized(self.writer.spec, state.priorities)
+      self.writer.state = state._replace(priorities=priorities)
+    logging.info(
+        'Reset %d before agent step %d.',
+        work.index + 1,
+        self.counters.agent_steps,
+    )
+
+  def _learn(self, work: Learn, teacher_data: Optional[Data]) -> None:
+    self.learner_state, priorities, metrics = self.updater(work, teacher_data)(
+        self.learner_state, *self.sampled(work, teacher_data)
+    )
+    self.take_outcome(work, priorities, metrics)
+
+  def updater(
+      self,
+      work: Learn,
+      teacher_data: Optional[Data],
+      num_members: Optional[int] = None,
+  ) -> UpdateMany:
+    """What makes such updates.
+
+    Args:
+      work: what is to be done.
+      teacher_data: as in `train_step`.
+      num_members: of a group of trainers like this one; None = alone.
+    """
+    config = self.config
+    rehearses = bool(config.teacher_data_ratio) and not work.offline
+    return make_updater(
+        self.learner,
+        teacher_data[0] if work.offline else self.writer.spec,
+        config.batch_size,
+        config.prioritized and not work.offline,
+        scan=jax.default_backend() != 'cpu',
+        teacher_spec=teacher_data[0] if rehearses else None,
+        teacher_data_ratio=config.teacher_data_ratio if rehearses else 0.0,
+        num_members=num_members,
+    )
+
+  def sampled(self, work: Learn, teacher_data: Optional[Data]) -> tuple:
+    """What `UpdateMany` is called with after the state."""
+    if work.offline:
+      replay, rehearsed = teacher_data[1], None
+    else:
+      self.writer.flush()
+      replay = self.writer.state
+      rehearsed = teacher_data[1] if self.config.teacher_data_ratio else None
+    return replay.storage, replay.priorities, work.updates.count, rehearsed
+
+  def take_outcome(
+      self,
+      work: Learn,
+      priorities: frame_replay.Priorities,
+      metrics: dict[str, Any],
+      member: Optional[int] = None,
+  ) -> None:
+    """Books the updates that were made.
+
+    Args:
+      work: what was done.
+      priorities: the new ones.
+      metrics: of each update.
+      member: which of a group's metrics are this trainer's; None = it is
+        alone.
+    """
+    if not work.offline:
+      self.writer.state = self.writer.state._replace(priorities=priorities)
+    self.counters.updates_made += work.updates.count
+    self._means.add(work.updates, metrics, member)
+    if self._means.pending_updates >= METRICS_EVERY_UPDATES:
+      self._on_metrics(self.counters.training_steps, self._means.fetch())
+
   def sync_target(self) -> None:
-    """Copies the online parameters into the target."""
-    self.learner_state = sync_target(self.learner_state)
+    """Copies the online parameters into the target, unless it trails them."""
+    if not self.learner.target_ema:
+      self.learner_state = sync_target(self.learner_state)
 
   def pop_metrics(self) -> dict[str, float]:
     """Means over all updates since the last call.
@@ -350,45 +430,21 @@ class Trainer:
       )
     return means
 
-  def _updates(self, count: int, rate: Fraction) -> Updates:
-    """The next so many updates, which are due at so many a training step."""
-    counters = self.counters
-    return Updates(
-        count, counters.updates_made + 1, counters.training_steps, rate
-    )
 
-  def _update(
-      self,
-      spec: frame_replay.ReplaySpec,
-      replay: frame_replay.ReplayState,
-      updates: Updates,
-      prioritized: bool,
-      teacher_data: Optional[Data] = None,
-  ) -> frame_replay.ReplayState:
-    teacher_spec, teacher_replay = teacher_data or (None, None)
-    update_many = make_updater(
-        self.learner,
-        spec,
-        self.config.batch_size,
-        prioritized,
-        scan=jax.default_backend() != 'cpu',
-        teacher_spec=teacher_spec,
-        teacher_data_ratio=self.config.teacher_data_ratio
-        if teacher_data
-        else 0.0,
+def check_resets(config: RunConfig, learner: Learner) -> None:
+  """Raises a ValueError if the resets do not fit the network or the method."""
+  schedule = config.resets
+  if schedule is None:
+    return
+  shape = config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+  init = functools.partial(learner.init, observation_shape=shape)
+  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
+  if schedule.distill_updates_after and not learner.objective.needs_teacher:
+    raise ValueError(
+        f'Resets are to be followed by {schedule.distill_updates_after} '
+        'updates of distillation, but this method has no distillation loss: '
+        'choose a QDagger agent, or bind distill_updates_after to 0.'
     )
-    self.learner_state, priorities, metrics = update_many(
-        self.learner_state,
-        replay.storage,
-        replay.priorities,
-        updates.count,
-        teacher_replay,
-    )
-    self.counters.updates_made += updates.count
-    self._means.add(updates, metrics)
-    if self._means.pending_updates >= METRICS_EVERY_UPDATES:
-      self._on_metrics(self.counters.training_steps, self._means.fetch())
-    return replay._replace(priorities=priorities)
 
 
 def _keys(seed: int) -> jax.Array:

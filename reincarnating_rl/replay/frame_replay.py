@@ -4,14 +4,16 @@ A row is one agent step of one stream (environment): the newest frame o_t, the
 action taken there, and the clipped reward and end that followed. Row
 `slot * num_streams + stream` belongs to that stream, so the rows of one stream
 are `num_streams` apart. Stacks and n-step transitions are gathered inside jit;
-frames before an episode's start are zero.
+frames before an episode's start are zero (`transitions`).
 
 A row is *eligible* (has a positive leaf in the tree) when its n successors
 have been written, no time limit falls inside its n steps, and the write head
 has not reached its stack. In data that others wrote, no end of an episode may
 lie inside its stack either: such rings store what they like between episodes,
-and their rows lack FIRST. Not here: which sampling scheme a method wants; with
-priorities that are never updated, sampling is uniform.
+and their rows lack FIRST. This n is the spec's, the largest, also while a
+`Horizon` asks for fewer steps: which rows can be drawn does not change with it.
+Not here: which sampling scheme a method wants; with priorities that are never
+updated, sampling is uniform.
 
 Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, L lags.
 """
@@ -20,112 +22,62 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.replay import ring
 from reincarnating_rl.replay import sum_tree
+from reincarnating_rl.replay.ring import BARRIER
+from reincarnating_rl.replay.ring import EXCLUDED
+from reincarnating_rl.replay.ring import FIRST
+from reincarnating_rl.replay.ring import Priorities
+from reincarnating_rl.replay.ring import ReplaySpec
+from reincarnating_rl.replay.ring import ReplayState
+from reincarnating_rl.replay.ring import Rows
+from reincarnating_rl.replay.ring import Storage
+from reincarnating_rl.replay.ring import TERMINAL
+from reincarnating_rl.replay.ring import TRUNCATED
+from reincarnating_rl.replay.transitions import Horizon
+from reincarnating_rl.replay.transitions import stacks
+from reincarnating_rl.replay.transitions import successors
+from reincarnating_rl.replay.transitions import transitions
 from reincarnating_rl.types import TransitionBatch
 
-# Bits of the `flags` column.
-FIRST = 1  # the episode's first frame
-TERMINAL = 2  # the environment ended after this step
-TRUNCATED = 4  # the episode was cut after this step, by a time limit say
-# Only in data that others wrote.
-EXCLUDED = 8  # never drawn: padding, or a step of which a part is unknown
-BARRIER = 16  # in no n-step window, not even behind a terminal
+# The whole of the replay has one name, whichever module holds a part.
+__all__ = (
+    'add',
+    'BARRIER',
+    'crosses_time_limit',
+    'eligible_rows',
+    'EXCLUDED',
+    'FIRST',
+    'from_rows',
+    'from_storage',
+    'grow',
+    'Horizon',
+    'init',
+    'num_eligible',
+    'oldest_first',
+    'Priorities',
+    'PRIORITY_EPSILON',
+    'ReplaySpec',
+    'ReplayState',
+    'Rows',
+    'sample',
+    'stacks',
+    'Storage',
+    'successors',
+    'TERMINAL',
+    'transitions',
+    'TRUNCATED',
+    'update_priorities',
+)
 
 PRIORITY_EPSILON = 1e-10
-
-
-@dataclasses.dataclass(frozen=True)
-class ReplaySpec:
-  """Static description of a replay.
-
-  Attributes:
-    capacity: R, rows kept (agent steps), a multiple of num_streams.
-    num_streams: E, environments that write side by side.
-    update_horizon: n of the n-step returns.
-    gamma: discount of one agent step.
-    stack_size: C, frames of a state.
-    frame_shape: (H, W).
-  """
-
-  capacity: int
-  num_streams: int = 1
-  update_horizon: int = 1
-  gamma: float = 0.99
-  stack_size: int = 4
-  frame_shape: tuple[int, int] = (84, 84)
-
-  def __post_init__(self):
-    for name in ('num_streams', 'update_horizon', 'stack_size'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-            f'Replay {name} must be positive, got {getattr(self, name)}.'
-        )
-    if self.capacity % self.num_streams:
-      raise ValueError(
-          f'Replay capacity {self.capacity} is not a multiple of the '
-          f'{self.num_streams} environments that write to it.'
-      )
-    needed = self.update_horizon + self.stack_size + 1
-    if self.slots < needed:
-      raise ValueError(
-          f'Replay capacity {self.capacity} leaves {self.slots} steps per '
-          f'environment; update_horizon {self.update_horizon} and stacks of '
-          f'{self.stack_size} need at least {needed}.'
-      )
-
-  @property
-  def slots(self) -> int:
-    """S, steps kept per stream."""
-    return self.capacity // self.num_streams
-
-  @property
-  def nbytes(self) -> int:
-    """Bytes that `init` allocates, within a few kilobytes."""
-    columns = 1 + 4 + 1  # action, reward, flags
-    tree = 4 * (1 + 1 / (sum_tree.ARITY - 1))
-    return int(self.capacity * (np.prod(self.frame_shape) + columns + tree))
-
-
-class Storage(NamedTuple):
-  """The columns; read by sampling, written only by `add`."""
-
-  frames: jax.Array  # [R, H, W] uint8
-  action: jax.Array  # [R] uint8
-  reward: jax.Array  # [R] float32, clipped
-  flags: jax.Array  # [R] uint8, bits as above
-  q_teacher: Optional[jax.Array] = None  # [R, A] float32, at each row's state
-
-
-class Priorities(NamedTuple):
-  """What sampling weighs; small, so updates can carry it around."""
-
-  tree: sum_tree.SumTree
-  max_priority: jax.Array  # [] float32, the largest ever recorded
-
-
-class ReplayState(NamedTuple):
-  """A replay on the device."""
-
-  storage: Storage
-  priorities: Priorities
-  add_count: jax.Array  # [] int32, slots ever written; ring position = mod S
-
-
-class Rows(NamedTuple):
-  """Steps to add, oldest first."""
-
-  frames: jax.Array  # [T, E, H, W] uint8
-  action: jax.Array  # [T, E] int
-  reward: jax.Array  # [T, E] float32
-  flags: jax.Array  # [T, E] uint8
-  q_teacher: Optional[jax.Array] = None  # [T, E, A] float32
 
 
 def init(
@@ -177,7 +129,7 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
     )
   chex.assert_shape(rows.frames, (num_steps, num_streams) + spec.frame_shape)
   ages = state.add_count + jnp.arange(num_steps)  # [T]
-  index = lambda slots: _row_index(spec, slots).reshape(-1)
+  index = lambda slots: ring.row_index(spec, slots).reshape(-1)
   at = index(ages)
   old = state.storage
   storage = Storage(
@@ -196,7 +148,7 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
   damaged = jnp.concatenate([at, index(ages + spec.stack_size - 1)])
   ready_ages = ages - spec.update_horizon
   ready = index(ready_ages)
-  window = storage.flags[_window(spec, ready)]  # [T * E, n]
+  window = storage.flags[ring.window(spec, ready)]  # [T * E, n]
   written = jnp.repeat(ready_ages >= 0, num_streams)
   eligible = written & ~crosses_time_limit(window)
   priorities = state.priorities
@@ -356,13 +308,13 @@ def eligible_rows(
   """
   slots = jnp.arange(spec.slots)
   ages = jnp.repeat((slots - head) % spec.slots, spec.num_streams)  # [R]
-  rows = _row_index(spec, slots).reshape(-1)
-  lag_flags = flags[_lags(spec, rows, spec.stack_size)]  # [R, C]
+  rows = ring.row_index(spec, slots).reshape(-1)
+  lag_flags = flags[ring.lags(spec, rows, spec.stack_size)]  # [R, C]
   lags = jnp.arange(spec.stack_size)[None, :]
   ended = ((lag_flags & (TERMINAL | TRUNCATED)) > 0) & (lags > 0)
   overwritten = lags > ages[:, None]
-  broken = ((overwritten | ended) & _stack_mask(lag_flags)).any(axis=1)
-  window_flags = flags[_window(spec, rows)]  # [R, n]
+  broken = ((overwritten | ended) & ring.stack_mask(lag_flags)).any(axis=1)
+  window_flags = flags[ring.window(spec, rows)]  # [R, n]
   barred = ((window_flags & BARRIER) > 0).any(axis=1)
   cut = crosses_time_limit(window_flags)
   excluded = (flags & EXCLUDED) > 0
@@ -376,6 +328,7 @@ def sample(
     priorities: Priorities,
     rng_key: jax.Array,
     batch_size: int,
+    horizon: Optional[Horizon] = None,
 ) -> tuple[TransitionBatch, jax.Array]:
   """Draws transitions in proportion to their priorities.
 
@@ -385,6 +338,7 @@ def sample(
     priorities: weights of the rows.
     rng_key: consumed.
     batch_size: B.
+    horizon: n and gamma of the returns; None = the spec's.
 
   Returns:
     The batch, its `weight` being 1 / sqrt(priority) over the batch's largest
@@ -392,66 +346,8 @@ def sample(
   """
   indices = sum_tree.sample(priorities.tree, rng_key, batch_size)
   weight = jax.lax.rsqrt(priorities.tree.leaves[indices] + PRIORITY_EPSILON)
-  batch = transitions(spec, storage, indices)
+  batch = transitions(spec, storage, indices, horizon)
   return batch._replace(weight=weight / weight.max()), indices
-
-
-def transitions(
-    spec: ReplaySpec, storage: Storage, indices: jax.Array
-) -> TransitionBatch:
-  """Forms the n-step transitions that start at given rows.
-
-  Args:
-    spec: static description.
-    storage: the columns.
-    indices: [B] rows.
-
-  Returns:
-    The batch, with weights 1.
-  """
-  chex.assert_rank(indices, 1)
-  window = _window(spec, indices)  # [B, n]
-  terminal = (storage.flags[window] & TERMINAL) > 0
-  ongoing = jnp.cumprod(1.0 - terminal, axis=1)  # after each step
-  reached = jnp.concatenate(
-      [jnp.ones((indices.shape[0], 1)), ongoing[:, :-1]], axis=1
-  )
-  discounts = spec.gamma ** np.arange(spec.update_horizon, dtype=np.float32)
-  r_t = jnp.sum(storage.reward[window] * reached * discounts[None, :], axis=1)
-  discount_t = ongoing[:, -1] * np.float32(spec.gamma**spec.update_horizon)
-  successors = _step_rows(spec, indices, spec.update_horizon)
-  return TransitionBatch(
-      s_tm1=stacks(spec, storage, indices),
-      a_tm1=storage.action[indices].astype(jnp.int32),
-      r_t=r_t,
-      discount_t=discount_t,
-      s_t=stacks(spec, storage, successors),
-      weight=jnp.ones(indices.shape, jnp.float32),
-      q_teacher=None
-      if storage.q_teacher is None
-      else storage.q_teacher[indices],
-  )
-
-
-def stacks(spec: ReplaySpec, storage: Storage, indices: jax.Array) -> jax.Array:
-  """[B, H, W, C] uint8 states at given rows, oldest frame first."""
-  lags = _lags(spec, indices, spec.stack_size)  # [B, C], newest first
-  mask = _stack_mask(storage.flags[lags])
-  frames = storage.frames[lags[:, ::-1]]  # [B, C, H, W]
-  frames = jnp.where(mask[:, ::-1, None, None], frames, 0)
-  return jnp.moveaxis(frames, 1, -1)
-
-
-def successors(
-    spec: ReplaySpec, flags: jax.Array, indices: jax.Array
-) -> jax.Array:
-  """[B] rows to [B]: those after their n steps, or after a terminal therein."""
-  terminal = (flags[_window(spec, indices)] & TERMINAL) > 0  # [B, n]
-  first_terminal = jnp.argmax(terminal, axis=1)
-  steps = jnp.where(
-      terminal.any(axis=1), first_terminal + 1, spec.update_horizon
-  )
-  return _step_rows(spec, indices, steps)
 
 
 def update_priorities(
@@ -471,37 +367,13 @@ def update_priorities(
   return Priorities(tree, jnp.maximum(priorities.max_priority, values.max()))
 
 
+def equalized(spec: ReplaySpec, priorities: Priorities) -> Priorities:
+  """Weights of 1 for every row that can be drawn, as if nothing was learned."""
+  leaves = priorities.tree.leaves[: spec.capacity]
+  tree = sum_tree.from_leaves((leaves > 0).astype(jnp.float32))
+  return Priorities(tree, jnp.float32(1.0))
+
+
 def num_eligible(priorities: Priorities) -> jax.Array:
   """[] int32, rows that sampling can draw."""
   return jnp.sum(priorities.tree.leaves > 0)
-
-
-def _row_index(spec: ReplaySpec, slots: jax.Array) -> jax.Array:
-  """[T] slot counts (any integers) to [T, E] rows."""
-  streams = jnp.arange(spec.num_streams)[None, :]
-  return (slots % spec.slots)[:, None] * spec.num_streams + streams
-
-
-def _step_rows(
-    spec: ReplaySpec, rows: jax.Array, steps: jax.Array | int
-) -> jax.Array:
-  """Rows of the same streams, some steps later (or earlier, if negative)."""
-  return (rows + steps * spec.num_streams) % spec.capacity
-
-
-def _lags(spec: ReplaySpec, rows: jax.Array, num: int) -> jax.Array:
-  """[B] rows to [B, num]: the row itself, the one before, ..."""
-  return _step_rows(spec, rows[:, None], -jnp.arange(num)[None, :])
-
-
-def _window(spec: ReplaySpec, rows: jax.Array) -> jax.Array:
-  """[B] rows to [B, n]: the rows whose rewards make the n-step return."""
-  steps = jnp.arange(spec.update_horizon)[None, :]
-  return _step_rows(spec, rows[:, None], steps)
-
-
-def _stack_mask(lag_flags: jax.Array) -> jax.Array:
-  """[B, C] flags, newest first, to whether that frame is of the episode."""
-  first = (lag_flags & FIRST) > 0
-  started_later = jnp.cumsum(first, axis=1) - first
-  return started_later == 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from flax import linen as nn
 import jax
 import numpy as np
+from probes import Linear
 import pytest
 
 from reincarnating_rl import learner as learner_lib
@@ -30,7 +30,6 @@ from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.loop.trainer import Trainer
 from reincarnating_rl.replay import frame_replay
-from reincarnating_rl.types import NetworkOutput
 
 FRAME_SHAPE = (6, 6)
 GRID = probe.Gridworld()
@@ -55,17 +54,6 @@ CONFIG = RunConfig(
     learning_rate=1e-3,
     frame_shape=FRAME_SHAPE,
 )
-
-
-class Linear(nn.Module):
-  """Values linear in the pixels: compiles in no time."""
-
-  num_actions: int = 4
-
-  @nn.compact
-  def __call__(self, x, rng_key=None):
-    pixels = x.reshape((x.shape[0], -1)) / 255.0
-    return NetworkOutput(nn.Dense(self.num_actions)(pixels), pixels)
 
 
 NETWORK = Linear()
@@ -201,7 +189,7 @@ def test_interrupted_equals_never_interrupted(name, tmp_path):
     records = [r.to_json() for r in run.records]
     assert records == [r.to_json() for r in whole.records]
     assert run.trainer.counters == whole.trainer.counters
-    assert run.trainer.given_rows == whole.trainer.given_rows
+    assert run.trainer.duties.given_rows == whole.trainer.duties.given_rows
     ours, theirs = run.trainer, whole.trainer
     _assert_same_arrays(ours.learner_state, theirs.learner_state)
     _assert_same_arrays(ours.writer.state, theirs.writer.state)
@@ -273,6 +261,7 @@ def test_rehearsed_data_is_read_when_the_run_begins_and_when_it_is_resumed(
   assert len(reads) == 1
   checkpointer = RunCheckpointer(str(tmp_path))
   checkpointer.save(run)
+  options['teacher'] = _teacher(read_data=read)
   resumed = _run(**options)
   checkpointer.restore(resumed)
   assert len(reads) == 2 and resumed.teacher_data is not None
@@ -354,7 +343,7 @@ def test_several_updates_a_pretraining_step():
   trainer, slow = (Trainer(config, LEARNER) for _ in range(2))
   spec, data = _given()
   copy = lambda: jax.tree.map(jax.numpy.array, data)
-  trainer.pretrain(spec, copy(), 10)
+  trainer.pretrain((spec, copy()), 10)
   update = learner_lib.make_updater(LEARNER, spec, 4, False, False)
   state, (storage, priorities, _) = slow.learner_state, copy()
   for step in range(10):
@@ -385,7 +374,7 @@ def test_a_student_begins_as_given():
   trainer.begin_online()
   # There was no pretraining: the target stays as given.
   _assert_same_arrays(trainer.learner_state.target_params, _params(2))
-  assert trainer.given_rows == 60
+  assert trainer.duties.given_rows == 60
   assert trainer.counters.agent_steps == 0
   spec, replay = trainer.writer.spec, trainer.writer.state
   assert spec.capacity >= 60 + 2 * 40
@@ -399,7 +388,7 @@ def test_only_parameters_may_be_given():
   _assert_same_arrays(state.target_params, _params(1))
   _assert_same_arrays(state.opt_state, LEARNER.optimizer.init(_params(1)))
   trainer.begin_online()
-  assert trainer.given_rows == 0
+  assert trainer.duties.given_rows == 0
   assert trainer.writer.spec.capacity == CONFIG.student_capacity
 
 
@@ -431,7 +420,7 @@ def test_a_replay_is_read_once_and_not_after_a_restoration(tmp_path):
   checkpointer.save(run)
   longer = _run(**options, num_iterations=3)
   checkpointer.restore(longer)
-  assert longer.trainer.given_rows == 60
+  assert longer.trainer.duties.given_rows == 60
   grown = longer.config.student_capacity_with(60)
   assert longer.trainer.writer.spec.capacity == grown
   assert len(reads) == 1
@@ -444,12 +433,12 @@ def test_given_rows_beyond_the_capacity_are_the_oldest():
   trainer = Trainer(config, LEARNER, beginning=_beginning())
   trainer.begin_online()
   spec, source = _given()
-  assert trainer.given_rows == store.num_rows_kept(
+  assert trainer.duties.given_rows == store.num_rows_kept(
       spec, 60, trainer.writer.spec
   )
-  assert 40 <= trainer.given_rows <= trainer.writer.spec.capacity < 60
-  newest = np.asarray(source.storage.frames)[-trainer.given_rows :]
-  length = trainer.given_rows // 2
+  assert 40 <= trainer.duties.given_rows <= trainer.writer.spec.capacity < 60
+  newest = np.asarray(source.storage.frames)[-trainer.duties.given_rows :]
+  length = trainer.duties.given_rows // 2
   ring = np.asarray(trainer.writer.state.storage.frames)
   np.testing.assert_array_equal(ring[0 : 2 * length : 2], newest[:length])
   np.testing.assert_array_equal(ring[1 : 2 * length : 2], newest[length:])

@@ -9,7 +9,8 @@ import math
 import pytest
 
 from reincarnating_rl.loop import plan as plan_lib
-from reincarnating_rl.loop.plan import due
+from reincarnating_rl.loop.clock import due
+from reincarnating_rl.loop.clock import nth_due
 from reincarnating_rl.loop.plan import make_plan
 from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.plan import RunConfig
@@ -81,7 +82,7 @@ def test_due_is_exact_after_a_billion_steps():
 def test_when_each_multiple_is_due(ratio, first_step):
   steps = [first_step + i for i in range(20)]
   expected = [s for s in steps for _ in range(due(s, 1, ratio))]
-  found = [plan_lib.nth_due(first_step, ratio, i) for i in range(len(expected))]
+  found = [nth_due(first_step, ratio, i) for i in range(len(expected))]
   assert found == expected
 
 

@@ -16,6 +16,7 @@ from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
+from reincarnating_rl.loop.clock import due
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
@@ -141,7 +142,7 @@ def test_phases_and_counts(done):
   # agent steps are in the replay: from training step 12 + 22 on.
   online = len([s for s in range(34, 132) if s % 4 == 0])
   assert counters.updates_made == 12 + online == last.updates
-  assert counters.updates_due == online
+  assert counters.updates_due == counters.updates_made
   assert int(run.trainer.learner_state.updates) == last.updates
 
 
@@ -270,7 +271,7 @@ def test_updates_made_are_those_due(ratio):
   run.run()
   counters = run.trainer.counters
   first = config.min_replay_history + 1
-  expected = plan_lib.due(first, 80 - first, config.replay_ratio)
+  expected = due(first, 80 - first, config.replay_ratio)
   assert counters.updates_made == counters.updates_due == expected
 
 

@@ -1,0 +1,131 @@
+"""What a run tells, where Dopamine's users look for it (layer 5)."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from absl import logging
+from dopamine.metrics import statistics_instance
+from dopamine.metrics.collector_dispatcher import CollectorDispatcher
+import tensorflow as tf
+
+from reincarnating_rl.loop import plan as plan_lib
+from reincarnating_rl.loop.plan import Phase
+from reincarnating_rl.loop.records import Listener
+from reincarnating_rl.loop.records import PhaseRecord
+from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.teachers import proof
+
+# Metrics of updates, under the tags of Dopamine's and the earlier release.
+_UPDATE_TAGS = {
+    'loss': 'Losses/Aggregate',
+    'td_loss': 'Losses/TD',
+    'distill_loss': 'Losses/Distillation',
+    'cql_loss': 'Losses/CQL',
+    'margin_loss': 'Losses/Margin',
+    'q': 'Values/Q',
+    'max_q': 'Values/MaxQ',
+    'action_gap': 'Values/ActionGap',
+    'teacher_agreement': 'Values/TeacherAgreement',
+}
+
+
+class TeacherProof(Listener):
+  """Warns when a teacher plays far worse than it should."""
+
+  def __init__(self, teacher: Optional[LoadedTeacher], game: str):
+    self._teacher = teacher
+    self._game = game
+
+  def on_record(self, record: PhaseRecord) -> None:
+    if record.phase != plan_lib.TEACHER_EVALUATION:
+      return
+    score = record.metrics['eval_return_mean']
+    doubt = proof.doubt(self._teacher, self._game, score)
+    if doubt:
+      logging.warning('%s', doubt)
+
+
+class DopamineLogs:
+  """Turns records into Dopamine's logs: TensorBoard and its legacy pickles."""
+
+  def __init__(
+      self,
+      summary_writer: tf.summary.SummaryWriter,
+      dispatcher: CollectorDispatcher,
+      log_experiment: Callable[[int, dict[str, list[float]]], None],
+  ):
+    """Writes to what a Dopamine Runner has made.
+
+    Args:
+      summary_writer: of TensorBoard events.
+      dispatcher: of Dopamine's statistics.
+      log_experiment: keeps the statistics of an iteration as a pickle.
+    """
+    self._summary_writer = summary_writer
+    self._dispatcher = dispatcher
+    self._log_experiment = log_experiment
+
+  def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
+    del kind, phase, total, unit
+
+  def on_progress(self, amount: int) -> None:
+    del amount
+
+  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
+    with self._summary_writer.as_default():
+      for name, value in metrics.items():
+        tag = _UPDATE_TAGS.get(name, f'Train/{name}')
+        tf.summary.scalar(tag, value, step=training_steps)
+
+  def on_record(self, record: PhaseRecord) -> None:
+    if record.phase == plan_lib.TEACHER_EVALUATION:
+      values = {
+          'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']
+      }
+    else:
+      values = _iteration_values(record)
+    with self._summary_writer.as_default():
+      for tag, value in values.items():
+        tf.summary.scalar(tag, value, step=record.iteration)
+    self._summary_writer.flush()
+    self._dispatcher.write(
+        [
+            statistics_instance.StatisticsInstance(tag, value, record.iteration)
+            for tag, value in values.items()
+        ]
+    )
+    self._dispatcher.flush()
+    if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
+      self._log_experiment(record.iteration, _legacy_statistics(record))
+
+
+def _iteration_values(record: PhaseRecord) -> dict[str, float]:
+  """Scalars of one iteration by TensorBoard tag."""
+  metrics = record.metrics
+  candidates = {
+      'Train/NumEpisodes': metrics.get('train_episodes'),
+      'Train/AverageReturns': metrics.get('train_return_mean'),
+      'Train/LearningRate': metrics.get('learning_rate'),
+      'Train/Epsilon': metrics.get('epsilon'),
+      'Train/DistillationWeight': record.lambda_,
+      'Train/AgentSteps': record.agent_steps,
+      'Train/Updates': record.updates,
+      'Eval/NumEpisodes': metrics.get('eval_episodes'),
+      'Eval/AverageReturns': record.student_score,
+      'Eval/Normalized_Score': record.teacher_normalized,
+  }
+  return {tag: v for tag, v in candidates.items() if v is not None}
+
+
+def _legacy_statistics(record: PhaseRecord) -> dict[str, list[float]]:
+  """Lists by the names that Dopamine's plotting reads."""
+  names = {
+      'train_average_return': 'train_return_mean',
+      'eval_average_return': 'eval_return_mean',
+  }
+  return {
+      legacy: [record.metrics[ours]]
+      for legacy, ours in names.items()
+      if ours in record.metrics
+  }
