@@ -25,11 +25,14 @@ AGENTS = {
     'jsrl_dqn': 'jsrl_dqn',
     'kickstarting_dqn': 'qdagger_dqn',
     'pretrained_dqn': 'pretrained_dqn',
+    'qdagger_bbf': 'qdagger_rainbow',
     'qdagger_dqn': 'qdagger_dqn',
     'qdagger_drq': 'qdagger_rainbow',
     'qdagger_iqn': 'qdagger_iqn',
     'qdagger_rainbow': 'qdagger_rainbow',
+    'qdagger_rainbow_sr': 'qdagger_rainbow',
     'quickstart': 'qdagger_rainbow',
+    'quickstart_sr': 'qdagger_rainbow',
     'rainbow': 'rainbow',
     'rehearsal_dqn': 'pretrained_dqn',
     'reloaded_dqn': 'reloaded_dqn',
@@ -50,7 +53,13 @@ TINY = (
     'ReplayBuffer.max_capacity = 2000',
     'ReplayBuffer.batch_size = 4',
 )
+# Two of them in the steps above, the first of which only fill the replay.
+RESETS = (
+    'ResetSchedule.period = 32',
+    'ResetSchedule.distill_updates_after = 2',
+)
 NARROW = {
+    'ImpalaRainbowNetwork': ('nn_scale = 1', 'hidden_size = 16'),
     'NatureDQNNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
     'FullRainbowNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
     'ImpalaImplicitQuantileNetwork': ('hidden_size = 16',),
@@ -132,6 +141,8 @@ def test_every_config_runs(config, tmp_path):
   bindings = ()
   if pretrains:
     bindings = ('RunnerWithTeacher.num_pretraining_iterations = 1',)
+  if config in ('qdagger_bbf', 'qdagger_rainbow_sr', 'quickstart_sr'):
+    bindings += RESETS
   summary = run_config(config, tmp_path, *bindings)
   needs_teacher = train.agent_class(AGENTS[config]).needs_teacher
   phases = ['teacher_evaluation'] * needs_teacher

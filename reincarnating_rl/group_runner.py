@@ -1,0 +1,145 @@
+"""Several runs in one process: each in a directory of its own (layer 5)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Optional, Sequence
+
+from absl import logging
+import jax
+
+from reincarnating_rl.loop import memory as memory_lib
+from reincarnating_rl.loop import population as population_lib
+from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.population import Member
+from reincarnating_rl.loop.run import Run
+from reincarnating_rl.loop.side_by_side import device_of
+from reincarnating_rl.loop.side_by_side import SideBySide
+from reincarnating_rl.runner import RunnerWithTeacher
+
+# (base_dir, run number, member, label) -> the runner of one run.
+MakeRunner = Callable[[str, int, Optional[Member], str], RunnerWithTeacher]
+
+
+def folder(base_dir: str, run_number: int) -> str:
+  """Where a run of a group is."""
+  return os.path.join(base_dir, f'run_{run_number}')
+
+
+class GroupRunner:
+  """S runners, the runs of which go through their plan side by side.
+
+  Attributes:
+    runners: one a run.
+  """
+
+  def __init__(
+      self,
+      base_dir: str,
+      make_runner: MakeRunner,
+      run_numbers: Sequence[int],
+      members: Optional[Sequence[Member]] = None,
+  ):
+    """Builds the runners; nothing is played yet.
+
+    Args:
+      base_dir: above the directories of the runs.
+      make_runner: builds one.
+      run_numbers: [S], the seeds.
+      members: [S], what each differs in; None = in its seed alone.
+
+    Raises:
+      ValueError: one sentence, for settings that make no sense or data that
+        does not fit into memory.
+    """
+    self._base_dir = os.path.abspath(os.path.expanduser(base_dir))
+    self._run_numbers = list(run_numbers)
+    self._prepared: list[tuple[Run, Any]] = []
+    self.runners = [
+        make_runner(
+            folder(self._base_dir, number), number, member, f'run {number},'
+        )
+        for number, member in zip(
+            run_numbers, members or [None] * len(run_numbers), strict=True
+        )
+    ]
+    annealing = self.runners[0].run_config.resets
+    population_lib.check_objective(
+        members or (), annealing is not None and bool(annealing.annealing)
+    )
+
+  def check_memory(self) -> None:
+    """Raises a ValueError if the data of all runs does not fit."""
+    memory_lib.check(
+        self.runners[0].memory(), len(self.runners), memory_lib.available()
+    )
+
+  def describe_plan(self) -> str:
+    """The plan of one, and what is different in the others."""
+    lines = [self.runners[0].describe_plan()]
+    if len(self.runners) > 1:
+      lines.append(
+          f'{len(self.runners)} such runs side by side, with seeds '
+          f'{self._run_numbers[0]} to {self._run_numbers[-1]}; each has a '
+          'replay of its own, the data of the teacher is shared.'
+      )
+    return '\n'.join(lines)
+
+  def prepare(self) -> None:
+    """Builds the runs, so that what is wrong is said before they start.
+
+    Raises:
+      ValueError: if a checkpoint is of another run.
+    """
+    size = len(self.runners)
+    for i, runner in enumerate(self.runners):
+      with jax.default_device(device_of(i, size)):
+        teacher = self._prepared[0][0].teacher if self._prepared else None
+        self._prepared.append(runner.make_run(teacher))
+    self._write_summary()
+
+  def run_experiment(self) -> list[Run]:
+    """Carries all runs out, each saved after each of its phases.
+
+    Raises:
+      TrainingDivergedError: if one of them diverges.
+    """
+    if not self._prepared:
+      self.prepare()
+    pairs = self._prepared
+    runs = [run for run, _ in pairs]
+    by_run = {id(run): i for i, run in enumerate(runs)}
+
+    def after_phase(run: Run) -> None:
+      i = by_run[id(run)]
+      self.runners[i].save(run, pairs[i][1])
+      record = run.records[-1]
+      if record.student_score is not None:
+        logging.info(
+            'Run %d: score %.2f after %s %d.',
+            self._run_numbers[i],
+            record.student_score,
+            record.phase,
+            record.iteration,
+        )
+
+    SideBySide(runs).run(after_phase)
+    for runner, (_, checkpointer) in zip(self.runners, pairs):
+      runner.close(checkpointer)
+    return runs
+
+  def _write_summary(self) -> None:
+    """Says in the directory above where the runs are."""
+    first = self.runners[0]
+    document = {
+        'game': first.run_config.game,
+        'agent': first.agent_name,
+        'run_numbers': self._run_numbers,
+        'runs': [
+            os.path.basename(folder(self._base_dir, n))
+            for n in self._run_numbers
+        ],
+        'versions': summary.versions(),
+    }
+    path = os.path.join(self._base_dir, summary.FILE_NAME)
+    summary.write_json(path, document)

@@ -1,0 +1,56 @@
+"""Whether what a run will allocate fits where it will be allocated."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import jax
+
+from reincarnating_rl.loop.forecast import Memory
+
+GIB = 2**30
+
+
+def available() -> Optional[int]:
+  """Bytes that one device has left; None where nobody tells."""
+  device = jax.local_devices()[0]
+  if device.platform != 'cpu':
+    stats = device.memory_stats() or {}
+    limit = stats.get('bytes_limit')
+    return limit and limit - stats.get('bytes_in_use', 0)
+  try:
+    with open('/proc/meminfo', encoding='ascii') as f:
+      for line in f:
+        if line.startswith('MemAvailable:'):
+          return 1024 * int(line.split()[1])
+  except OSError:
+    pass
+  return None
+
+
+def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
+  """Refuses runs whose data does not fit, before anything is allocated.
+
+  Args:
+    memory: of one member; members share the teacher's data.
+    num_members: S, side by side.
+    free: bytes on one device; None = unknown, nothing is refused.
+
+  Raises:
+    ValueError: one sentence that says what is needed, and what there is.
+  """
+  devices = jax.local_devices()
+  if devices[0].platform == 'cpu':
+    on_one = num_members  # All of a machine's memory is one.
+  else:
+    on_one = -(-num_members // len(devices))
+  needed = on_one * memory.student + memory.teacher
+  if free is None or needed <= free:
+    return
+  raise ValueError(
+      f'{num_members} replays of {memory.student / GIB:.2f} GiB and '
+      f'{memory.teacher / GIB:.2f} GiB of the data of the teacher need '
+      f'{needed / GIB:.2f} GiB on one device, of which {free / GIB:.2f} GiB '
+      'are free: lower the capacity of the replay (ReplayBuffer.max_capacity), '
+      'the number of seeds or RunnerWithTeacher.teacher_steps.'
+  )
