@@ -1,6 +1,7 @@
 """Compares all methods at one budget, and draws the table and the curves.
 
   python scripts/compare_methods.py --games Pong,Boxing --seeds 3
+  python scripts/compare_methods.py --games Pong --seeds 3 --subject resets
 
 One run after the other, each in a process of its own. A finished run is kept
 in the results file and not made again, so that the comparison goes on where it
@@ -27,6 +28,12 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _GAMES = flags.DEFINE_list('games', ['Pong', 'Boxing'], 'Games to compare on.')
 _METHODS = flags.DEFINE_list('methods', None, 'Some of the methods; all.')
+_SUBJECT = flags.DEFINE_enum(
+    'subject',
+    'methods',
+    ['methods', 'resets'],
+    'Compares the methods, or one of them without and with a reset.',
+)
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each method on each game.')
 _RESULTS = flags.DEFINE_string(
     'results',
@@ -117,6 +124,21 @@ METHODS = {
     'rainbow': Entry('rainbow', 'rainbow', _FAST),
     'dqn': Entry('dqn', 'dqn', _FAST),
 }
+# What a reset costs, with and without distilling again: a curve that is twice
+# as fine, and a reset in its middle.
+_FINE = ('Runner.num_iterations = 12', 'Runner.training_steps = 2000')
+_RESET = _FINE + (
+    "ResetSchedule.preset = 'sr_spr'",
+    'ResetSchedule.period = 12000',
+)
+_REDISTILLED = _RESET + ('ResetSchedule.distill_updates_after = 2000',)
+RESETS = {
+    'never_reset': Entry('qdagger_dqn', 'qdagger_dqn', _PRETRAINS + _FINE),
+    'reset': Entry('qdagger_dqn', 'qdagger_dqn', _PRETRAINS + _RESET),
+    'reset_and_redistilled': Entry(
+        'qdagger_dqn', 'qdagger_dqn', _PRETRAINS + _REDISTILLED
+    ),
+}
 # These collect no data: nothing of theirs would read it.
 _WITHOUT_DATA = ('kickstarting_dqn', 'jsrl_dqn', 'reloaded_dqn')
 _WITHOUT_TEACHER = ('dqn', 'rainbow')
@@ -138,7 +160,7 @@ class Run:
 
   def command(self, base_dir: str) -> list[str]:
     """The very command that a user would give."""
-    entry = METHODS[self.method]
+    entry = (METHODS | RESETS)[self.method]
     command = [
         *(sys.executable, '-um', 'reincarnating_rl.train'),
         *('--agent', entry.agent, '--base_dir', base_dir),
@@ -266,13 +288,18 @@ def curve(
   return Curve(steps, np.array(rows))
 
 
-def table(results: dict[str, Any], games: Sequence[str], budget) -> str:
+def table(
+    results: dict[str, Any],
+    games: Sequence[str],
+    methods: Sequence[str],
+    budget: tuple[str, ...],
+) -> str:
   """Markdown: mean and range over seeds of area and final score."""
   header = ['method']
   for game in games:
     header += [f'{game}: area', 'start', 'end', 'seeds']
   rows = []
-  for method in METHODS:
+  for method in methods:
     cells, areas = [f'`{method}`'], []
     for game in games:
       found = curve(results, game, method, budget)
@@ -294,16 +321,22 @@ def table(results: dict[str, Any], games: Sequence[str], budget) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def draw(results: dict[str, Any], game: str, budget, path: str) -> None:
-  """Curves of all methods on a game: mean, and the range over seeds."""
+def draw(
+    results: dict[str, Any],
+    game: str,
+    methods: Sequence[str],
+    budget: tuple[str, ...],
+    path: str,
+) -> None:
+  """Curves of methods on a game: mean, and the range over seeds."""
   import matplotlib
 
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
 
   figure, axes = plt.subplots(figsize=(8, 5), constrained_layout=True)
-  colours = plt.get_cmap('tab20')(np.arange(len(METHODS)))
-  for method, colour in zip(METHODS, colours):
+  colours = plt.get_cmap('tab20')(np.arange(len(methods)))
+  for method, colour in zip(methods, colours):
     found = curve(results, game, method, budget)
     if found is None:
       continue
@@ -325,12 +358,13 @@ def draw(results: dict[str, Any], game: str, budget, path: str) -> None:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  methods = _METHODS.value or list(METHODS)
-  unknown = sorted(set(methods) - set(METHODS))
+  choices = RESETS if _SUBJECT.value == 'resets' else METHODS
+  methods = _METHODS.value or list(choices)
+  unknown = sorted(set(methods) - set(choices))
   if unknown:
     sys.exit(
         f'Error: there is no method called {", ".join(unknown)}; choose from '
-        f'{", ".join(METHODS)}.'
+        f'{", ".join(choices)}.'
     )
   budget = tuple(_BINDINGS.value)
   results = load_results(_RESULTS.value)
@@ -351,12 +385,13 @@ def main(argv: Sequence[str]) -> None:
       # Another process may have added to the file meanwhile.
       results = load_results(_RESULTS.value) | {run.key: record}
       save_results(_RESULTS.value, results)
-  print(table(results, _GAMES.value, budget))
+  print(table(results, _GAMES.value, list(choices), budget))
   for game in _GAMES.value:
     if teacher_score(results, game) is not None:
-      name = f'methods_{game.lower()}.png'
+      name = f'{_SUBJECT.value}_{game.lower()}.png'
       folder = os.path.dirname(os.path.abspath(_RESULTS.value))
-      draw(results, game, budget, os.path.join(folder, name))
+      path = os.path.join(folder, name)
+      draw(results, game, list(choices), budget, path)
 
 
 if __name__ == '__main__':
