@@ -11,6 +11,7 @@ from reincarnating_rl.envs.probe import DelayedReward
 from reincarnating_rl.envs.probe import Gridworld
 from reincarnating_rl.envs.probe import ObservedReward
 from reincarnating_rl.envs.probe import ProbeVector
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.types import NetworkOutput
 
 NUM_ACTIONS = 4
@@ -21,6 +22,25 @@ PROBES = (
     DelayedReward(4, terminal=False, num_actions=NUM_ACTIONS),
     ContextualBandit(6, NUM_ACTIONS),
     Gridworld(3, 3),
+)
+SMALL_RUN = RunConfig(
+    game='probe',
+    seed=3,
+    num_iterations=2,
+    training_steps=60,
+    evaluation_steps=20,
+    num_pretraining_iterations=1,
+    num_pretraining_steps=12,
+    teacher_steps=64,
+    num_envs=2,
+    num_eval_envs=4,
+    batch_size=4,
+    update_horizon=2,
+    replay_capacity=400,
+    min_replay_history=20,
+    target_update_period=16,
+    epsilon_decay_period=10,
+    learning_rate=1e-3,
 )
 TIME_LIMIT = 10  # agent steps; no multiple of a corridor's length
 each_probe = pytest.mark.parametrize('probe', PROBES, ids=repr)

@@ -101,6 +101,10 @@ def _settings(run: Run) -> dict[str, str]:
   # What is not there is not named: older checkpoints do not name it either.
   if run.trainer.beginning is not None:
     settings['beginning'] = run.trainer.beginning.describe()
+  if learner.annealing is not None:
+    settings['annealing'] = str(learner.annealing)
+  if learner.target_ema:
+    settings['target_ema'] = str(learner.target_ema)
   if offline is not None:
     settings['offline_objective'] = str(offline.learner.objective)
   return settings

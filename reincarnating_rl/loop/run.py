@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import time
 from typing import Callable, Iterator, Optional, Sequence
 
@@ -37,6 +36,7 @@ from reincarnating_rl.loop.records import Listeners
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.store import Data
+from reincarnating_rl.loop.teacher import Teacher
 from reincarnating_rl.loop.trainer import evaluation_key
 from reincarnating_rl.loop.trainer import Trainer
 from reincarnating_rl.scores import normalized_score
@@ -50,44 +50,6 @@ EVALUATION_STREAM = 4
 
 # (num_envs, seed, stream) -> environments whose episodes these seed.
 EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
-
-
-@dataclasses.dataclass
-class Shared:
-  """What runs side by side find out about their teacher once.
-
-  Attributes:
-    evaluation: its episodes.
-    collection: the data that it collected, and its episodes meanwhile.
-    read: the data that it left.
-  """
-
-  evaluation: Optional[Episodes] = None
-  collection: Optional[tuple[Data, Episodes]] = None
-  read: Optional[Data] = None
-
-  def forget_data(self) -> None:
-    """Frees the data, unless a run still holds it."""
-    self.collection = self.read = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-  """What a run needs to know of a teacher.
-
-  Attributes:
-    policy: its network and parameters.
-    score: its mean return where known, else None (it is then evaluated).
-    read_data: reads the data it left, Q-values included, onto the device;
-      None if it left none.
-    shared: what its runs have found out about it; give runs one teacher, and
-      they share its data.
-  """
-
-  policy: Policy
-  score: Optional[float] = None
-  read_data: Optional[Callable[[], Data]] = None
-  shared: Shared = dataclasses.field(default_factory=Shared)
 
 
 class Run:
@@ -238,8 +200,8 @@ class Run:
     if last.iteration:
       name += f' {last.iteration}'
     return (
-        f'checkpoint {self.next_phase}, written after {name}, is the last good '
-        'one'
+        f'checkpoint {self.next_phase} of seed {self.config.seed}, written '
+        f'after {name}, is the last good one'
     )
 
   def _evaluate_random_policy(self) -> float:

@@ -215,8 +215,9 @@ class _Group:
     self._states, priorities, metrics = updater(
         self._states, storages, priorities, counts[0], rehearsed[0]
     )
-    for i, (trainer, work) in enumerate(zip(trainers, works)):
-      trainer.take_outcome(work, priorities[i], metrics, member=i)
+    for i, (run, work) in enumerate(zip(self._runs, works)):
+      with run.naming_the_way_back():
+        run.trainer.take_outcome(work, priorities[i], metrics, member=i)
 
   def decide(self) -> None:
     """Asks for everybody's actions, without waiting for them."""

@@ -11,6 +11,7 @@ import functools
 import jax
 import numpy as np
 from probes import Linear
+from probes import SMALL_RUN
 import pytest
 
 from reincarnating_rl import learner as learner_lib
@@ -23,7 +24,6 @@ from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.guide import GuideConfig
-from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.player import collect
 from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.run import Run
@@ -34,25 +34,8 @@ from reincarnating_rl.replay import frame_replay
 FRAME_SHAPE = (6, 6)
 GRID = probe.Gridworld()
 TIME_LIMIT = 7  # agent steps
-CONFIG = RunConfig(
-    game='probe',
-    seed=3,
-    num_iterations=2,
-    training_steps=40,
-    evaluation_steps=8,
-    num_pretraining_iterations=1,
-    num_pretraining_steps=12,
-    teacher_steps=64,
-    num_envs=2,
-    num_eval_envs=4,
-    batch_size=4,
-    update_horizon=2,
-    replay_capacity=400,
-    min_replay_history=20,
-    target_update_period=16,
-    epsilon_decay_period=10,
-    learning_rate=1e-3,
-    frame_shape=FRAME_SHAPE,
+CONFIG = dataclasses.replace(
+    SMALL_RUN, training_steps=40, evaluation_steps=8, frame_shape=FRAME_SHAPE
 )
 
 

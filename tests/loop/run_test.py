@@ -7,6 +7,7 @@ import math
 
 import jax
 import numpy as np
+from probes import SMALL_RUN
 import pytest
 
 from reincarnating_rl import learner as learner_lib
@@ -17,33 +18,14 @@ from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.clock import due
-from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.replay import frame_replay
 
 FRAME_SHAPE = (20, 20)
 BANDIT = probe.ContextualBandit()
-CONFIG = RunConfig(
-    game='probe',
-    seed=3,
-    num_iterations=2,
-    training_steps=60,
-    evaluation_steps=20,
-    num_pretraining_iterations=1,
-    num_pretraining_steps=12,
-    teacher_steps=64,
-    num_envs=2,
-    num_eval_envs=4,
-    batch_size=4,
-    update_horizon=2,
-    replay_capacity=400,
-    min_replay_history=20,
-    target_update_period=16,
-    epsilon_decay_period=10,
-    learning_rate=1e-3,
-    final_learning_rate=1e-4,
-    frame_shape=FRAME_SHAPE,
+CONFIG = dataclasses.replace(
+    SMALL_RUN, final_learning_rate=1e-4, frame_shape=FRAME_SHAPE
 )
 NETWORK = networks.make_network(3, features=(4, 8, 8), hidden_size=16)
 LEARNER = learner_lib.Learner(

@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 from probes import Linear
+from probes import SMALL_RUN
 import pytest
 
 from reincarnating_rl import learner as learner_lib
@@ -20,7 +21,6 @@ from reincarnating_rl.loop import population
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.guide import GuideConfig
-from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.loop.side_by_side import SideBySide
@@ -28,25 +28,12 @@ from reincarnating_rl.resets import ResetSchedule
 
 FRAME_SHAPE = (8, 8)
 GRID = probe.Gridworld(3, 3)
-CONFIG = RunConfig(
-    game='probe',
-    num_iterations=2,
-    training_steps=60,
-    evaluation_steps=20,
-    num_pretraining_iterations=1,
+CONFIG = dataclasses.replace(
+    SMALL_RUN,
     num_pretraining_steps=20,
-    teacher_steps=64,
-    num_envs=2,
-    num_eval_envs=4,
-    batch_size=4,
-    update_horizon=2,
-    replay_capacity=400,
-    min_replay_history=20,
     replay_ratio=Fraction(1, 2),
-    target_update_period=16,
     prioritized=True,
     epsilon_decay_period=50,
-    learning_rate=1e-3,
     final_learning_rate=1e-4,
     frame_shape=FRAME_SHAPE,
 )
