@@ -152,7 +152,6 @@ class Run:
   method: str
   seed: int
   budget: tuple[str, ...]  # further bindings
-  teacher_score: Optional[float] = None  # if a run before has measured it
 
   @property
   def key(self) -> str:
@@ -175,10 +174,6 @@ class Run:
       bindings.append(game)
     else:
       command += ['--teacher_checkpoint_dir', f'bundled:{self.game}']
-      if self.teacher_score is not None:
-        runner = 'RunnerWithTeacher'
-        bindings.append(f'{runner}.evaluate_teacher = False')
-        bindings.append(f'{runner}.teacher_score = {self.teacher_score}')
     for binding in bindings:
       command += ['--gin_bindings', binding]
     return command
@@ -248,7 +243,7 @@ class Curve(NamedTuple):
 
 
 def teacher_score(results: dict[str, Any], game: str) -> Optional[float]:
-  """The teacher's score on a game, once measured: the same in all runs."""
+  """The teacher's score on a game, as recorded: the same in all runs."""
   for key, result in results.items():
     if key.startswith(f'{game}/') and result['teacher_score'] is not None:
       return result['teacher_score']
@@ -380,8 +375,7 @@ def main(argv: Sequence[str]) -> None:
       if run.key in results:
         continue
       tqdm.tqdm.write(run.key, file=sys.stderr)
-      known = teacher_score(results, run.game)
-      record = execute(dataclasses.replace(run, teacher_score=known))
+      record = execute(run)
       # Another process may have added to the file meanwhile.
       results = load_results(_RESULTS.value) | {run.key: record}
       save_results(_RESULTS.value, results)
