@@ -3,7 +3,8 @@
 A *work* is a function without arguments: it does some units of work, waits for
 their results and returns how many units it did. A *case* builds its work (and
 everything that the work needs) when it is asked to, so that what a filter
-leaves out costs nothing. Not here: what is measured.
+leaves out costs nothing; it may have a peer, which is measured beside it. Not
+here: what is measured.
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ if importlib.util.find_spec('reincarnating_rl') is None:
 UPDATES = 'updates/s'
 STEPS = 'agent steps/s'
 MICROSECONDS = 'us'
+MILLISECONDS = 'ms'
+SECONDS = 's'
 MEBIBYTES = 'MiB'
-LOWER_IS_BETTER = (MICROSECONDS, MEBIBYTES)
+LOWER_IS_BETTER = (MICROSECONDS, MILLISECONDS, SECONDS, MEBIBYTES)
+# The value is what the work returns.
+UNTIMED = (SECONDS, MEBIBYTES)
+# How many there are in a second.
+PER_SECOND = {MICROSECONDS: 1e6, MILLISECONDS: 1e3}
 
 CORE_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'ale-py')
 
@@ -43,15 +50,28 @@ class Case(NamedTuple):
 
   Attributes:
     name: slash-separated, what --filter looks at.
-    unit: of its value; MEBIBYTES is what the work returns, untimed.
+    unit: of its value; those of UNTIMED are what the work returns.
     build: sets everything up and returns the work.
     seconds: how long one measurement repeats the work, at least.
+    build_peer: the same for what it is compared with; None = nothing.
+    max_repeats: measurements of each side, at most; None = no limit.
   """
 
   name: str
   unit: str
   build: Callable[[], Work]
   seconds: float = 1.0
+  build_peer: Optional[Callable[[], Work]] = None
+  max_repeats: Optional[int] = None
+
+  @property
+  def builders(self) -> list[Callable[[], Work]]:
+    """Ours, and the peer's if there is one."""
+    return [self.build] + ([self.build_peer] if self.build_peer else [])
+
+  def repeats(self, wanted: int) -> int:
+    """Measurements of each side."""
+    return min(wanted, self.max_repeats or wanted)
 
 
 class Result(NamedTuple):
@@ -116,7 +136,7 @@ def measure(unit: str, work: Work, seconds: float, amount: float = 0) -> float:
     seconds: repeat at least so long.
     amount: repeat at least until so many units are done.
   """
-  if unit == MEBIBYTES:
+  if unit in UNTIMED:
     return work()
   units = 0.0
   start = time.perf_counter()
@@ -124,13 +144,15 @@ def measure(unit: str, work: Work, seconds: float, amount: float = 0) -> float:
   while not units or elapsed < seconds or units < amount:
     units += work()
     elapsed = time.perf_counter() - start
-  return 1e6 * elapsed / units if unit == MICROSECONDS else units / elapsed
+  if unit in PER_SECOND:
+    return PER_SECOND[unit] * elapsed / units
+  return units / elapsed
 
 
-def first_call(case: Case) -> tuple[Work, float]:
+def first_call(build: Callable[[], Work]) -> tuple[Work, float]:
   """Builds and runs a work once: (the work, seconds this took)."""
   start = time.perf_counter()
-  work = case.build()
+  work = build()
   work()
   return work, time.perf_counter() - start
 
@@ -140,33 +162,52 @@ def alternate(items: Sequence[Any], repeat: int) -> list[Any]:
   return list(reversed(items)) if repeat % 2 else list(items)
 
 
+def num_measurements(cases: Sequence[Case], repeats: int) -> int:
+  """By how much `run_cases` advances the bar."""
+  return sum(len(c.builders) * (c.repeats(repeats) + 1) for c in cases)
+
+
 def run_cases(
     cases: Sequence[Case], repeats: int, quick: bool, bar: tqdm.tqdm
 ) -> list[Result]:
   """Measures cases side by side, each `repeats` times.
 
   Args:
-    cases: measured in turn; they stay alive together.
-    repeats: measurements of each.
+    cases: measured in turn, a case and its peer as well; they stay alive
+      together.
+    repeats: measurements of each side; fewer where a case says so.
     quick: one round of each work is enough for a measurement.
     bar: advanced by one a measurement, and one a first call.
 
   Returns:
     Their results, in the order of the cases.
   """
-  works, first, values = {}, {}, {case.name: [] for case in cases}
-  for case in cases:
+  # Side 0 is ours, 1 the peer's.
+  jobs = [(c, side) for c in cases for side in range(len(c.builders))]
+  works, first = {}, {}
+  values = {(c.name, side): [] for c in cases for side in (0, 1)}
+  for case, side in jobs:
     bar.set_description(case.name, refresh=False)
-    works[case.name], first[case.name] = first_call(case)
+    key = case.name, side
+    works[key], first[key] = first_call(case.builders[side])
     bar.update()
   for repeat in range(repeats):
-    for case in alternate(cases, repeat):
+    for case, side in alternate(jobs, repeat):
+      if repeat >= case.repeats(repeats):
+        continue
       bar.set_description(case.name, refresh=False)
-      seconds = 0.0 if quick else case.seconds
-      values[case.name].append(measure(case.unit, works[case.name], seconds))
+      key, seconds = (case.name, side), 0.0 if quick else case.seconds
+      values[key].append(measure(case.unit, works[key], seconds))
       bar.update()
   return [
-      Result(c.name, c.unit, values[c.name], (), first[c.name]) for c in cases
+      Result(
+          c.name,
+          c.unit,
+          values[c.name, 0],
+          values[c.name, 1],
+          first[c.name, 0],
+      )
+      for c in cases
   ]
 
 
@@ -251,8 +292,10 @@ def write_report(
 def result_table(results: Sequence[Result]) -> str:
   """Results for people: medians, spreads, and the ratio where there is one."""
   two_sided = any(r.peer for r in results)
+  one_sided = not all(r.peer for r in results)
   header = ['name', 'ours', 'spread']
-  header += ['peer', 'spread', 'ratio'] if two_sided else ['first call']
+  header += ['peer', 'spread', 'ratio'] if two_sided else []
+  header += ['first call'] if one_sided else []
   rows = [header + ['unit']]
   for r in results:
     entry = summarize(r)
@@ -260,7 +303,7 @@ def result_table(results: Sequence[Result]) -> str:
     if two_sided:
       row += [_number(entry['peer']), _percent(spread(r.peer))]
       row += [_number(entry['ratio'])]
-    else:
+    if one_sided:
       row += [f'{r.first_call_seconds or 0:.1f} s']
     rows.append(row + [r.unit])
   return format_table(rows)

@@ -2,12 +2,21 @@
 
   python scripts/benchmark.py
   python scripts/benchmark.py --filter 'updates/impala' --json > numbers.json
+  python scripts/benchmark.py --filter '^(members|replay_ratio|population)/'
 
 Offline updates, acting, online training, evaluation, replay and memory, for
-three networks. Each number is the median of several measurements, taken in
-turn with those beside it; setup and compilation are apart ('first call').
-Needs layers 0 to 4 of the package only. For a comparison with Dopamine see
-benchmark_peers.py.
+three networks; and how updates scale (bench_scaling.py), where a peer, the
+other way to do the same work, is measured beside ours:
+
+  members/NETWORK/update_per_member/S: milliseconds, stacked or one by one;
+  replay_ratio/NETWORK/RATIO: updates/s, grouped or one by one;
+  population/S/updates_K/update: milliseconds, stacked or one by one; and
+  population/S/updates_K/compile: seconds, without a peer.
+
+Each number is the median of several measurements, taken in turn with those
+beside it; setup and compilation are apart ('first call'). A ratio above 1 is
+in favour of ours. Needs layers 0 to 4 of the package only. For a comparison
+with Dopamine see benchmark_peers.py.
 """
 
 from __future__ import annotations
@@ -23,6 +32,7 @@ from bench_lib import MEBIBYTES
 from bench_lib import MICROSECONDS
 from bench_lib import STEPS
 from bench_lib import UPDATES
+import bench_scaling
 import bench_work
 import jax
 
@@ -31,7 +41,10 @@ _REPEATS = flags.DEFINE_integer(
     'repeats', 5, 'Measurements of each number.', lower_bound=1
 )
 _FULL = flags.DEFINE_bool(
-    'full', False, 'Replays of a million rows, too (8 GB of memory).'
+    'full',
+    False,
+    'Replays of a million rows, too (8 GB of memory); large populations on a '
+    'CPU, too.',
 )
 
 NETWORKS = ('nature_dqn', 'nature_c51', 'impala_c51')
@@ -237,11 +250,17 @@ def main(argv: list[str]) -> None:
   if _FULL.value:
     sizes = sizes._replace(rows=sizes.rows + (1_000_000,))
   groups = make_groups(sizes)
-  # Names only: a group frees its memory when nothing holds its cases.
-  names = {c.name for c in bench_lib.select(sum(groups, []), _FILTER.value)}
+  groups += bench_scaling.make_groups(
+      bench_scaling.choose_sizes(_QUICK.value, _FULL.value)
+  )
   repeats = min(_REPEATS.value, 2) if _QUICK.value else _REPEATS.value
+  chosen = bench_lib.select(sum(groups, []), _FILTER.value)
+  total = bench_lib.num_measurements(chosen, repeats)
+  # Names only: a group frees its memory when nothing holds its cases.
+  names = {case.name for case in chosen}
+  del chosen
   results = []
-  with bench_lib.progress(len(names) * (repeats + 1)) as bar:
+  with bench_lib.progress(total) as bar:
     while groups:
       group = [c for c in groups.pop(0) if c.name in names]
       results += bench_lib.run_cases(group, repeats, _QUICK.value, bar)

@@ -15,6 +15,11 @@ import pytest
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / 'scripts'
 ENTRY_KEYS = {'name', 'ours', 'peer', 'ratio', 'unit'}
+# Of these runs most is compilation.
+COMPILE_FAST = (
+    '--xla_backend_optimization_level=0 '
+    '--xla_llvm_disable_expensive_passes=true'
+)
 
 
 def _load(name: str) -> ModuleType:
@@ -58,7 +63,7 @@ class TestStatistics:
   def test_a_higher_rate_of_ours_is_better(self, unit):
     assert bench_lib.ratio(30.0, 10.0, unit) == 3.0
 
-  @pytest.mark.parametrize('unit', ['us', 'MiB'])
+  @pytest.mark.parametrize('unit', ['us', 'ms', 's', 'MiB'])
   def test_less_time_and_memory_of_ours_is_better(self, unit):
     assert bench_lib.ratio(10.0, 30.0, unit) == 3.0
 
@@ -77,18 +82,40 @@ class TestMeasure:
     rate = bench_lib.measure('updates/s', work, 0.05)
     assert 0 < rate <= 500  # a busy machine may be slower, never faster
     assert bench_lib.measure('us', work, 0.05) >= 2000
+    assert bench_lib.measure('ms', work, 0.05) >= 2
 
   def test_without_seconds_the_work_is_done_once(self):
     calls = []
     bench_lib.measure('us', lambda: calls.append(0) or 1, 0.0)
     assert len(calls) == 1
 
-  def test_memory_is_what_the_work_says(self):
-    assert bench_lib.measure('MiB', lambda: 123.0, 1.0) == 123.0
+  @pytest.mark.parametrize('unit', ['MiB', 's'])
+  def test_untimed_is_what_the_work_says(self, unit):
+    assert bench_lib.measure(unit, lambda: 123.0, 1.0) == 123.0
 
   def test_order_alternates(self):
     assert bench_lib.alternate('abc', 0) == ['a', 'b', 'c']
     assert bench_lib.alternate('abc', 1) == ['c', 'b', 'a']
+
+  def test_a_peer_is_measured_in_turn_as_often_as_the_case_says(self):
+    calls = []
+
+    def build(side, value):
+      return lambda: lambda: calls.append(side) or value
+
+    cases = [
+        bench_lib.Case('a', 's', build('a', 2.0), 0, build('peer', 6.0), 2),
+        bench_lib.Case('b', 's', build('b', 4.0)),
+    ]
+    with open(os.devnull, 'w') as nowhere:
+      bar = bench_lib.tqdm.tqdm(file=nowhere)
+      results = bench_lib.run_cases(cases, 3, False, bar)
+    first, last = ['a', 'peer', 'b'], ['b', 'peer', 'a']
+    assert calls == first + first + last + ['b']
+    assert bar.n == bench_lib.num_measurements(cases, 3) == 10
+    assert [(len(r.ours), len(r.peer)) for r in results] == [(2, 2), (3, 0)]
+    entries = [bench_lib.summarize(r) for r in results]
+    assert [e['ratio'] for e in entries] == [3.0, None]
 
 
 class TestOutput:
@@ -109,6 +136,8 @@ class TestOutput:
     assert '2' in table.split() and '4.5 s' in table and 'peer' not in table
     row = bench_lib.result_table([two]).splitlines()[-1].split()
     assert row == ['add', '2', '100%', '5,000', '0%', '2,500', 'us']
+    row = bench_lib.result_table([one, two]).splitlines()[2].split()
+    assert row == ['act', '2', '100%', '-', '-', '-', '4.5', 's', 'us']
 
   def test_report(self):
     result = bench_lib.Result('add', 'us', [2.0], [3.0])
@@ -155,6 +184,70 @@ class TestBenchmark:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith('name') and lines[2].startswith('replay/add/2k')
+
+
+class TestScalingRows:
+
+  @pytest.fixture
+  def bench_scaling(self, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return _load('bench_scaling')
+
+  @pytest.mark.parametrize('on_cpu', [True, False])
+  @pytest.mark.parametrize('full', [True, False])
+  def test_names_and_units(self, bench_scaling, monkeypatch, on_cpu, full):
+    monkeypatch.setattr(
+        bench_scaling, 'is_stacked_by_default', lambda: not on_cpu
+    )
+    sizes = bench_scaling.choose_sizes(False, full)
+    groups = bench_scaling.make_groups(sizes)
+    cases = {case.name: case for group in groups for case in group}
+    members = [1, 2, 4, 8] if on_cpu else [1, 2, 4, 8, 16, 40]
+    large = full or not on_cpu
+    populations = [1, 2, 5, 10, 20, 40] if large else [1, 2, 5]
+    wanted = {}
+    for name in ('nature_c51', 'impala_c51'):
+      for size in members:
+        wanted[f'members/{name}/update_per_member/{size}'] = 'ms', True
+      for ratio in ('0.25', '1', '2.5', '8', '32'):
+        wanted[f'replay_ratio/{name}/{ratio}'] = 'updates/s', True
+    for size in populations:
+      for num_updates in (1, 10):
+        start = f'population/{size}/updates_{num_updates}'
+        wanted[f'{start}/update'] = 'ms', True
+        wanted[f'{start}/compile'] = 's', False
+    found = {k: (c.unit, bool(c.build_peer)) for k, c in cases.items()}
+    assert found == wanted
+
+  @pytest.mark.parametrize(
+      'units',
+      [
+          {'members/nature_c51/update_per_member/2': 'ms'},
+          {'replay_ratio/nature_c51/2.5': 'updates/s'},
+          {
+              'population/2/updates_1/update': 'ms',
+              'population/2/updates_1/compile': 's',
+          },
+      ],
+      ids=['members', 'replay_ratio', 'population'],
+  )
+  def test_runs(self, units):
+    pattern = f'^({"|".join(units)})$'
+    done = _run(
+        'benchmark.py',
+        '--quick',
+        '--json',
+        '--repeats=1',
+        f'--filter={pattern}',
+        XLA_FLAGS=COMPILE_FAST,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)['results']
+    assert {r['name']: r['unit'] for r in results} == units
+    for entry in results:
+      assert set(entry) == ENTRY_KEYS and entry['ours'] > 0
+      compiles = entry['name'].endswith('compile')
+      assert (entry['peer'] is None) == (entry['ratio'] is None) == compiles
 
 
 class TestBenchmarkPeers:
