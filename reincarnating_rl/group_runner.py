@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import jax
 
+from reincarnating_rl.agents import reset_settings
 from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import population as population_lib
 from reincarnating_rl.loop import summary
@@ -52,6 +53,9 @@ class GroupRunner:
       ValueError: one sentence, for settings that make no sense or data that
         does not fit into memory.
     """
+    resets = reset_settings.reset_schedule()
+    anneals = resets is not None and resets.annealing is not None
+    population_lib.check_objective(members or (), anneals)
     self._base_dir = os.path.abspath(os.path.expanduser(base_dir))
     self._run_numbers = list(run_numbers)
     self._prepared: list[tuple[Run, Any]] = []
@@ -63,10 +67,6 @@ class GroupRunner:
             run_numbers, members or [None] * len(run_numbers), strict=True
         )
     ]
-    annealing = self.runners[0].run_config.resets
-    population_lib.check_objective(
-        members or (), annealing is not None and bool(annealing.annealing)
-    )
 
   def check_memory(self) -> None:
     """Raises a ValueError if the data of all runs does not fit."""

@@ -146,8 +146,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         'num_eval_envs': num_eval_envs,
     }
     if replay_ratio is not None:
-      ratio = Fraction(replay_ratio).limit_denominator(100_000)
-      self._own_settings['replay_ratio'] = ratio
+      self._own_settings['replay_ratio'] = _fraction(replay_ratio)
     if updates_per_call is not None:
       self._own_settings['updates_per_call'] = updates_per_call
     without_writer = lambda session, environment, **_: create_agent_fn(
@@ -413,6 +412,21 @@ class ReincarnationRunner(RunnerWithTeacher):
   """Teacher evaluation, data collection, pretraining, online training."""
 
   pretrains = True
+
+
+def _fraction(replay_ratio: float | str) -> Fraction:
+  """The ratio that a float stands for: 0.333333 is a third.
+
+  Raises:
+    ValueError: if it is no number.
+  """
+  try:
+    return Fraction(replay_ratio).limit_denominator(100_000)
+  except (ValueError, ZeroDivisionError, OverflowError) as e:
+    raise ValueError(
+        f'RunnerWithTeacher.replay_ratio is {replay_ratio!r}, which is no '
+        "number: give updates per agent step, as 0.25 or '1/3'."
+    ) from e
 
 
 def _sticky_probability() -> float:

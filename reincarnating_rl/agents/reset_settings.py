@@ -56,7 +56,7 @@ def reset_schedule(
       'period': period,
       'unit': unit,
       'no_resets_after': no_resets_after,
-      'kept': kept and tuple(sorted(kept.items())),
+      'kept': None if kept is None else tuple(sorted(kept.items())),
       'others_kept': others_kept,
       'target': target,
       'keep_optimizer': keep_optimizer,

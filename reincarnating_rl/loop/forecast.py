@@ -76,6 +76,12 @@ class OnlineClock:
       yield self._tick_of_update(count) if by_updates else -(-count // envs)
       count += schedule.period
 
+  def updates_after_reset(self, tick: int) -> int:
+    """Those that a reset before that tick is followed by."""
+    schedule = self._config.resets
+    own = schedule.updates_after if tick >= self._ready else 0
+    return schedule.distill_updates_after + own
+
   def _tick_of_update(self, count: int) -> int:
     """The first tick before which so many updates were due."""
     envs, rate = self._config.num_envs, self._config.replay_ratio
@@ -104,9 +110,6 @@ def forecast(
   training_steps += len(pretraining) * config.num_pretraining_steps
   clock = OnlineClock(config, training_steps, given_rows)
   reset_ticks = list(clock.reset_ticks())
-  after = 0
-  if config.resets is not None:
-    after = config.resets.updates_after + config.resets.distill_updates_after
   found, tick = [], 0
   for phase in phases:
     if phase.kind != plan_lib.ONLINE:
@@ -114,7 +117,8 @@ def forecast(
       continue
     end = tick + config.ticks
     resets = [t for t in reset_ticks if tick <= t < end]
-    updates = clock.updates(end) - clock.updates(tick) + len(resets) * after
+    updates = clock.updates(end) - clock.updates(tick)
+    updates += sum(map(clock.updates_after_reset, resets))
     found.append(
         PhaseForecast(
             phase,

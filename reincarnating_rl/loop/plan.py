@@ -161,8 +161,11 @@ class RunConfig:
       )
     period, unit = self.resets.period, self.resets.unit
     grouped = self.grouped_updates
-    steps = max(Fraction(self.num_envs), grouped / self.replay_ratio)
-    shortest = {'updates': grouped, 'agent_steps': steps}[unit]
+    in_a_step = math.ceil(self.replay_ratio * self.num_envs)
+    shortest = {
+        'updates': max(grouped, in_a_step),
+        'agent_steps': max(self.num_envs, grouped / self.replay_ratio),
+    }[unit]
     if period < shortest:
       raise ValueError(
           f'The period of resets is {period} {unit.replace("_", " ")}, but '

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import Any, Mapping, Sequence
 
 from reincarnating_rl.learner import Coefficients
@@ -45,7 +46,7 @@ def read(path: str) -> list[dict[str, float]]:
   try:
     with open(path, encoding='utf-8') as f:
       members = json.load(f)
-  except (OSError, json.JSONDecodeError) as e:
+  except (OSError, ValueError) as e:  # no file, no text, no JSON
     raise ValueError(f'The population {path} cannot be read: {e}.') from e
   if not isinstance(members, list) or not members:
     raise ValueError(
@@ -73,7 +74,7 @@ def _check(path: str, index: int, name: str, value: Any) -> None:
         f'{", ".join(NAMES)}.'
     )
   is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  highest = 1.0 if name == 'gamma' else float('inf')
+  highest = 1.0 if name == 'gamma' else sys.float_info.max
   positive = name in ('distill_temperature', 'gamma')
   in_range = is_number and 0.0 <= value <= highest and (value or not positive)
   if not in_range:

@@ -379,15 +379,17 @@ class Run:
       normalized = normalized_score(
           score, self.random_score, self.teacher_score
       )
-      if phase.kind == plan_lib.ONLINE and self.config.wean:
-        trainer.set_lambda(
-            schedules.next_distillation_weight(
-                trainer.lambda_,
-                normalized,
-                trainer.counters.agent_steps,
-                self.config.distill_decay_period,
-            )
-        )
+    if phase.kind == plan_lib.ONLINE and self.config.wean:
+      # Beside a teacher no better than chance no score counts, but time does.
+      kept = 1.0 - trainer.lambda_
+      trainer.set_lambda(
+          schedules.next_distillation_weight(
+              trainer.lambda_,
+              kept if normalized is None else normalized,
+              trainer.counters.agent_steps,
+              self.config.distill_decay_period,
+          )
+      )
     return self._record(
         phase,
         metrics,

@@ -102,6 +102,40 @@ def test_resets_by_hand():
   assert resets == [(), (), (40, 80), (120, 160, 200), (240,)]
 
 
+def test_no_updates_after_a_reset_that_comes_before_the_replay_is_ready():
+  """At agent steps 10 and 20; it is learned from from step 22 on."""
+  schedule = ResetSchedule(10, updates_after=7, no_resets_after=30)
+  config = dataclasses.replace(CONFIG, resets=schedule)
+  phases = plan_lib.make_plan(config, evaluate_teacher=False)
+  foretold = forecast_lib.forecast(config, phases)[2]
+  done = carried_out(config)[2]
+  assert list(foretold.resets) == done[1] == [10, 20]
+  assert foretold.updates == done[0] == 20
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'num_envs': 1, 'replay_ratio': Fraction(5, 2)},  # 2 or 3 in a step
+        {'replay_ratio': 8, 'updates_per_call': 1},  # 16 in a step
+    ],
+)
+def test_no_two_resets_before_one_step(changes):
+  """Such a period is refused, or foretold as it is carried out."""
+  schedule = ResetSchedule(2, unit='updates', no_resets_after=40)
+  try:
+    config = dataclasses.replace(CONFIG, resets=schedule, **changes)
+  except ValueError as e:
+    assert 'period of resets is 2 updates' in str(e)
+    return
+  foretold = forecast_lib.forecast(
+      config, plan_lib.make_plan(config, evaluate_teacher=False)
+  )
+  assert [list(f.resets) for f in foretold] == [
+      r for _, r in carried_out(config)
+  ]
+
+
 def test_rows_that_are_given_count_at_once():
   config = dataclasses.replace(CONFIG, num_envs=1, replay_ratio=1)
   clock = functools.partial(forecast_lib.OnlineClock, config)

@@ -1,0 +1,172 @@
+"""Seeds and populations from the entry point: folders, results, bad input."""
+
+from __future__ import annotations
+
+import json
+
+from absl.testing import flagsaver
+from configs_test import NARROW
+from configs_test import TESTDATA
+from configs_test import TINY
+import gin
+import jax
+import pytest
+
+from reincarnating_rl import cli
+from reincarnating_rl import train
+from reincarnating_rl.loop import memory
+
+BINDINGS = (
+    *TINY,
+    'RunnerWithTeacher.num_pretraining_iterations = 1',
+    *(
+        f'reincarnation_networks.NatureDQNNetwork.{setting}'
+        for setting in NARROW['NatureDQNNetwork']
+    ),
+)
+PHASES = ['teacher_evaluation', 'pretraining', 'online', 'online']
+
+pytestmark = pytest.mark.usefixtures('compile_once')
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def with_flags(do, base_dir, *more):
+  """Calls it with the flags of a run that takes seconds, and some more."""
+  flags = ['--agent=qdagger_dqn', '--gin_files=qdagger_dqn.gin']
+  flags += [f'--base_dir={base_dir}']
+  flags += [f'--teacher_checkpoint_dir={TESTDATA / "dopamine_406_small"}']
+  flags += [f'--gin_bindings={binding}' for binding in BINDINGS]
+  gin.clear_config()
+  train.FLAGS.unparse_flags()
+  with flagsaver.flagsaver():
+    train.FLAGS(['train', *flags, *more])
+    return do()
+
+
+def run(base_dir, *more):
+  with_flags(lambda: train.main(['train']), base_dir, *more)
+
+
+def runners(base_dir, *more):
+  """Those of a group that is not run."""
+
+  def make():
+    with cli.user_errors():
+      return train.make_runner(str(base_dir)).runners
+
+  return with_flags(make, base_dir, *more)
+
+
+def summary(folder):
+  with open(folder / 'summary.json', encoding='utf-8') as f:
+    return json.load(f)
+
+
+def write_population(tmp_path, members):
+  path = tmp_path / 'population.json'
+  path.write_text(json.dumps(members), encoding='utf-8')
+  return f'--population={path}'
+
+
+def metrics(folder):
+  """Losses and returns of each phase, from the newest checkpoint."""
+  newest = max(
+      (folder / 'checkpoints').glob('[0-9]*'), key=lambda p: int(p.name)
+  )
+  with open(newest / 'document' / 'metadata', encoding='utf-8') as f:
+    return [record['metrics'] for record in json.load(f)['records']]
+
+
+def test_seeds_in_folders_of_their_own_are_as_single_runs(
+    tmp_path, monkeypatch
+):
+  # Code is compiled for each device anew; that takes most of the time.
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
+  group, alone = tmp_path / 'group', tmp_path / 'alone'
+  run(group, '--num_seeds=2', '--run_number=4')
+  above = summary(group)
+  assert above['run_numbers'] == [4, 5]
+  assert above['runs'] == ['run_4', 'run_5']
+  assert 'iterations' not in above
+  for number in (4, 5):
+    found = summary(group / f'run_{number}')
+    assert found['run_number'] == number
+    assert found['config']['settings']['seed'] == number
+    assert [i['phase'] for i in found['iterations']] == PHASES
+    assert (group / f'run_{number}' / 'config.gin').exists()
+
+  run(alone, '--run_number=5')
+  assert summary(group / 'run_5')['iterations'] == summary(alone)['iterations']
+  one, two, single = map(metrics, (group / 'run_4', group / 'run_5', alone))
+  assert two == single
+  # The teacher plays the same in all of them, every student on its own.
+  assert one[0] == two[0]
+  assert all(ours != theirs for ours, theirs in zip(one[1:], two[1:]))
+
+
+def test_dry_run_prints_one_plan_and_writes_nothing(tmp_path, capsys):
+  base_dir = tmp_path / 'group'
+  run(base_dir, '--num_seeds=3', '--run_number=4', '--dry_run')
+  printed = capsys.readouterr().out
+  assert printed.count('qdagger_dqn on Pong, seed') == 1
+  assert '3 such runs side by side, with seeds 4 to 6;' in printed
+  assert not base_dir.exists()
+
+
+def test_one_seed_is_a_group_without_company(tmp_path, capsys):
+  run(tmp_path / 'group', '--num_seeds=1', '--dry_run')
+  assert 'such runs' not in capsys.readouterr().out
+
+
+def test_each_member_has_its_own_settings(tmp_path):
+  members = [{'learning_rate': 0.5}, {'lambda_scale': 2.0}]
+  population = write_population(tmp_path, members)
+  made = runners(tmp_path / 'group', population, '--run_number=7', '--dry_run')
+  assert [r.run_number for r in made] == [7, 8]
+  configs = [r.run_config for r in made]
+  assert [c.seed for c in configs] == [7, 8]
+  assert [c.learning_rate for c in configs] == [0.5, 1e-4]
+
+
+@pytest.mark.parametrize(
+    'members, more, words',
+    [
+        ([{}, {}], ['--num_seeds=3'], 'has 2 members, --num_seeds is 3'),
+        ([{}, {'batch': 4}], [], 'Member 1 of'),
+        (
+            [{'learning_rate': 1e-3}],
+            ['--gin_bindings=Runner.training_steps = 0'],
+            'training_steps must be positive, got 0',
+        ),
+        (
+            [{'gamma': 0.9}, {'gamma': 0.95}],
+            ["--gin_bindings=ResetSchedule.preset = 'bbf'"],
+            'sets gamma, and so does the annealing',
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, members, more, words):
+  base_dir = tmp_path / 'group'
+  with pytest.raises(cli.UserError) as error:
+    run(base_dir, write_population(tmp_path, members), *more)
+  sentence = str(error.value)
+  assert words in sentence
+  assert '\n' not in sentence and sentence.endswith('.')
+  assert not base_dir.exists()
+
+
+@pytest.mark.parametrize('flags, count', [([], 1), (['--num_seeds=3'], 3)])
+def test_runs_that_do_not_fit_are_refused(tmp_path, monkeypatch, flags, count):
+  monkeypatch.setattr(memory, 'available', lambda: 10**6)
+  with pytest.raises(cli.UserError) as error:
+    run(tmp_path / 'group', *flags)
+  sentence = str(error.value)
+  assert sentence.startswith(f'{count} replays of 0.00 GiB and 0.01 GiB')
+  assert 'lower the capacity' in sentence and '\n' not in sentence
+  assert not list(tmp_path.rglob('summary.json'))

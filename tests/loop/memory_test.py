@@ -1,0 +1,80 @@
+"""Whether a run fits: refused in numbers, or let pass."""
+
+from __future__ import annotations
+
+import types
+
+import jax
+import pytest
+
+from reincarnating_rl.loop import memory as memory_lib
+from reincarnating_rl.loop.forecast import Memory
+from reincarnating_rl.loop.memory import GIB
+
+# What three such runs need: 3 * 1.5 + 2 = 6.5 GiB.
+MEMORY = Memory(student=3 * GIB // 2, teacher=2 * GIB)
+
+
+def pretend(monkeypatch, platform, num_devices, stats=None):
+  """Makes it look as if there were such devices."""
+  device = types.SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+  monkeypatch.setattr(jax, 'local_devices', lambda: [device] * num_devices)
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers():
+  with pytest.raises(ValueError) as error:
+    memory_lib.check(MEMORY, 3, 13 * GIB // 2 - 1)
+  sentence = str(error.value)
+  assert sentence.startswith(
+      '3 replays of 1.50 GiB and 2.00 GiB of the data of the teacher need '
+      '6.50 GiB on one device, of which 6.50 GiB are free'
+  )
+  assert 'ReplayBuffer.max_capacity' in sentence
+  assert '\n' not in sentence and sentence.endswith('.')
+
+
+@pytest.mark.parametrize(
+    'memory, num_members, free',
+    [
+        (MEMORY, 3, 13 * GIB // 2),  # To the byte.
+        (MEMORY, 1, 4 * GIB),
+        (Memory(0, 0), 1, 0),
+        (MEMORY, 1000, None),  # Nobody tells.
+    ],
+)
+def test_what_fits_passes(memory, num_members, free):
+  memory_lib.check(memory, num_members, free)
+
+
+def test_two_cpu_devices_are_one_memory(monkeypatch):
+  pretend(monkeypatch, 'cpu', 2)
+  with pytest.raises(ValueError, match='need 6.50 GiB'):
+    memory_lib.check(MEMORY, 3, 5 * GIB)
+
+
+def test_two_accelerators_share_the_members(monkeypatch):
+  """Two of three are on one of them: 2 * 1.5 + 2 GiB."""
+  pretend(monkeypatch, 'gpu', 2)
+  memory_lib.check(MEMORY, 3, 5 * GIB)
+  with pytest.raises(ValueError, match='need 5.00 GiB .* 4.00 GiB are free'):
+    memory_lib.check(MEMORY, 3, 4 * GIB)
+
+
+def test_this_machine_has_some():
+  free = memory_lib.available()
+  assert isinstance(free, int)
+  assert 0 < free < 10 * 10**12
+
+
+@pytest.mark.parametrize(
+    'stats, expected',
+    [
+        ({'bytes_limit': 100, 'bytes_in_use': 30}, 70),
+        ({'bytes_limit': 100}, 100),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_what_an_accelerator_has_left(monkeypatch, stats, expected):
+  pretend(monkeypatch, 'gpu', 1, stats)
+  assert memory_lib.available() == expected
