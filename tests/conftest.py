@@ -1,4 +1,5 @@
-"""Settings of every test: two CPU devices, no silent broadcasting.
+"""Settings of every test: two CPU devices, quick compilation, no silent
+broadcasting.
 
 The environment is set before jax is imported; what is already set there wins.
 Warnings that the package causes are errors (pyproject.toml).
@@ -9,11 +10,16 @@ from __future__ import annotations
 import os
 import pathlib
 
-_DEVICES_FLAG = '--xla_force_host_platform_device_count'
-if _DEVICES_FLAG not in os.environ.get('XLA_FLAGS', ''):
-  os.environ['XLA_FLAGS'] = (
-      os.environ.get('XLA_FLAGS', '') + f' {_DEVICES_FLAG}=2'
-  ).strip()
+_XLA_FLAGS = {
+    '--xla_force_host_platform_device_count': 2,
+    # Tests compile more than they compute.
+    '--xla_backend_optimization_level': 0,
+}
+for _flag, _value in _XLA_FLAGS.items():
+  if _flag not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = (
+        os.environ.get('XLA_FLAGS', '') + f' {_flag}={_value}'
+    ).strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 # pylint: disable=wrong-import-position

@@ -236,7 +236,7 @@ def test_contradicting_bindings_are_refused():
 
 
 def test_unknown_optimizer_is_refused():
-  with pytest.raises(ValueError, match="'adam', 'rmsprop' or 'sgd'"):
+  with pytest.raises(ValueError, match="'adamw', 'rmsprop' or 'sgd'"):
     settings.optimizer_settings('lion')
 
 

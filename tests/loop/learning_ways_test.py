@@ -488,7 +488,7 @@ def test_divergence_stops_the_run_before_it_is_recorded():
   assert {'loss', 'td_loss', 'gradient_norm'} <= set(error.value.terms)
   message = str(error.value)
   assert 'update 2 (training step 1)' in message
-  assert 'checkpoint 1, written after data collection, is the last' in message
+  assert 'checkpoint 1 of seed 3, written after data collection, is' in message
 
 
 def test_divergence_of_the_last_update_shows_in_the_parameters():

@@ -18,6 +18,7 @@ import pytest
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
 from reincarnating_rl.loop import population
+from reincarnating_rl.loop import side_by_side
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.guide import GuideConfig
@@ -47,6 +48,13 @@ SEEDS = (3, 4, 5)
 _make_env = functools.partial(
     probe.ProbeVector, GRID, max_agent_steps=7, frame_shape=FRAME_SHAPE
 )
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+  """Of the two that tests have: one to compile for."""
+  device = jax.devices()[0]
+  monkeypatch.setattr(side_by_side, 'device_of', lambda *_: device)
 
 
 @functools.cache
