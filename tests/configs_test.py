@@ -59,7 +59,12 @@ RESETS = (
     'ResetSchedule.distill_updates_after = 2',
 )
 NARROW = {
-    'ImpalaRainbowNetwork': ('nn_scale = 1', 'hidden_size = 16'),
+    'ImpalaRainbowNetwork': (
+        'nn_scale = 1',
+        'stack_sizes = (4, 4, 4)',
+        'num_blocks = 1',
+        'hidden_size = 16',
+    ),
     'NatureDQNNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
     'FullRainbowNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
     'ImpalaImplicitQuantileNetwork': ('hidden_size = 16',),

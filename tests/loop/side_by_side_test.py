@@ -225,12 +225,12 @@ from reincarnating_rl.loop.side_by_side import device_of
 assert len(jax.devices()) == 2
 teacher = t.Teacher(t._teacher_policy())
 runs = []
-for i, seed in enumerate(t.SEEDS):
-  with jax.default_device(device_of(i, 3)):
+for i, seed in enumerate(t.SEEDS[:2]):
+  with jax.default_device(device_of(i, 2)):
     runs.append(t._run(seed, teacher))
 t.SideBySide(runs, stacked=True).run()
 where = [set(r.trainer.learner_state.updates.devices()) for r in runs]
-assert where == [{jax.devices()[i]} for i in (0, 0, 1)], where
+assert where == [{jax.devices()[i]} for i in (0, 1)], where
 for run in runs:
   alone = t._run(run.config.seed)
   alone.run()
@@ -240,12 +240,11 @@ print('equal')
 
 
 def test_members_are_spread_over_devices():
-  flags = '--xla_force_host_platform_device_count=2'
   here = os.path.dirname(os.path.abspath(__file__))
   path = os.pathsep.join([here, os.path.dirname(here), *sys.path])
   done = subprocess.run(
       [sys.executable, '-c', ON_TWO_DEVICES],
-      env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': path},
+      env=os.environ | {'PYTHONPATH': path},
       capture_output=True,
       text=True,
       check=False,
