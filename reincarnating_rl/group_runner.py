@@ -58,6 +58,7 @@ class GroupRunner:
     population_lib.check_objective(members or (), anneals)
     self._base_dir = os.path.abspath(os.path.expanduser(base_dir))
     self._run_numbers = list(run_numbers)
+    self._members = list(members or ())
     self._prepared: list[tuple[Run, Any]] = []
     self.runners = [
         make_runner(
@@ -83,6 +84,8 @@ class GroupRunner:
           f'{self._run_numbers[0]} to {self._run_numbers[-1]}; each has a '
           'replay of its own, the data of the teacher is shared.'
       )
+    for number, member in zip(self._run_numbers, self._members):
+      lines.append(f'Run {number}: {population_lib.describe(member)}')
     return '\n'.join(lines)
 
   def prepare(self) -> None:
