@@ -11,17 +11,18 @@ REQUIREMENTS = [
     'flax>=0.12.8,<0.13',  # networks (linen), msgpack of parameters
     'gin-config>=0.5,<0.6',  # configuration
     'google-cloud-storage>=3,<4',  # teachers at gs://, where gsutil is missing
-    'google-crc32c>=1.5,<2',  # verifies what has come from there
+    'google-crc32c>=1.5,<2',  # verifies downloads and checkpoints
     'gymnasium>=1.0,<2',  # interface of the vector environment
     'jax>=0.10.2,<0.13',  # everything numerical
     'matplotlib>=3.8,<4',  # learning curves
     'numpy>=2,<3',  # arrays on the host
     'optax>=0.2.8,<0.3',  # optimizers
-    'orbax-checkpoint>=0.12,<0.13',  # checkpoints of runs, replay of teachers
+    'orbax-checkpoint>=0.12,<0.13',  # replay of teachers
     # Dopamine imports it without declaring it (through TensorFlow Probability).
     'setuptools>=65',
     'tensorboard>=2.20,<2.23',  # Dopamine needs it, undeclared, too
     'tensorflow>=2.20,<2.23',  # Dopamine's summaries; needed to import it
+    'tensorstore>=0.1.80,<0.2',  # arrays of checkpoints
     'tqdm>=4.66,<5',  # progress bars
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from typing import Callable, Iterator, Sequence
 
@@ -18,15 +19,26 @@ class UserError(Exception):
   """A failure that the user can mend; its text is one clear sentence."""
 
 
+def way_on() -> str:
+  """How a user goes on with what was stopped, in words."""
+  module = getattr(sys.modules['__main__'], '__spec__', None)
+  if module is None:
+    return 'start it again with the same settings'
+  command = ['python', '-um', module.name, *sys.argv[1:]]
+  return f'run the same command again: {shlex.join(command)}'
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Runs an entry point: absl flags, quiet logs, no traceback for the user's.
 
   Args:
     main: called with what is left of argv. A UserError becomes one sentence on
-      stderr and exit code 1.
+      stderr and exit code 1, a StoppedError says itself what it becomes.
   """
 
   def wrapped(argv: Sequence[str]) -> None:
+    from reincarnating_rl.loop.keeper import StoppedError
+
     quiet_libraries()
     use_compilation_cache()
     try:
@@ -35,6 +47,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       logging.flush()
       print(f'Error: {e}', file=sys.stderr)
       sys.exit(1)
+    except StoppedError as e:
+      logging.flush()
+      print(e, file=sys.stderr)
+      sys.exit(e.exit_code)
 
   app.run(wrapped)
 

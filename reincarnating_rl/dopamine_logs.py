@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+import contextlib
+import functools
+from typing import Callable, Iterator, Optional, Sequence
 
 from absl import logging
 from dopamine.metrics import statistics_instance
 from dopamine.metrics.collector_dispatcher import CollectorDispatcher
+from dopamine.metrics.pickle_collector import PickleCollector
 import tensorflow as tf
 
 from reincarnating_rl.loop import plan as plan_lib
@@ -47,24 +50,46 @@ class TeacherProof(Listener):
 
 
 class DopamineLogs:
-  """Turns records into Dopamine's logs: TensorBoard and its legacy pickles."""
+  """Turns records into Dopamine's logs: TensorBoard and its legacy pickles.
+
+  A disk that is full costs entries of the logs, never the run.
+  """
 
   def __init__(
       self,
-      summary_writer: tf.summary.SummaryWriter,
+      directory: str,
       dispatcher: CollectorDispatcher,
       log_experiment: Callable[[int, dict[str, list[float]]], None],
   ):
-    """Writes to what a Dopamine Runner has made.
+    """Writes nothing yet.
 
     Args:
-      summary_writer: of TensorBoard events.
+      directory: of the run, where TensorBoard's events go.
       dispatcher: of Dopamine's statistics.
       log_experiment: keeps the statistics of an iteration as a pickle.
     """
-    self._summary_writer = summary_writer
+    self._directory = directory
     self._dispatcher = dispatcher
     self._log_experiment = log_experiment
+
+  @functools.cached_property
+  def _summary_writer(self) -> tf.summary.SummaryWriter:
+    """Made late: logs are set back before they go on."""
+    return tf.summary.create_file_writer(self._directory)
+
+  def resume(self, records: Sequence[PhaseRecord]) -> None:
+    """Tells those logs of earlier phases that keep everything in memory.
+
+    Args:
+      records: of the phases done.
+    """
+    with _tolerating_a_full_disk():
+      for record in records:
+        for collector in self._dispatcher._collectors:
+          if isinstance(collector, PickleCollector):
+            collector.write(_statistics(record))
+            collector.flush()
+        self._keep_legacy(record)
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
     del kind, phase, total, unit
@@ -72,32 +97,57 @@ class DopamineLogs:
   def on_progress(self, amount: int) -> None:
     del amount
 
+  def on_resumed(self, amount: int) -> None:
+    del amount
+
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
-    with self._summary_writer.as_default():
+    with _tolerating_a_full_disk(), self._summary_writer.as_default():
       for name, value in metrics.items():
         tag = _UPDATE_TAGS.get(name, f'Train/{name}')
         tf.summary.scalar(tag, value, step=training_steps)
 
   def on_record(self, record: PhaseRecord) -> None:
-    if record.phase == plan_lib.TEACHER_EVALUATION:
-      values = {
-          'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']
-      }
-    else:
-      values = _iteration_values(record)
-    with self._summary_writer.as_default():
-      for tag, value in values.items():
-        tf.summary.scalar(tag, value, step=record.iteration)
-    self._summary_writer.flush()
-    self._dispatcher.write(
-        [
-            statistics_instance.StatisticsInstance(tag, value, record.iteration)
-            for tag, value in values.items()
-        ]
-    )
-    self._dispatcher.flush()
+    with _tolerating_a_full_disk():
+      with self._summary_writer.as_default():
+        for tag, value in _values(record).items():
+          tf.summary.scalar(tag, value, step=record.iteration)
+      self._dispatcher.write(_statistics(record))
+      self._dispatcher.flush()
+      self._keep_legacy(record)
+      self._summary_writer.flush()
+
+  def on_saving(self) -> None:
+    with _tolerating_a_full_disk():
+      self._summary_writer.flush()
+
+  def _keep_legacy(self, record: PhaseRecord) -> None:
     if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
       self._log_experiment(record.iteration, _legacy_statistics(record))
+
+
+@contextlib.contextmanager
+def _tolerating_a_full_disk() -> Iterator[None]:
+  try:
+    yield
+  except (OSError, tf.errors.OpError) as e:
+    logging.warning('The logs were not written (%s).', str(e).split('\n')[0])
+
+
+def _values(record: PhaseRecord) -> dict[str, float]:
+  """Scalars of a phase by TensorBoard tag."""
+  if record.phase == plan_lib.TEACHER_EVALUATION:
+    return {'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']}
+  return _iteration_values(record)
+
+
+def _statistics(
+    record: PhaseRecord,
+) -> list[statistics_instance.StatisticsInstance]:
+  """The same for Dopamine's collectors."""
+  return [
+      statistics_instance.StatisticsInstance(tag, value, record.iteration)
+      for tag, value in _values(record).items()
+  ]
 
 
 def _iteration_values(record: PhaseRecord) -> dict[str, float]:

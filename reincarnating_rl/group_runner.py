@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from typing import Any, Callable, Optional, Sequence
 
@@ -12,6 +13,7 @@ from reincarnating_rl.agents import reset_settings
 from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import population as population_lib
 from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.keeper import Keeper
 from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.side_by_side import device_of
@@ -25,6 +27,41 @@ MakeRunner = Callable[[str, int, Optional[Member], str], RunnerWithTeacher]
 def folder(base_dir: str, run_number: int) -> str:
   """Where a run of a group is."""
   return os.path.join(base_dir, f'run_{run_number}')
+
+
+def check_layout(base_dir: str, run_numbers: Optional[Sequence[int]]) -> None:
+  """Refuses a directory that holds other runs.
+
+  Args:
+    base_dir: where runs shall go.
+    run_numbers: of a group; None = it is a single run.
+
+  Raises:
+    ValueError: one sentence, with what is there.
+  """
+  base_dir = os.path.abspath(os.path.expanduser(base_dir))
+  folders = glob.glob(os.path.join(base_dir, 'run_*', 'checkpoints'))
+  names = [os.path.basename(os.path.dirname(f)) for f in folders]
+  there = sorted(int(n[4:]) for n in names if n[4:].isdigit())
+  single = os.path.isdir(os.path.join(base_dir, 'checkpoints'))
+  wanted = sorted(run_numbers or ())
+  if run_numbers is None and there:
+    was, now = f'runs {_listed(there)}', 'a single run is'
+  elif run_numbers is not None and single:
+    was, now = 'a single run', f'runs {_listed(wanted)} are'
+  elif run_numbers is not None and there and there != wanted:
+    was, now = f'runs {_listed(there)}', f'runs {_listed(wanted)} are'
+  else:
+    return
+  raise ValueError(
+      f'base_dir {base_dir} holds {was}, but {now} asked for: use the '
+      'settings that they were started with, or another directory, and '
+      f'--fork_from {base_dir} to go on there from their checkpoints.'
+  )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+  return ', '.join(map(str, numbers))
 
 
 class GroupRunner:
@@ -102,10 +139,11 @@ class GroupRunner:
     self._write_summary()
 
   def run_experiment(self) -> list[Run]:
-    """Carries all runs out, each saved after each of its phases.
+    """Carries all runs out, each saved meanwhile.
 
     Raises:
       TrainingDivergedError: if one of them diverges.
+      StoppedError: if they were told to stop, or their emulators broke down.
     """
     if not self._prepared:
       self.prepare()
@@ -113,22 +151,27 @@ class GroupRunner:
     runs = [run for run, _ in pairs]
     by_run = {id(run): i for i, run in enumerate(runs)}
 
-    def after_phase(run: Run) -> None:
-      i = by_run[id(run)]
-      self.runners[i].save(run, pairs[i][1])
-      record = run.records[-1]
-      if record.student_score is not None:
-        logging.info(
-            'Run %d: score %.2f after %s %d.',
-            self._run_numbers[i],
-            record.student_score,
-            record.phase,
-            record.iteration,
-        )
+    def saved(run: Run) -> None:
+      self.runners[by_run[id(run)]].saved(run)
 
-    SideBySide(runs).run(after_phase)
-    for runner, (_, checkpointer) in zip(self.runners, pairs):
-      runner.close(checkpointer)
+    options = self.runners[0].keeper_options
+    with Keeper(pairs, on_saved=saved, **options) as keeper:
+
+      def after_phase(run: Run) -> None:
+        record = run.records[-1]
+        if record.student_score is not None:
+          logging.info(
+              'Run %d: score %.2f after %s %d.',
+              self._run_numbers[by_run[id(run)]],
+              record.student_score,
+              record.phase,
+              record.iteration,
+          )
+        keeper.after_phase(run)
+
+      SideBySide(runs).run(after_phase, keeper.at_step_of_all)
+      for runner, (_, checkpointer) in zip(self.runners, pairs):
+        runner.close(checkpointer)
     return runs
 
   def _write_summary(self) -> None:

@@ -20,7 +20,6 @@ compat.prepare_dopamine()
 from absl import logging
 from dopamine.discrete_domains import run_experiment
 import gin
-import tensorflow as tf
 
 from reincarnating_rl import scores
 from reincarnating_rl.agents import settings
@@ -38,7 +37,11 @@ from reincarnating_rl.loop import population
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import OfflineLearning
+from reincarnating_rl.loop.checkpoint import CHECKPOINTS_KEPT
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
+from reincarnating_rl.loop.keeper import Keeper
+from reincarnating_rl.loop.keeper import MINUTES_BETWEEN_CHECKPOINTS
+from reincarnating_rl.loop.keeper import MINUTES_UNTIL_STALL
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.progress import ProgressBar
@@ -49,6 +52,7 @@ from reincarnating_rl.loop.trainer import check_resets
 from reincarnating_rl.teachers import LoadedTeacher
 
 CONFIG_FILE = 'config.gin'
+CHECKPOINTS = 'checkpoints'
 
 
 @gin.configurable
@@ -79,6 +83,11 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_eval_envs: int = 8,
       replay_ratio: Optional[float | str] = None,
       updates_per_call: Optional[int] = None,
+      checkpoint_every: Optional[float] = MINUTES_BETWEEN_CHECKPOINTS,
+      keep: int = CHECKPOINTS_KEPT,
+      stall_minutes: Optional[float] = MINUTES_UNTIL_STALL,
+      way_on: Optional[str] = None,
+      fork_from: Optional[str] = None,
       dry_run: bool = False,
       member: Optional[Member] = None,
   ):
@@ -109,6 +118,14 @@ class RunnerWithTeacher(run_experiment.Runner):
         agent's update_period and num_updates_per_train_step come to.
       updates_per_call: updates made in one go; default as many as are due in
         one step of all environments.
+      checkpoint_every: minutes between checkpoints within a phase; None = only
+        after phases.
+      keep: checkpoints that stay.
+      stall_minutes: without any step, after which the process ends with an
+        error; None = never.
+      way_on: what a user does to go on with a run that was stopped, in words.
+      fork_from: directory of a run whose newest checkpoint this one begins
+        with, under its own settings.
       dry_run: whether only the plan is wanted: it is not refused, and base_dir
         stays empty.
       member: settings in which it differs from others side by side.
@@ -126,6 +143,14 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._teacher_score = teacher_score
     self._dry_run = dry_run
     self._member = member or {}
+    self._keep = keep
+    self._fork_from = fork_from
+    self.keeper_options = {
+        'checkpoint_every': checkpoint_every,
+        'stall_minutes': stall_minutes,
+    }
+    if way_on is not None:
+      self.keeper_options['way_on'] = way_on
     self._prepared: Optional[tuple[Run, RunCheckpointer]] = None
     if teacher and not evaluate_teacher and teacher_score is None:
       self._teacher_score = teacher.score
@@ -171,9 +196,8 @@ class RunnerWithTeacher(run_experiment.Runner):
       raise ValueError(problem)
     check_resets(self.run_config, self._agent.make_learner())
     self._base_dir = base_dir_lib.make(self._base_dir)
+    base_dir_lib.take(self._base_dir)
     super()._create_directories()
-    if not self._dry_run:
-      self._summary_writer = tf.summary.create_file_writer(self._base_dir)
 
   @property
   def run_config(self) -> RunConfig:
@@ -304,6 +328,9 @@ class RunnerWithTeacher(run_experiment.Runner):
       beginning = begin_as(
           self._teacher, learner, method.reload, config.update_horizon
       )
+    logs = DopamineLogs(
+        self._base_dir, self._collector_dispatcher, self._log_experiment
+    )
     run = Run(
         config,
         learner,
@@ -318,22 +345,34 @@ class RunnerWithTeacher(run_experiment.Runner):
                 config.num_pretraining_iterations + config.num_iterations,
                 self._label,
             ),
-            DopamineLogs(
-                self._summary_writer,
-                self._collector_dispatcher,
-                self._log_experiment,
-            ),
+            logs,
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
         offline=self._offline_learning(),
         beginning=beginning,
     )
-    checkpointer = RunCheckpointer(os.path.join(self._base_dir, 'checkpoints'))
-    if checkpointer.restore(run):
-      logging.info('Going on after %d phases.', run.next_phase)
+    checkpointer = self._make_checkpointer()
+    forks = self._fork_from is not None
+    if forks and checkpointer.latest is None:
+      checkpointer.fork(os.path.join(self._fork_from, CHECKPOINTS))
+    if checkpointer.restore(run, any_settings=forks):
+      logging.info('Going on in %s.', run.where())
+      logs.resume(run.records)
     run.prepare_teacher_data()
     return run, checkpointer
+
+  def _make_checkpointer(self) -> RunCheckpointer:
+    return RunCheckpointer(
+        os.path.join(self._base_dir, CHECKPOINTS),
+        keep=self._keep,
+        logs=self._base_dir,
+        identity={
+            'agent': self.agent_name,
+            'ROM': rom_in_use(self._game).md5,
+            **settings.optimizer_identity(),
+        },
+    )
 
   def _offline_learning(self) -> Optional[OfflineLearning]:
     offline = self._agent.make_offline_learning()
@@ -369,23 +408,33 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._prepared = self.make_run()
 
   def run_experiment(self) -> Run:
-    """Carries the run out, saving it after each phase, and returns it."""
+    """Carries the run out, saving it meanwhile, and returns it.
+
+    Raises:
+      StoppedError: if it was told to stop, or its emulators broke down.
+    """
     if self._prepared is None:
       self.prepare()
     run, checkpointer = self._prepared
-    run.run(lambda run: self.save(run, checkpointer))
-    self.close(checkpointer)
+    with Keeper(
+        [(run, checkpointer)], on_saved=self.saved, **self.keeper_options
+    ) as keeper:
+      run.run(keeper.after_phase)
+      self.close(checkpointer)
     return run
 
-  def save(self, run: Run, checkpointer: RunCheckpointer) -> None:
-    """Saves a run after a phase: everything alive, and its summary."""
-    checkpointer.save(run)
-    self._save_summary(run)
+  def saved(self, run: Run) -> None:
+    """Writes the summary of a run that was saved."""
+    try:
+      self._save_summary(run)
+    except OSError as e:
+      logging.warning('The summary was not written (%s).', e.strerror)
 
   def close(self, checkpointer: RunCheckpointer) -> None:
-    """Waits for what is being written."""
+    """Waits for what is being written, and gives the directory back."""
     checkpointer.close()
     self._collector_dispatcher.close()
+    base_dir_lib.give_back(self._base_dir)
 
   def _save_summary(self, run: Run) -> None:
     config = {

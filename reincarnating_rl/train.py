@@ -8,7 +8,9 @@ r"""Reincarnates a teacher: the main entry point.
 from __future__ import annotations
 
 import difflib
+import glob
 import importlib
+import os
 import tempfile
 from typing import Any, Optional, Sequence
 
@@ -75,6 +77,12 @@ _POPULATION = flags.DEFINE_string(
     None,
     'A JSON list with one object a run: settings in which the runs side by '
     'side differ.',
+)
+_FORK_FROM = flags.DEFINE_string(
+    'fork_from',
+    None,
+    'The directory of a run, whose newest checkpoint this one begins with, '
+    'whatever else its settings are.',
 )
 _ROMS_PATH = flags.DEFINE_string(
     'atari_roms_path', None, 'Folder with ROMs to play instead of the bundled.'
@@ -223,6 +231,34 @@ def members() -> Optional[list[dict[str, float]]]:
   return found
 
 
+def fork_source(base_dir: str, in_group: bool) -> Optional[str]:
+  """The run whose checkpoint another one begins with; None = it begins anew.
+
+  Args:
+    base_dir: of the run that begins.
+    in_group: whether it is one of many.
+
+  Raises:
+    UserError: if the flags name no run.
+  """
+  if not _FORK_FROM.value:
+    return None
+  source = os.path.abspath(os.path.expanduser(_FORK_FROM.value))
+  member = os.path.join(source, os.path.basename(base_dir))
+  has_run = lambda path: os.path.isdir(os.path.join(path, 'checkpoints'))
+  if has_run(source):
+    return source
+  if in_group and glob.glob(os.path.join(source, 'run_*', 'checkpoints')):
+    if has_run(member):
+      return member
+    logging.info('%s begins anew: there is no %s.', base_dir, member)
+    return None
+  raise cli.UserError(
+      f'--fork_from {_FORK_FROM.value} is no directory of a run: it has no '
+      'checkpoints/.'
+  )
+
+
 def make_runner(base_dir: str) -> Any:
   """Parses the configuration and builds the runner, or one of many runs.
 
@@ -279,14 +315,18 @@ def make_runner(base_dir: str) -> Any:
         run_number=run_number,
         teacher=teacher,
         label=label,
+        way_on=cli.way_on(),
+        fork_from=fork_source(base_dir, bool(label)),
         dry_run=_DRY_RUN.value,
         member=member,
     )
 
   population, first = members(), _RUN_NUMBER.value
   if population is None and _NUM_SEEDS.value is None:
+    group_runner.check_layout(base_dir, None)
     return make_one(base_dir, first)
   size = _NUM_SEEDS.value or len(population)
+  group_runner.check_layout(base_dir, range(first, first + size))
   return group_runner.GroupRunner(
       base_dir, make_one, range(first, first + size), population
   )

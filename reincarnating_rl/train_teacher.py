@@ -224,6 +224,7 @@ def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
   options = network_options(make_env(1, config.seed).num_actions)
   network = networks.make_network(**options)
   base_dir = base_dir_lib.make(base_dir)
+  base_dir_lib.take(base_dir)
   run = Run(
       config,
       make_learner(network),
@@ -242,20 +243,26 @@ def main(argv: Sequence[str]) -> None:
   with cli.user_errors():
     run, checkpointer, writer = make_run(_BASE_DIR.value)
 
-  def after_phase(run: Any) -> None:
-    record = run.records[-1]
-    logging.info(
-        'Iteration %d: score %.2f after %d agent steps, %d updates.',
-        record.iteration,
-        record.student_score,
-        record.agent_steps,
-        record.updates,
-    )
-    writer.save(run)
-    checkpointer.save(run)
+  from reincarnating_rl.loop.keeper import Keeper
+  from reincarnating_rl.loop.records import TrainingDivergedError
 
-  run.run(after_phase)
-  checkpointer.close()
+  with cli.user_errors(TrainingDivergedError):
+    with Keeper([(run, checkpointer)], way_on=cli.way_on()) as keeper:
+
+      def after_phase(run: Any) -> None:
+        record = run.records[-1]
+        logging.info(
+            'Iteration %d: score %.2f after %d agent steps, %d updates.',
+            record.iteration,
+            record.student_score,
+            record.agent_steps,
+            record.updates,
+        )
+        writer.save(run)
+        keeper.after_phase(run)
+
+      run.run(after_phase)
+      checkpointer.close()
 
 
 if __name__ == '__main__':

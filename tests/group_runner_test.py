@@ -79,7 +79,7 @@ def metrics(folder):
   newest = max(
       (folder / 'checkpoints').glob('[0-9]*'), key=lambda p: int(p.name)
   )
-  with open(newest / 'document' / 'metadata', encoding='utf-8') as f:
+  with open(newest / 'document.json', encoding='utf-8') as f:
     return [record['metrics'] for record in json.load(f)['records']]
 
 

@@ -23,7 +23,7 @@ LAYERS = {
     0: ('types', 'scores', 'schedules', 'buckets'),
     1: ('losses', 'networks', 'replay', 'augmentation', 'resets'),
     2: ('learner',),
-    3: ('envs', 'teachers'),
+    3: ('archive', 'envs', 'teachers'),
     4: ('loop',),
     5: (
         'agents',
@@ -68,10 +68,12 @@ CORE_LAYERS = (0, 1, 2, 3, 4)
 THIRD_PARTY = {0: {'jax', 'numpy', 'chex', 'flax'}}
 THIRD_PARTY[1] = THIRD_PARTY[2] = THIRD_PARTY[0] | {'optax'}
 # msgpack comes with flax; snappy is used where it is there.
-THIRD_PARTY[3] = THIRD_PARTY[1] | set(
-    'ale_py gymnasium orbax absl tqdm msgpack snappy'.split()
+THIRD_PARTY[3] = (
+    THIRD_PARTY[1]
+    | set('ale_py gymnasium orbax tensorstore absl tqdm msgpack snappy'.split())
+    | {'google_crc32c'}
 )
-THIRD_PARTY[4] = THIRD_PARTY[3] | {'tensorstore', 'tqdm'}
+THIRD_PARTY[4] = THIRD_PARTY[3]
 CORE_ENTRY_POINTS = ('train_teacher', 'cli')
 # The clients of buckets are imported where they are used.
 BUCKET_CLIENTS = 'google google_crc32c requests urllib3 tqdm'.split()

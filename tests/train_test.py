@@ -117,7 +117,7 @@ def _metrics(base_dir):
   """Losses and returns of each phase, from the newest checkpoint."""
   numbers = [n for n in os.listdir(base_dir / 'checkpoints') if n.isdigit()]
   newest = max(numbers, key=int)
-  path = base_dir / 'checkpoints' / newest / 'document' / 'metadata'
+  path = base_dir / 'checkpoints' / newest / 'document.json'
   with open(path) as f:
     return [record['metrics'] for record in json.load(f)['records']]
 

@@ -193,6 +193,14 @@ def query(binding: str) -> Optional[Any]:
   return value
 
 
+def optimizer_identity() -> dict[str, str]:
+  """What tells one optimizer from another, its learning rate apart."""
+  arguments = _call_arguments(dqn_agent.create_optimizer, 'create_optimizer')
+  arguments = {k: v for k, v in arguments.items() if k != 'learning_rate'}
+  arguments['weight decay'] = weight_decay()
+  return {f'optimizer {k}': str(v) for k, v in arguments.items()}
+
+
 def bound(bindings: Iterable[str]) -> dict[str, Any]:
   """Those of the parameters that are bound, and their values."""
   values = {name: query(name) for name in bindings}

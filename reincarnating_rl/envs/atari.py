@@ -18,6 +18,7 @@ from ale_py.vector_env import AtariVectorEnv
 import numpy as np
 
 from reincarnating_rl.envs import roms
+from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.envs.base import episode_seed
 from reincarnating_rl.envs.base import VectorStep
 
@@ -156,11 +157,21 @@ class AtariVector:
     return self._reset(np.ones(self.num_envs, np.bool_))
 
   def step(self, actions: np.ndarray) -> VectorStep:
-    """Takes [E] int actions; ended games start their next episode at once."""
+    """Takes [E] int actions; ended games start their next episode at once.
+
+    Raises:
+      EnvironmentFailedError: if an emulator does not do it.
+    """
     actions = np.asarray(actions, np.int32)
+    try:
+      observation, reward, terminal, truncated, _ = self._env.step(actions)
+    except RuntimeError as e:
+      raise EnvironmentFailedError(
+          f'An emulator of {self.game} failed: {e}'
+      ) from e
+    # Only now: a snapshot that is taken meanwhile does not know of this step.
     for log, action in zip(self._actions, actions.tolist()):
       log.append(action)
-    observation, reward, terminal, truncated, _ = self._env.step(actions)
     # Should both be flagged, the game's own end is the one that counts.
     truncated = truncated & ~terminal
     ended = terminal | truncated

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 
+class EnvironmentFailedError(RuntimeError):
+  """An environment has broken down: a step that was asked for was not taken."""
+
+
 class VectorStep(NamedTuple):
   """Result of one agent step in every environment.
 
@@ -32,7 +36,7 @@ class VectorEnv(Protocol):
     """Starts a fresh episode everywhere: [E, C, H, W] uint8."""
 
   def step(self, actions: np.ndarray) -> VectorStep:
-    """Takes [E] int actions."""
+    """Takes [E] int actions; raises an EnvironmentFailedError if it cannot."""
 
   def snapshot(self) -> dict[str, Any]:
     """What `restore` needs to come back to this very state; JSON-ready."""

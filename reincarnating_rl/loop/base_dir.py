@@ -1,8 +1,14 @@
-"""The directory of a run: made, or refused with a reason."""
+"""The directory of a run: made and taken, or refused with a reason."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+
+_LOCK = '.lock'
+# Directories that this process has taken, with what holds them.
+_TAKEN: dict[str, int] = {}
 
 
 def make(path: str) -> str:
@@ -30,3 +36,42 @@ def make(path: str) -> str:
         'directory.'
     ) from e
   return path
+
+
+def take(path: str) -> None:
+  """Takes a directory for this process, until it ends or gives it back.
+
+  The system gives back what a process held when it died. Where the file
+  system knows no locks, there is none.
+
+  Args:
+    path: absolute, of a directory that is there.
+
+  Raises:
+    ValueError: if another process has it.
+  """
+  if path in _TAKEN:
+    return
+  lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as e:
+    holder = os.read(lock, 200).decode(errors='replace').strip()
+    os.close(lock)
+    raise ValueError(
+        f'base_dir {path} is in use ({holder or "by another process"}): wait '
+        'for that run, stop it, or choose another directory.'
+    ) from e
+  except OSError:
+    os.close(lock)
+    return
+  os.ftruncate(lock, 0)
+  os.write(lock, f'by process {os.getpid()} on {socket.gethostname()}'.encode())
+  _TAKEN[path] = lock
+
+
+def give_back(path: str) -> None:
+  """Ends `take`; without effect if it was not taken."""
+  lock = _TAKEN.pop(path, None)
+  if lock is not None:
+    os.close(lock)

@@ -1,27 +1,30 @@
-"""Saves a run after a phase and brings it back, through orbax.
+"""Saves a run while it goes on, and brings it back.
 
-Arrays (parameters, optimizer, the student's replay, keys) go into the
-checkpoint as they are; everything else that is alive is a JSON document beside
-them. The teacher's data is not saved: it is read, or collected by the same
-seeds, again. A checkpoint appears under its number only when it is whole.
+  DIRECTORY/<number>/            a checkpoint (`archive.vault`)
+  DIRECTORY/rows/student/...     the student's replay, written as it grows
+  DIRECTORY/rows/teacher/...     the data that the teacher has collected
+
+The step that is saved waits for copies on the host alone; a thread writes
+them. A checkpoint that the disk does not take leaves the older ones whole.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from typing import Any, Optional
+from typing import Iterator, Optional
 
-import jax
+from absl import logging
 import numpy as np
-import orbax.checkpoint as ocp
 
-from reincarnating_rl.loop.duties import Counters
-from reincarnating_rl.loop.plan import RunConfig
-from reincarnating_rl.loop.records import PhaseRecord
+from reincarnating_rl.archive.background import Background
+from reincarnating_rl.archive.errors import ArchiveError
+from reincarnating_rl.archive.rows import RowLog
+from reincarnating_rl.archive.vault import Saved
+from reincarnating_rl.archive.vault import Vault
+from reincarnating_rl.loop import log_files
+from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.run import Run
 
-SCHEMA = 1
 CHECKPOINTS_KEPT = 2
 # A run may be prolonged, at another learning rate from then on.
 _MAY_CHANGE = ('num_iterations', 'learning_rate')
@@ -32,164 +35,204 @@ class CheckpointMismatchError(ValueError):
 
 
 class RunCheckpointer:
-  """Checkpoints of one run in one directory, numbered by phases done."""
+  """Checkpoints of one run in one directory."""
 
-  def __init__(self, directory: str):
-    self._directory = os.path.abspath(directory)
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=CHECKPOINTS_KEPT, enable_async_checkpointing=False
-    )
-    self._manager = ocp.CheckpointManager(self._directory, options=options)
+  def __init__(
+      self,
+      directory: str,
+      *,
+      keep: int = CHECKPOINTS_KEPT,
+      logs: Optional[str] = None,
+      identity: Optional[dict[str, str]] = None,
+  ):
+    """Opens a directory; nothing is written yet.
 
+    Args:
+      directory: of the checkpoints.
+      keep: how many stay.
+      logs: directory of the run's logs, which are set back to where they were
+        at the checkpoint; None = there are none.
+      identity: what else must be equal when the run goes on.
+
+    Raises:
+      ValueError: if none are to be kept.
+    """
+    self._vault = Vault(directory, keep)
+    self._logs_dir = logs
+    self._identity = identity or {}
+    self._background = Background()
+    self._row_logs: dict[str, RowLog] = {}
+    self._saved = max(self._vault.numbers(), default=None)
+    self._next = (self._saved or 0) + 1
+
+  @property
   def latest(self) -> Optional[int]:
-    """Phases done in the newest checkpoint, or None."""
-    return self._manager.latest_step()
+    """Number of the newest checkpoint that is on the disk, or None."""
+    return self._saved
 
-  def save(self, run: Run) -> None:
-    """Saves everything alive."""
-    self._manager.save(
-        run.next_phase,
-        args=ocp.args.Composite(
-            arrays=ocp.args.StandardSave(_arrays(run)),
-            document=ocp.args.JsonSave(_document(run)),
-        ),
-    )
+  # -- saving ----------------------------------------------------------------
 
-  def restore(self, run: Run) -> bool:
-    """Brings a freshly built run to the newest checkpoint.
+  def follow(self, run: Run) -> None:
+    """Hands new rows of the replays on, where they make a segment."""
+    for name, ring in state_lib.rings(run).items():
+      self._row_log(name).follow(ring)
+
+  def save(self, run: Run, wait: bool = True) -> bool:
+    """Saves everything alive.
+
+    Args:
+      run: between two steps.
+      wait: whether to wait until it is on the disk.
+
+    Returns:
+      Whether it is, as far as was waited.
+
+    Raises:
+      TrainingDivergedError: if what was learned is not finite.
+    """
+    run.trainer.check_finite()
+    run.listeners.on_saving()
+    rings = state_lib.rings(run)
+    for name, ring in rings.items():
+      self._row_log(name).seal(ring)
+    for name in set(self._row_logs) - set(rings):
+      del self._row_logs[name]
+    snapshot = state_lib.snapshot(run)
+    snapshot.document['settings'] |= self._identity
+    if self._logs_dir is not None:
+      snapshot.document['logs'] = log_files.sizes(self._logs_dir)
+    number, self._next = self._next, self._next + 1
+    logs = dict(self._row_logs)
+    self._background.submit(lambda: self._write(number, snapshot, logs))
+    if wait:
+      self._background.wait()
+      return self._saved == number
+    return True
+
+  def _row_log(self, name: str) -> RowLog:
+    if name not in self._row_logs:
+      folder = self._vault.rows_folder(name)
+      self._row_logs[name] = RowLog(folder, self._background)
+    return self._row_logs[name]
+
+  def _write(
+      self,
+      number: int,
+      snapshot: state_lib.Snapshot,
+      logs: dict[str, RowLog],
+  ) -> None:
+    try:
+      segments = {
+          name: logs[name].covering(*window)
+          for name, window in snapshot.windows.items()
+      }
+      self._vault.write(number, snapshot.document, snapshot.arrays, segments)
+    except ArchiveError as e:
+      kept = 'there is none before it'
+      if self._saved is not None:
+        kept = f'checkpoint {self._saved} is still there'
+      logging.warning(
+          'Checkpoint %d was not written (%s); %s, and training goes on until '
+          'the next is due: make room in %s.',
+          number,
+          e,
+          kept,
+          self._vault.folder,
+      )
+      return
+    self._saved = number
+    try:
+      self._vault.prune(logs)
+    except OSError as e:
+      logging.warning('Old checkpoints were not removed: %s.', e)
+
+  def wait(self) -> Optional[int]:
+    """Waits for what is being written; returns `latest`."""
+    self._background.wait()
+    return self._saved
+
+  def close(self) -> None:
+    """Waits for what is being written, and writes no more."""
+    self._background.close()
+
+  # -- bringing back ---------------------------------------------------------
+
+  def restore(self, run: Run, any_settings: bool = False) -> bool:
+    """Brings a freshly built run to the newest checkpoint that is whole.
 
     Args:
       run: built with the same settings.
+      any_settings: whether other settings are told, not refused.
 
     Returns:
       Whether there was a checkpoint.
 
     Raises:
+      ArchiveError: if there are checkpoints, but none that is whole.
       CheckpointMismatchError: if it was saved with other settings.
     """
-    step = self.latest()
-    if step is None:
+    self._background.wait()
+    saved = self._vault.newest()
+    if saved is None:
       return False
-    document = self._manager.restore(
-        step, args=ocp.args.Composite(document=ocp.args.JsonRestore())
-    )['document']
-    _check_settings(run, document)
-    _apply_document(run, document)
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(run))
-    arrays = self._manager.restore(
-        step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(target))
-    )['arrays']
-    _apply_arrays(run, arrays)
+    self._check_settings(run, saved, any_settings)
+    for name, segments in saved.segments.items():
+      folder = self._vault.rows_folder(name)
+      self._row_logs[name] = RowLog(folder, self._background, segments)
+
+    def read_rows(name: str) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+      for segment in saved.segments[name]:
+        yield segment.start, self._vault.read_rows(name, segment)
+
+    try:
+      state_lib.restore(run, saved.document, saved.arrays, read_rows)
+    except state_lib.StateMismatchError as e:
+      raise CheckpointMismatchError(
+          f'The checkpoint in {self._vault.folder} does not fit this run '
+          f'({e}): use the settings that it was written with, or another '
+          'directory.'
+      ) from e
+    self._saved = saved.number
+    if self._logs_dir is not None:
+      log_files.set_back(self._logs_dir, saved.document.get('logs', {}))
     run.prepare_teacher_data()
     return True
 
-  def close(self) -> None:
-    """Waits for what is being written."""
-    self._manager.close()
+  def fork(self, other: str) -> None:
+    """Copies the newest checkpoint of another directory into this one.
 
+    Args:
+      other: directory of the checkpoints of another run.
 
-def _settings(run: Run) -> dict[str, str]:
-  """What must be equal for a checkpoint to fit a run."""
-  settings = {
-      k: str(v)
-      for k, v in dataclasses.asdict(run.config).items()
-      if k not in _MAY_CHANGE
-  }
-  learner, offline = run.trainer.online_learner, run.trainer.offline
-  settings['objective'] = str(learner.objective)
-  settings['network'] = ' '.join(str(learner.network).split())
-  # What is not there is not named: older checkpoints do not name it either.
-  if run.trainer.beginning is not None:
-    settings['beginning'] = run.trainer.beginning.describe()
-  if learner.annealing is not None:
-    settings['annealing'] = str(learner.annealing)
-  if learner.target_ema:
-    settings['target_ema'] = str(learner.target_ema)
-  if offline is not None:
-    settings['offline_objective'] = str(offline.learner.objective)
-  return settings
+    Raises:
+      ArchiveError: if there is none that is whole.
+    """
+    self._vault.copy_newest_of(Vault(other))
+    self._next = max(self._vault.numbers()) + 1
 
-
-def _check_settings(run: Run, document: dict[str, Any]) -> None:
-  # A setting that was not there yet was what it is by default.
-  defaults = {f.name: str(f.default) for f in dataclasses.fields(RunConfig)}
-  saved, now = defaults | document['settings'], _settings(run)
-  changes = [
-      f'{k} was {saved.get(k)}, is {now.get(k)}'
-      for k in {**saved, **now}
-      if k not in _MAY_CHANGE and saved.get(k) != now.get(k)
-  ]
-  if document['schema'] != SCHEMA:
-    changes.append(f'schema was {document["schema"]}, is {SCHEMA}')
-  if changes:
-    raise CheckpointMismatchError(
-        'The checkpoint in this directory was written with other settings '
-        f'({"; ".join(changes)}): use those settings, or another directory.'
-    )
-
-
-def _arrays(run: Run) -> dict[str, Any]:
-  trainer, player = run.trainer, run.player
-  arrays = {
-      'learner_state': trainer.learner_state,
-      'act_key': trainer.act_key,
-  }
-  if player is not None:
-    arrays['student_replay'] = trainer.writer.state
-    arrays['first'] = player.first
-    arrays['episode_returns'] = player.tracker.returns
-    arrays['episode_lengths'] = player.tracker.lengths
-    if trainer.guide is not None:
-      arrays['guide'] = trainer.guide.state
-  return arrays
-
-
-def _apply_arrays(run: Run, arrays: dict[str, Any]) -> None:
-  trainer, player = run.trainer, run.player
-  trainer.learner_state = arrays['learner_state']
-  trainer.set_lambda(trainer.lambda_)  # the learning rate as configured now
-  trainer.act_key = arrays['act_key']
-  if player is not None:
-    trainer.writer.state = arrays['student_replay']
-    trainer.writer.grow(
-        run.config.student_capacity_with(trainer.duties.given_rows)
-    )
-    player.first = np.array(arrays['first'])
-    player.tracker.returns = np.array(arrays['episode_returns'])
-    player.tracker.lengths = np.array(arrays['episode_lengths'])
-    if trainer.guide is not None:
-      trainer.guide.state = arrays['guide']
-
-
-def _document(run: Run) -> dict[str, Any]:
-  return {
-      'schema': SCHEMA,
-      'settings': _settings(run),
-      'next_phase': run.next_phase,
-      'counters': dataclasses.asdict(run.trainer.counters),
-      'lambda': run.trainer.lambda_,
-      'random_score': run.random_score,
-      'teacher_score': run.teacher_score,
-      'seconds': dict(run.seconds),
-      'records': [r.to_json() for r in run.records],
-      'env': run.player.env.snapshot() if run.player else None,
-      'student_capacity': run.trainer.writer.spec.capacity
-      if run.player
-      else None,
-      'given_rows': run.trainer.duties.given_rows,
-  }
-
-
-def _apply_document(run: Run, document: dict[str, Any]) -> None:
-  run.next_phase = document['next_phase']
-  run.trainer.duties.counters = Counters(**document['counters'])
-  run.trainer.lambda_ = document['lambda']
-  run.random_score = document['random_score']
-  run.teacher_score = document['teacher_score']
-  run.seconds.update(document['seconds'])
-  run.records = [PhaseRecord.from_json(r) for r in document['records']]
-  run.trainer.duties.given_rows = document.get('given_rows', 0)
-  env = document['env']
-  if env is not None:
-    run.allocate_student(document['student_capacity'])
-    run.player.observation = run.player.env.restore(env)
+  def _check_settings(self, run: Run, saved: Saved, any_settings: bool) -> None:
+    document = saved.document
+    # A setting that was not there yet was what it is by default.
+    before = state_lib.defaults() | document['settings']
+    now = state_lib.settings(run) | self._identity
+    changes = [
+        f'{k} was {before.get(k)}, is {now.get(k)}'
+        for k in {**before, **now}
+        if k not in _MAY_CHANGE and before.get(k) != now.get(k)
+    ]
+    if document['schema'] != state_lib.SCHEMA:
+      raise CheckpointMismatchError(
+          f'The checkpoint in {self._vault.folder} was written by another '
+          f'version of this package (its schema is {document["schema"]}, not '
+          f'{state_lib.SCHEMA}): install that version, or use another '
+          'directory.'
+      )
+    if changes and any_settings:
+      logging.info('Going on with other settings: %s.', '; '.join(changes))
+    elif changes:
+      raise CheckpointMismatchError(
+          'The checkpoint in this directory was written with other settings '
+          f'({"; ".join(changes)}): use those settings, or another directory, '
+          f'and --fork_from {os.path.dirname(self._vault.folder)} to go on '
+          'there from this checkpoint.'
+      )

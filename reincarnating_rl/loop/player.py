@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 import jax
 import numpy as np
@@ -24,6 +24,8 @@ class Player:
     tracker: returns and lengths of their episodes.
     observation: [E, C, H, W] uint8, what to act on next.
     first: [E] bool, whether that begins an episode.
+    in_flight: [E] actions that the environments have been given and not yet
+      answered; None between steps.
   """
 
   def __init__(self, env: VectorEnv):
@@ -32,6 +34,7 @@ class Player:
     self.tracker = EpisodeTracker(env.num_envs)
     self.observation = env.reset()
     self.first = np.ones(env.num_envs, np.bool_)
+    self.in_flight: Optional[np.ndarray] = None
 
   def step(
       self,
@@ -40,13 +43,19 @@ class Player:
   ) -> None:
     """Acts once everywhere and hands the step on to be stored.
 
+    Actions that are in flight already, since a step was cut off, are taken
+    again instead.
+
     Args:
       act: from [E, C, H, W] observations, and [E] bool whether they begin an
         episode, to [E] actions.
       store: called as `ReplayWriter.append` is.
     """
-    actions = act(self.observation, self.first)
+    if self.in_flight is None:
+      self.in_flight = act(self.observation, self.first)
+    actions = self.in_flight
     step = self.env.step(actions)
+    self.in_flight = None
     store(
         self.observation,
         actions,
@@ -61,6 +70,73 @@ class Player:
     self.first = ended
 
 
+class Collection:
+  """A policy that plays to fill a replay, its Q-values beside each step.
+
+  Attributes:
+    player: E environments.
+    writer: of the replay, E streams.
+    rng_key: draws the next actions.
+  """
+
+  def __init__(
+      self,
+      policy: Policy,
+      env: VectorEnv,
+      spec: frame_replay.ReplaySpec,
+      epsilon: float,
+      rng_key: jax.Array,
+  ):
+    """Builds a collection before its first step.
+
+    Args:
+      policy: who acts.
+      env: E environments.
+      spec: of the replay, E streams.
+      epsilon: probability of a random action.
+      rng_key: consumed.
+    """
+    self.player = Player(env)
+    self.writer = ReplayWriter(spec, policy)
+    self.rng_key = rng_key
+    self._policy = policy
+    self._epsilon = np.float32(epsilon)
+
+  @property
+  def agent_steps(self) -> int:
+    """Taken so far."""
+    return self.writer.slots_written * self.player.env.num_envs
+
+  def run(
+      self,
+      on_progress: Callable[[int], None] = lambda steps: None,
+      at_step: Callable[[], None] = lambda: None,
+  ) -> tuple[frame_replay.ReplayState, Episodes]:
+    """Plays on until the replay is full.
+
+    Args:
+      on_progress: called with the agent steps taken since its last call.
+      at_step: called after each step of all environments.
+
+    Returns:
+      The replay, and the episodes that came to their end.
+    """
+    num_envs = self.player.env.num_envs
+    while self.writer.slots_written < self.writer.spec.slots:
+      self.player.step(self._act, self.writer.append)
+      on_progress(num_envs)
+      at_step()
+    return self.writer.state, self.player.tracker.pop()
+
+  def _act(self, observation: np.ndarray, first: np.ndarray) -> np.ndarray:
+    del first
+    network, params = self._policy
+    actions, self.rng_key = act(
+        network, params, observation, self._epsilon, self.rng_key
+    )
+    return np.asarray(actions)
+
+
 def collect(
     policy: Policy,
     env: VectorEnv,
@@ -69,32 +145,5 @@ def collect(
     rng_key: jax.Array,
     on_progress: Callable[[int], None] = lambda steps: None,
 ) -> tuple[frame_replay.ReplayState, Episodes]:
-  """Fills a replay with what a policy does, its Q-values beside each step.
-
-  Args:
-    policy: who acts.
-    env: E environments.
-    spec: of the replay, E streams.
-    epsilon: probability of a random action.
-    rng_key: consumed.
-    on_progress: called with the agent steps taken since its last call.
-
-  Returns:
-    The replay, full, and the episodes that came to their end.
-  """
-  player, writer = Player(env), ReplayWriter(spec, policy)
-  epsilon = np.float32(epsilon)
-
-  def policy_acts(observation: np.ndarray, first: np.ndarray) -> np.ndarray:
-    nonlocal rng_key
-    del first
-    actions, rng_key = act(
-        policy.network, policy.params, observation, epsilon, rng_key
-    )
-    return np.asarray(actions)
-
-  for _ in range(spec.slots):
-    player.step(policy_acts, writer.append)
-    on_progress(env.num_envs)
-  writer.flush()
-  return writer.state, player.tracker.pop()
+  """A whole `Collection`; see there."""
+  return Collection(policy, env, spec, epsilon, rng_key).run(on_progress)

@@ -59,6 +59,13 @@ class ProgressBar:
       bar.total = max(bar.total, bar.n + amount)
       bar.update(amount)
 
+  def on_resumed(self, amount: int) -> None:
+    bar = self._bar
+    if bar is not None:
+      # Not part of the rate.
+      bar.initial = bar.n = amount
+      bar.refresh()
+
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
     del training_steps, metrics
 
@@ -68,6 +75,9 @@ class ProgressBar:
       self._postfix['score'] = f'{record.student_score:.1f}'
     if record.lambda_:
       self._postfix['lambda'] = f'{record.lambda_:.2f}'
+
+  def on_saving(self) -> None:
+    pass
 
   def close(self) -> None:
     """Ends the present bar."""

@@ -63,11 +63,17 @@ class Listener(Protocol):
   def on_progress(self, amount: int) -> None:
     """Some units of work are done."""
 
+  def on_resumed(self, amount: int) -> None:
+    """So many units of the work that began were done before a restart."""
+
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
     """Means of the updates since the last call."""
 
   def on_record(self, record: PhaseRecord) -> None:
     """A phase has ended."""
+
+  def on_saving(self) -> None:
+    """The run is about to be saved: what was told so far goes to the disk."""
 
 
 class Listeners:
@@ -84,6 +90,10 @@ class Listeners:
     for listener in self._listeners:
       listener.on_progress(amount)
 
+  def on_resumed(self, amount: int) -> None:
+    for listener in self._listeners:
+      listener.on_resumed(amount)
+
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
     for listener in self._listeners:
       listener.on_metrics(training_steps, metrics)
@@ -91,6 +101,10 @@ class Listeners:
   def on_record(self, record: PhaseRecord) -> None:
     for listener in self._listeners:
       listener.on_record(record)
+
+  def on_saving(self) -> None:
+    for listener in self._listeners:
+      listener.on_saving()
 
 
 class TrainingDivergedError(RuntimeError):
@@ -185,6 +199,11 @@ class MetricMeans:
   def pending_updates(self) -> int:
     return self._pending_updates
 
+  @property
+  def count(self) -> int:
+    """Updates since the last `pop`."""
+    return self._count + self._pending_updates
+
   def fetch(self) -> dict[str, float]:
     """Waits for the pending metrics and returns their means.
 
@@ -193,33 +212,33 @@ class MetricMeans:
     """
     if not self._pending:
       return {}
-    pending = jax.device_get([metrics for _, metrics, _ in self._pending])
-    members = [... if i is None else (..., i) for _, _, i in self._pending]
-    values = {
-        k: np.concatenate(
-            [np.ravel(np.asarray(m[k])[i]) for m, i in zip(pending, members)]
-        )
-        for k in pending[0]
-    }
-    self._check_finite(values)
+    values = self._fetched()
+    _check_finite([updates for updates, _, _ in self._pending], values)
     count = self._pending_updates
-    sums = {k: float(np.sum(v, dtype=np.float64)) for k, v in values.items()}
+    columns = {k: np.concatenate([v[k] for v in values]) for k in values[0]}
+    sums = {k: float(np.sum(v, dtype=np.float64)) for k, v in columns.items()}
     for name, value in sums.items():
       self._sums[name] = self._sums.get(name, 0.0) + value
     self._count += count
     self._pending, self._pending_updates = [], 0
     return {k: v / count for k, v in sums.items()}
 
-  def _check_finite(self, values: dict[str, np.ndarray]) -> None:
-    finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
-    if finite.all():
-      return
-    index = int(np.argmin(finite))
-    terms = [k for k, v in values.items() if not np.isfinite(v[index])]
-    for updates, _, _ in self._pending:
-      if index < updates.count:
-        raise updates.diverged(index, terms)
-      index -= updates.count
+  def check_finite(self) -> None:
+    """Waits for the pending metrics, which stay pending.
+
+    Raises:
+      TrainingDivergedError: if one of them is not finite.
+    """
+    _check_finite([updates for updates, _, _ in self._pending], self._fetched())
+
+  def _fetched(self) -> list[dict[str, np.ndarray]]:
+    """[updates.count] values of each metric, of each entry."""
+    found = jax.device_get([metrics for _, metrics, _ in self._pending])
+    members = [... if i is None else (..., i) for _, _, i in self._pending]
+    return [
+        {k: np.ravel(np.asarray(v)[i]) for k, v in metrics.items()}
+        for metrics, i in zip(found, members)
+    ]
 
   def pop(self) -> dict[str, float]:
     """Means over everything since the last `pop`.
@@ -231,6 +250,43 @@ class MetricMeans:
     means = {k: v / self._count for k, v in self._sums.items()}
     self._sums, self._count = {}, 0
     return means
+
+  def to_json(self) -> dict[str, Any]:
+    """Everything, JSON-ready; `from_json` brings it back."""
+    entries = [updates for updates, _, _ in self._pending]
+    return {
+        'sums': self._sums,
+        'count': self._count,
+        'pending': [
+            {
+                'updates': updates._replace(rate=str(updates.rate)),
+                'metrics': {k: v.tolist() for k, v in values.items()},
+            }
+            for updates, values in zip(entries, self._fetched())
+        ],
+    }
+
+  @classmethod
+  def from_json(cls, saved: dict[str, Any]) -> MetricMeans:
+    means = cls()
+    means._sums, means._count = dict(saved['sums']), saved['count']
+    for entry in saved['pending']:
+      *counts, rate = entry['updates']
+      metrics = {k: np.float32(v) for k, v in entry['metrics'].items()}
+      means.add(Updates(*counts, Fraction(rate)), metrics)
+    return means
+
+
+def _check_finite(
+    entries: Sequence[Updates], values: Sequence[dict[str, np.ndarray]]
+) -> None:
+  """Raises a TrainingDivergedError of the first update that is not finite."""
+  for updates, metrics in zip(entries, values):
+    finite = np.all([np.isfinite(v) for v in metrics.values()], axis=0)
+    if not finite.all():
+      index = int(np.argmin(finite))
+      terms = [k for k, v in metrics.items() if not np.isfinite(v[index])]
+      raise updates.diverged(index, terms)
 
 
 def episode_metrics(name: str, episodes: Episodes) -> dict[str, float]:

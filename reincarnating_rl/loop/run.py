@@ -7,49 +7,35 @@ files.
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import time
 from typing import Callable, Iterator, Optional, Sequence
 
-import jax
 import numpy as np
 
 from reincarnating_rl import schedules
-from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop import plan as plan_lib
-from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import Beginning
 from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.duties import OFFLINE_UPDATES_PER_CALL
 from reincarnating_rl.loop.evaluation import Episodes
-from reincarnating_rl.loop.evaluation import evaluate
 from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.plan import RunConfig
-from reincarnating_rl.loop.player import collect
 from reincarnating_rl.loop.player import Player
 from reincarnating_rl.loop.records import episode_metrics
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import Listeners
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.records import TrainingDivergedError
+from reincarnating_rl.loop.stage import EnvFactory
+from reincarnating_rl.loop.stage import EVALUATION_STREAM
+from reincarnating_rl.loop.stage import RANDOM_EVALUATION_STREAM
+from reincarnating_rl.loop.stage import Stage
 from reincarnating_rl.loop.store import Data
 from reincarnating_rl.loop.teacher import Teacher
-from reincarnating_rl.loop.trainer import evaluation_key
 from reincarnating_rl.loop.trainer import Trainer
 from reincarnating_rl.scores import normalized_score
-
-# Streams of episode seeds and keys: one number a purpose.
-RANDOM_EVALUATION_STREAM = 0
-TEACHER_EVALUATION_STREAM = 1
-COLLECTION_STREAM = 2
-ONLINE_STREAM = 3
-EVALUATION_STREAM = 4
-
-# (num_envs, seed, stream) -> environments whose episodes these seed.
-EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
 
 
 class Run:
@@ -59,14 +45,20 @@ class Run:
     config: settings.
     plan: its phases.
     next_phase: index into the plan.
+    steps_done: of that phase: pretraining steps, or steps of all environments.
+    at_step: called at every point between steps where the run can be saved.
+    latest_checkpoint: tells the number of the newest one, or None.
     trainer: the student.
     teacher: None when learning from nothing.
     teacher_score: mean return of the teacher, once known.
     random_score: mean return of a random policy.
     records: of the phases done.
-    seconds: wall-clock time by phase kind, evaluations under their own name.
+    listeners: told what happens.
+    stage: where policies are evaluated and data is collected.
     player: the online environments, once the online phases have begun.
     teacher_data: what the teacher left or collected, while it is needed.
+    collected: episodes of the data that this run itself has let the teacher
+      collect, while it is needed.
   """
 
   def __init__(
@@ -106,16 +98,20 @@ class Run:
         reincarnate=teacher is not None,
     )
     self.next_phase = 0
+    self.steps_done = 0
+    self.at_step: Callable[[Run], None] = lambda run: None
+    self.latest_checkpoint: Callable[[], Optional[int]] = lambda: None
     self.teacher = teacher
     self.teacher_score = teacher.score if teacher else None
     self.random_score = random_score
     self.teacher_data: Optional[Data] = None
     self.player: Optional[Player] = None
+    self.collected: Optional[Episodes] = None
     self.records: list[PhaseRecord] = []
-    self.seconds: dict[str, float] = collections.defaultdict(float)
-    self._listeners = Listeners(listeners)
-    self._make_env = make_env
-    self._eval_env: Optional[VectorEnv] = None
+    self.listeners = Listeners(listeners)
+    self.stage = Stage(
+        config, make_env, self.listeners, lambda: self.at_step(self)
+    )
     self.trainer = Trainer(
         config,
         learner,
@@ -123,7 +119,7 @@ class Run:
         coefficients=coefficients,
         offline=offline,
         beginning=beginning,
-        on_metrics=self._listeners.on_metrics,
+        on_metrics=self.listeners.on_metrics,
     )
 
   # -- the loop --------------------------------------------------------------
@@ -152,6 +148,7 @@ class Run:
       TrainingDivergedError: if learning came to numbers that are not finite;
         there is no record of the phase then.
     """
+    self.at_step(self)
     with self.naming_the_way_back():
       if phase.kind == plan_lib.TEACHER_EVALUATION:
         record = self._evaluate_teacher(phase)
@@ -180,7 +177,8 @@ class Run:
     """Goes on to the next phase."""
     self.records.append(record)
     self.next_phase += 1
-    self._listeners.on_record(record)
+    self.steps_done = 0
+    self.listeners.on_record(record)
     return record
 
   @contextlib.contextmanager
@@ -192,38 +190,44 @@ class Run:
       raise e.with_way_back(self._way_back()) from None
 
   def _way_back(self) -> str:
-    """The last phase that went well, in words."""
-    if not self.records:
-      return 'no phase was done before, so there is no checkpoint to go back to'
-    last = self.records[-1]
-    name = last.phase.replace('_', ' ')
-    if last.iteration:
-      name += f' {last.iteration}'
+    """What there is to go back to, in words."""
+    number = self.latest_checkpoint()
+    if number is None:
+      return f'seed {self.config.seed} has no checkpoint to go back to'
     return (
-        f'checkpoint {self.next_phase} of seed {self.config.seed}, written '
-        f'after {name}, is the last good one'
+        f'checkpoint {number} of seed {self.config.seed} is the last good one'
     )
+
+  @property
+  def seconds(self) -> dict[str, float]:
+    """Wall-clock time by phase kind, evaluations under their own name."""
+    return self.stage.seconds
+
+  def where(self) -> str:
+    """What the run is doing, in words."""
+    if self.next_phase == len(self.plan):
+      return 'after the last phase'
+    phase = self.plan[self.next_phase]
+    name = phase.kind.replace('_', ' ')
+    if phase.iteration:
+      name += f' {phase.iteration}'
+    return f'{name} of seed {self.config.seed}'
 
   def _evaluate_random_policy(self) -> float:
     """Mean return of uniformly random actions, for games without a record."""
-    phase = Phase('random_evaluation', 0)
-    episodes = self._evaluate(
-        self.trainer.policy, phase, (RANDOM_EVALUATION_STREAM,), epsilon=1.0
+    episodes = self.stage.evaluate(
+        self.trainer.policy,
+        Phase('random_evaluation', 0),
+        (RANDOM_EVALUATION_STREAM,),
+        epsilon=1.0,
     )
     return episodes.mean_return
 
   def _evaluate_teacher(self, phase: Phase) -> PhaseRecord:
-    config, stream = self.config, (TEACHER_EVALUATION_STREAM,)
     shared = self.teacher.shared
     if shared.evaluation is None:
-      env = self._make_env(config.num_eval_envs, config.teacher_seed, stream)
-      shared.evaluation = self._play(
-          self.teacher.policy,
-          phase,
-          env,
-          env.reset(),
-          self._teacher_key(*stream),
-      )
+      policy = self.teacher.policy
+      shared.evaluation = self.stage.evaluate_teacher(policy, phase)
     episodes = shared.evaluation
     self.teacher_score = episodes.mean_return
     return self._record(phase, episode_metrics('eval', episodes))
@@ -232,23 +236,10 @@ class Run:
     """The teacher plays and its steps, with its Q-values, become the data."""
     shared = self.teacher.shared
     if shared.collection is None:
-      shared.collection = self._play_for_data(phase)
+      shared.collection = self.stage.collect(self.teacher.policy, phase)
+      self.collected = shared.collection[1]
     self.teacher_data, episodes = shared.collection
     return self._record(phase, episode_metrics('train', episodes))
-
-  def _play_for_data(self, phase: Phase) -> tuple[Data, Episodes]:
-    config, stream = self.config, (COLLECTION_STREAM,)
-    spec = config.collection_spec()
-    with self._timed(phase.kind, phase, spec.capacity, 'agent steps'):
-      replay, episodes = collect(
-          self.teacher.policy,
-          self._make_env(spec.num_streams, config.teacher_seed, stream),
-          spec,
-          config.teacher_epsilon,
-          self._teacher_key(*stream),
-          self._listeners.on_progress,
-      )
-    return (spec, replay), episodes
 
   @contextlib.contextmanager
   def training(self, phase: Phase) -> Iterator[None]:
@@ -259,9 +250,12 @@ class Run:
     """
     self.begin(phase)
     total, unit = phase.updates, 'updates'
+    each = self.config.updates_per_pretraining_step
     if phase.kind == plan_lib.ONLINE:
       total, unit = self.config.ticks * self.config.num_envs, 'agent steps'
-    with self._timed(phase.kind, phase, total, unit):
+      each = self.config.num_envs
+    done = self.steps_done * each
+    with self.stage.timed(phase.kind, phase, total, unit, done):
       yield
 
   def begin(self, phase: Phase) -> None:
@@ -279,26 +273,32 @@ class Run:
     for num in self.pretraining_chunks():
       self.trainer.pretrain(self.teacher_data, num)
       self.pretrained(num)
+      self.at_step(self)
 
   def pretraining_chunks(self) -> Iterator[int]:
-    """The pretraining steps of a phase, some at a time."""
+    """The pretraining steps that are left of a phase, some at a time."""
     each = self.config.updates_per_pretraining_step
-    left = self.config.num_pretraining_steps
+    left = self.config.num_pretraining_steps - self.steps_done
     while left:
       num = min(max(OFFLINE_UPDATES_PER_CALL // each, 1), left)
       yield num
       left -= num
 
-  def pretrained(self, num_steps: int) -> None:
-    """Tells the listeners of pretraining steps."""
-    updates = num_steps * self.config.updates_per_pretraining_step
-    self._listeners.on_progress(updates)
+  def pretrained(self, num_steps: int, announced: bool = True) -> None:
+    """Counts pretraining steps and tells the listeners, unless they know."""
+    self.steps_done += num_steps
+    if announced:
+      updates = num_steps * self.config.updates_per_pretraining_step
+      self.listeners.on_progress(updates)
 
   def _train_online(self, phase: Phase) -> None:
     trainer = self.trainer
-    for _ in range(self.config.ticks):
-      trainer.train_step(self.teacher_data)
+    while self.steps_done < self.config.ticks:
+      # What stands before an action is done where one is in flight.
+      if self.player.in_flight is None:
+        trainer.train_step(self.teacher_data)
       self.step(trainer.act)
+      self.at_step(self)
     trainer.catch_up(self.teacher_data)
 
   def step(self, act: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
@@ -308,22 +308,19 @@ class Run:
       act: see `Player.step`.
     """
     self.player.step(act, self.trainer.store)
-    self._listeners.on_progress(self.config.num_envs)
+    self.steps_done += 1
+    self.listeners.on_progress(self.config.num_envs)
 
   # -- pieces of phases ------------------------------------------------------
 
   def _begin_online(self) -> None:
     """Frees the teacher's data, unless rehearsed; starts the student's own."""
     if not self.config.learns_from_it_online:
-      self.teacher_data = None
+      self.teacher_data = self.collected = None
       if self.teacher is not None:
         self.teacher.shared.forget_data()
     self.trainer.begin_online()
-    self.player = self._new_player()
-
-  def _new_player(self) -> Player:
-    config, stream = self.config, (ONLINE_STREAM,)
-    return Player(self._make_env(config.num_envs, config.seed, stream))
+    self.player = Player(self.stage.training_env())
 
   def allocate_student(self, capacity: int) -> None:
     """Makes the online environments and replay, for a checkpoint to fill.
@@ -332,7 +329,7 @@ class Run:
       capacity: rows of the replay; a run that is prolonged had planned fewer.
     """
     self.trainer.allocate_replay(capacity)
-    self.player = self._new_player()
+    self.player = Player(self.stage.training_env())
 
   def prepare_teacher_data(self) -> None:
     """Reads the teacher's data, or collects it again, if the plan needs it.
@@ -365,12 +362,14 @@ class Run:
     trainer = self.trainer
     if trainer.writer is not None:
       trainer.writer.flush()
+    trainer.check_finite()
+    # What the phase came to stays where it is meanwhile: it can be saved.
+    episodes = self.stage.evaluate(
+        trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
+    )
     metrics = trainer.pop_metrics()
     if phase.kind == plan_lib.ONLINE:
       metrics |= self._online_metrics()
-    episodes = self._evaluate(
-        trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
-    )
     metrics |= episode_metrics('eval', episodes)
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
@@ -421,67 +420,3 @@ class Run:
         metrics=metrics,
         **fields,
     )
-
-  def _evaluate(
-      self,
-      policy: Policy,
-      phase: Phase,
-      stream: tuple[int, ...],
-      epsilon: Optional[float] = None,
-  ) -> Episodes:
-    """Plays the student, in environments that are made once."""
-    config = self.config
-    if self._eval_env is None:
-      self._eval_env = self._make_env(config.num_eval_envs, config.seed, stream)
-    return self._play(
-        policy,
-        phase,
-        self._eval_env,
-        self._eval_env.start_stream(stream),
-        _fold_in(self.trainer.eval_key, *stream),
-        epsilon,
-    )
-
-  def _teacher_key(self, *stream: int) -> jax.Array:
-    """What the teacher draws from, the same in every student's run."""
-    return _fold_in(evaluation_key(self.config.teacher_seed), *stream)
-
-  def _play(
-      self,
-      policy: Policy,
-      phase: Phase,
-      env: VectorEnv,
-      observation: np.ndarray,
-      rng_key: jax.Array,
-      epsilon: Optional[float] = None,
-  ) -> Episodes:
-    """Whole episodes of a policy, timed and announced."""
-    steps = self.config.evaluation_steps
-    trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
-    kind = 'evaluation' if trains else phase.kind
-    with self._timed(kind, phase, steps, 'agent steps'):
-      return evaluate(
-          policy,
-          env,
-          observation,
-          steps,
-          self.config.epsilon_eval if epsilon is None else epsilon,
-          rng_key,
-          self._listeners.on_progress,
-      )
-
-  @contextlib.contextmanager
-  def _timed(
-      self, kind: str, phase: Phase, total: int, unit: str
-  ) -> Iterator[None]:
-    """Announces a piece of work and books its time."""
-    self._listeners.on_work(kind, phase, total, unit)
-    start = time.monotonic()
-    yield
-    self.seconds[kind] += time.monotonic() - start
-
-
-def _fold_in(rng_key: jax.Array, *numbers: int) -> jax.Array:
-  for number in numbers:
-    rng_key = jax.random.fold_in(rng_key, number)
-  return rng_key

@@ -29,6 +29,9 @@ from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.trainer import Trainer
 
+# (runs, part, join): see `SideBySide.run`.
+AtStep = Callable[[list[Run], Callable[[], None], Callable[[], None]], None]
+
 # Settings in which members may differ; those of all others decide what is
 # compiled, and when anything is due.
 MEMBER_SETTINGS = ('seed', 'learning_rate', 'final_learning_rate')
@@ -59,7 +62,11 @@ class SideBySide:
     self.stacked = stacked
     check_alike(self.runs)
 
-  def run(self, after_phase: Callable[[Run], None] = lambda run: None) -> None:
+  def run(
+      self,
+      after_phase: Callable[[Run], None] = lambda run: None,
+      at_step: AtStep = lambda runs, part, join: None,
+  ) -> None:
     """Carries out what is left of every run's plan.
 
     A member that is behind the others, since it was stopped earlier, catches
@@ -67,7 +74,10 @@ class SideBySide:
 
     Args:
       after_phase: called after each phase of each run.
+      at_step: called after each step that runs have taken in one dispatch, with
+        what gives each of them its own state for a moment, and takes it back.
     """
+    self._at_step = at_step
     for i, run in enumerate(self.runs):
       with self._on_device(i):
         run.prepare()
@@ -89,8 +99,7 @@ class SideBySide:
       phase: Phase,
       after_phase: Callable[[Run], None],
   ) -> None:
-    trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
-    together = trains and self.stacked
+    together = self.stacked and self._stand_alike(members, phase)
     if together:
       self._train(members, phase)
     for i in members:
@@ -102,6 +111,15 @@ class SideBySide:
           run.run_phase(phase)
         after_phase(run)
 
+  def _stand_alike(self, members: list[int], phase: Phase) -> bool:
+    """Whether members can train together: they may have been cut off."""
+    runs = [self.runs[i] for i in members]
+    trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
+    between = all(
+        run.player is None or run.player.in_flight is None for run in runs
+    )
+    return trains and between and len({run.steps_done for run in runs}) == 1
+
   def _train(self, members: list[int], phase: Phase) -> None:
     """The training of a phase, tick by tick in all runs."""
     by_device = collections.defaultdict(list)
@@ -109,17 +127,29 @@ class SideBySide:
       with self._on_device(i):
         self.runs[i].begin(phase)
       by_device[device_of(i, len(self.runs))].append(self.runs[i])
-    first = self.runs[members[0]]
+    runs = [self.runs[i] for i in members]
+    first = runs[0]
     # Announced and timed once: the others' time is the same.
     with first.training(phase):
       groups = [_Group(device, runs) for device, runs in by_device.items()]
+
+      def part() -> None:
+        for group in groups:
+          group.part()
+
+      def join() -> None:
+        for group in groups:
+          group.join()
+
       if phase.kind == plan_lib.PRETRAINING:
         for num in first.pretraining_chunks():
           for group in groups:
             group.do(lambda t, num=num: t.duties.of_pretraining(num))
-          first.pretrained(num)
+          for run in runs:
+            run.pretrained(num, announced=run is first)
+          self._at_step(runs, part, join)
       else:
-        for _ in range(first.config.ticks):
+        while first.steps_done < first.config.ticks:
           # Nobody waits: one device updates while the next is told to.
           for group in groups:
             group.do(lambda t: t.duties.of_step())
@@ -127,10 +157,10 @@ class SideBySide:
             group.decide()
           for group in groups:
             group.step()
+          self._at_step(runs, part, join)
         for group in groups:
           group.do(lambda t: t.duties.left())
-      for group in groups:
-        group.part()
+      part()
 
 
 def device_of(member: int, num_members: int) -> jax.Device:
@@ -168,13 +198,14 @@ class _Group:
       # The very same arrays where they are there already.
       spec, replay = self._teacher_data
       self._teacher_data = spec, jax.device_put(replay, device)
-    with jax.default_device(device):
-      self._join()
+    self.join()
 
-  def _join(self) -> None:
+  def join(self) -> None:
+    """Takes every trainer's state."""
     trainers = self._trainers
-    self._states = members_lib.stack([t.learner_state for t in trainers])
-    self._act_keys = jnp.stack([t.act_key for t in trainers])
+    with jax.default_device(self._device):
+      self._states = members_lib.stack([t.learner_state for t in trainers])
+      self._act_keys = jnp.stack([t.act_key for t in trainers])
 
   def part(self) -> None:
     """Gives every trainer its own state."""
@@ -204,7 +235,7 @@ class _Group:
     self.part()
     for i in range(len(self._trainers)):
       do(i)
-    self._join()
+    self.join()
 
   def _learn(self, works: Sequence[Learn]) -> None:
     trainers = self._trainers
@@ -241,10 +272,19 @@ class _Group:
     """One step of all environments of all runs."""
     with jax.default_device(self._device):
       if self._actions is None:
-        self._one_by_one(lambda i: self._runs[i].step(self._trainers[i].act))
-        return
-      for run, actions in zip(self._runs, np.asarray(self._actions)):
-        run.step(lambda *_, chosen=actions: chosen)
+        self._one_by_one(self._act_alone)
+      else:
+        for run, actions in zip(self._runs, np.asarray(self._actions)):
+          run.player.in_flight = actions
+      # All have decided before the first steps: whoever is cut off there
+      # knows what to do next.
+      for run in self._runs:
+        run.step(lambda *_: None)
+
+  def _act_alone(self, member: int) -> None:
+    player = self._runs[member].player
+    act_now = self._trainers[member].act
+    player.in_flight = act_now(player.observation, player.first)
 
 
 @functools.partial(jax.jit, static_argnums=0)

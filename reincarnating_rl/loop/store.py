@@ -34,6 +34,8 @@ class ReplayWriter:
   Attributes:
     spec: its static description.
     state: the replay on the device; owned here, donated at every write.
+    slots_written: since it was empty, what it was given included.
+    pending: steps that are not written yet.
   """
 
   def __init__(
@@ -57,12 +59,13 @@ class ReplayWriter:
     self.spec = spec
     self._teacher = teacher
     self._chunk = min(chunk, spec.slots - spec.update_horizon - spec.stack_size)
-    self._pending: list[tuple[np.ndarray, ...]] = []
+    self.pending: list[tuple[np.ndarray, ...]] = []
     if given is None:
       num_actions = teacher.network.num_actions if teacher else None
       self.state = frame_replay.init(spec, num_actions)
     else:
       self.state = cut_into_streams(*given, spec, teacher is not None)
+    self.slots_written = int(self.state.add_count)
 
   def append(
       self,
@@ -90,8 +93,8 @@ class ReplayWriter:
         + frame_replay.TRUNCATED * truncated
     ).astype(np.uint8)
     clipped = np.clip(reward, -REWARD_CLIP, REWARD_CLIP).astype(np.float32)
-    self._pending.append((observation, action, clipped, flags))
-    if len(self._pending) >= self._chunk:
+    self.pending.append((observation, action, clipped, flags))
+    if len(self.pending) >= self._chunk:
       self.flush()
 
   def grow(self, capacity: int) -> None:
@@ -104,10 +107,11 @@ class ReplayWriter:
 
     Two sizes only, so that nothing is compiled after the first of each.
     """
-    while self._pending:
-      whole = len(self._pending) >= self._chunk
+    while self.pending:
+      whole = len(self.pending) >= self._chunk
       size = self._chunk if whole else 1
-      head, self._pending = self._pending[:size], self._pending[size:]
+      head, self.pending = self.pending[:size], self.pending[size:]
+      self.slots_written += size
       observation, action, reward, flags = (np.stack(x) for x in zip(*head))
       if self._teacher is None:
         self.state = _add(

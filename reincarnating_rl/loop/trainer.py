@@ -66,6 +66,7 @@ class Trainer:
     lambda_: distillation weight.
     writer: the student's replay, None before the online phase.
     guide: acts along online, None without.
+    means: of the metrics of updates.
   """
 
   def __init__(
@@ -100,9 +101,9 @@ class Trainer:
     self.lambda_ = 1.0 if teacher else 0.0
     self.writer: Optional[ReplayWriter] = None
     self.guide: Optional[Guide] = None
-    self._means = MetricMeans()
+    self.means = MetricMeans()
     self._is_online = offline is None
-    self._coefficients = coefficients
+    self.coefficients = coefficients
     self.beginning = beginning
     self._teacher = teacher
     self._on_metrics = on_metrics
@@ -118,7 +119,7 @@ class Trainer:
       self.guide = Guide(config.guide, teacher, config.num_envs, guide_key)
 
   def _initial_state(self, rng_key: jax.Array) -> LearnerState:
-    coefficients = self._coefficients
+    coefficients = self.coefficients
     if not self._is_online:
       coefficients = self.offline.coefficients
     shape = self._observation_shape
@@ -232,7 +233,7 @@ class Trainer:
       fresh = self.learner.optimizer.init(state.online_params)
       state = state._replace(opt_state=fresh)
     self.learner_state = state._replace(
-        coefficients=self._coefficients.as_arrays()
+        coefficients=self.coefficients.as_arrays()
     )
     self.set_lambda(self.lambda_)
 
@@ -404,9 +405,9 @@ class Trainer:
     if not work.offline:
       self.writer.state = self.writer.state._replace(priorities=priorities)
     self.counters.updates_made += work.updates.count
-    self._means.add(work.updates, metrics, member)
-    if self._means.pending_updates >= METRICS_EVERY_UPDATES:
-      self._on_metrics(self.counters.training_steps, self._means.fetch())
+    self.means.add(work.updates, metrics, member)
+    if self.means.pending_updates >= METRICS_EVERY_UPDATES:
+      self._on_metrics(self.counters.training_steps, self.means.fetch())
 
   def sync_target(self) -> None:
     """Copies the online parameters into the target, unless it trails them."""
@@ -414,21 +415,26 @@ class Trainer:
       self.learner_state = sync_target(self.learner_state)
 
   def pop_metrics(self) -> dict[str, float]:
-    """Means over all updates since the last call.
+    """Means over all updates since the last call; see `check_finite`."""
+    return self.means.pop()
+
+  def check_finite(self) -> None:
+    """Looks at what updates have made so far.
 
     Raises:
       TrainingDivergedError: if one of their metrics, or what they have made
         of parameters and moments, is not finite.
     """
-    means = self._means.pop()
+    self.means.check_finite()
     state = self.learner_state
-    if means and not _all_finite((state.online_params, state.opt_state)):
+    if self.means.count and not _all_finite(
+        (state.online_params, state.opt_state)
+    ):
       # Of the very last update: no later one has seen them.
       last = self.counters.updates_made
       raise TrainingDivergedError(
           last, self.counters.training_steps, ['parameters']
       )
-    return means
 
 
 def check_resets(config: RunConfig, learner: Learner) -> None:

@@ -233,7 +233,7 @@ def test_a_method_is_added_in_a_few_lines_and_trains(tmp_path):
     train.main(['train'])
   folder = tmp_path / 'checkpoints'
   newest = max((n for n in os.listdir(folder) if n.isdigit()), key=int)
-  document = (folder / newest / 'document' / 'metadata').read_text()
+  document = (folder / newest / 'document.json').read_text()
   records = json.loads(document)['records']
   first, second = (
       r['metrics']['value_matching_loss']

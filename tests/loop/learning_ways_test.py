@@ -488,7 +488,7 @@ def test_divergence_stops_the_run_before_it_is_recorded():
   assert {'loss', 'td_loss', 'gradient_norm'} <= set(error.value.terms)
   message = str(error.value)
   assert 'update 2 (training step 1)' in message
-  assert 'checkpoint 1 of seed 3, written after data collection, is' in message
+  assert 'seed 3 has no checkpoint to go back to: lower' in message
 
 
 def test_divergence_of_the_last_update_shows_in_the_parameters():
@@ -499,11 +499,13 @@ def test_divergence_of_the_last_update_shows_in_the_parameters():
   assert error.value.terms == ('parameters',)
 
 
-def test_divergence_in_the_first_phase_has_no_way_back():
+def test_divergence_names_the_last_good_checkpoint():
   run = _run(
       SQUARED, learning_rate=1e30, num_pretraining_iterations=0, teacher_steps=0
   )
-  with pytest.raises(TrainingDivergedError, match='no phase was done') as error:
+  run.latest_checkpoint = lambda: 7
+  match = 'checkpoint 7 of seed 3 is the last good one'
+  with pytest.raises(TrainingDivergedError, match=match) as error:
     run.run()
   # Due at every fourth step, from the first behind twenty on.
   assert error.value.training_step == 28

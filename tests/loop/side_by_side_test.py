@@ -145,7 +145,7 @@ def test_the_teacher_is_evaluated_and_collects_once():
 
   runs = [_run(seed, teacher) for seed in SEEDS]
   for run in runs:
-    run._make_env = make_env
+    run.stage._make_env = make_env
   group = SideBySide(runs)
   for _ in range(2):
     phase = runs[0].plan[runs[0].next_phase]

@@ -1,0 +1,241 @@
+"""Numbered checkpoints: whole or not there, verified before they are used.
+
+  FOLDER/00000012/{manifest,document}.json, arrays/
+  FOLDER/rows/NAME/<first slot>-<slot after the last>.{a,b}/
+
+A manifest lists size and checksum of every file of its checkpoint and of the
+segments that it needs, and carries a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
+
+import google_crc32c
+import numpy as np
+
+from reincarnating_rl.archive import arrays as arrays_lib
+from reincarnating_rl.archive import files
+from reincarnating_rl.archive import rows
+from reincarnating_rl.archive.errors import ArchiveError
+from reincarnating_rl.archive.errors import DamagedError
+from reincarnating_rl.archive.rows import RowLog
+from reincarnating_rl.archive.rows import Segment
+from reincarnating_rl.buckets import local
+
+_ARRAYS = 'arrays'
+_DOCUMENT = 'document.json'
+_MANIFEST = 'manifest.json'
+_ROWS = 'rows'
+_UNFINISHED = '.part'
+_LOGGER = logging.getLogger(__name__)
+
+
+class Saved(NamedTuple):
+  """A checkpoint that was found whole.
+
+  Attributes:
+    number: which.
+    document: what is no array, as JSON gives it back.
+    arrays: by name.
+    segments: of each ring.
+  """
+
+  number: int
+  document: Any
+  arrays: dict[str, np.ndarray]
+  segments: dict[str, list[Segment]]
+
+
+class Vault:
+  """The checkpoints of one folder."""
+
+  def __init__(self, folder: str, keep: int = 2):
+    """Opens a folder, which need not be there yet.
+
+    Args:
+      folder: of the checkpoints.
+      keep: how many of them stay when another one is written.
+
+    Raises:
+      ValueError: if it is to keep none.
+    """
+    if keep < 1:
+      raise ValueError(f'At least one checkpoint must be kept, got {keep}.')
+    self._folder = os.path.abspath(os.path.expanduser(folder))
+    self._keep = keep
+    self._damaged: set[int] = set()
+
+  @property
+  def folder(self) -> str:
+    return self._folder
+
+  def rows_folder(self, name: str) -> str:
+    """Where the segments of a ring are."""
+    return os.path.join(self._folder, _ROWS, name)
+
+  def numbers(self) -> list[int]:
+    """Of all checkpoints, ascending; those known to be damaged excepted."""
+    if not os.path.isdir(self._folder):
+      return []
+    found = (int(n) for n in os.listdir(self._folder) if n.isdigit())
+    return sorted(set(found) - self._damaged)
+
+  def write(
+      self,
+      number: int,
+      document: Any,
+      arrays: Mapping[str, np.ndarray],
+      segments: Mapping[str, Sequence[Segment]],
+  ) -> None:
+    """Writes a checkpoint, then removes those that are not kept.
+
+    Args:
+      number: of none that is there.
+      document: JSON-ready.
+      arrays: by name.
+      segments: which are written, of each ring.
+
+    Raises:
+      ArchiveError: if the disk does not take it; nothing is changed then.
+    """
+    path = self._path(number)
+    unfinished = path + _UNFINISHED
+    try:
+      shutil.rmtree(unfinished, ignore_errors=True)
+      os.makedirs(os.path.join(unfinished, _ARRAYS))
+      arrays_lib.write(os.path.join(unfinished, _ARRAYS), arrays)
+      _write_json(os.path.join(unfinished, _DOCUMENT), document)
+      content = {'files': files.listing(unfinished), 'segments': segments}
+      _write_json(
+          os.path.join(unfinished, _MANIFEST),
+          {'checksum': _checksum(content), 'content': content},
+      )
+      files.publish(unfinished, path)
+    except (ArchiveError, OSError) as e:
+      shutil.rmtree(unfinished, ignore_errors=True)
+      reason = e.strerror if isinstance(e, OSError) else str(e)
+      raise ArchiveError(reason) from e
+
+  def prune(self, logs: Mapping[str, RowLog]) -> None:
+    """Removes checkpoints that are not kept, damaged ones, and their rows.
+
+    Args:
+      logs: of the rings that a coming checkpoint will hold, by name.
+    """
+    for number in self.numbers()[: -self._keep]:
+      files.remove_folder(self._path(number))
+    for number in self._damaged:
+      files.remove_folder(self._path(number))
+    self._damaged.clear()
+    needed: dict[str, set[str]] = {name: set() for name in logs}
+    for number in self.numbers():
+      try:
+        segments_of = self._manifest(number)['segments']
+      except DamagedError:
+        continue  # Nothing can be had from it anyway.
+      for name, segments in segments_of.items():
+        found = {Segment(*s).name for s in segments}
+        needed[name] = needed.get(name, set()) | found
+    folder = os.path.join(self._folder, _ROWS)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+      if name in logs:
+        logs[name].remove_all_but(needed[name])
+      elif name not in needed:
+        files.remove_folder(os.path.join(folder, name))
+
+  def copy_newest_of(self, other: Vault) -> None:
+    """Brings another vault's newest checkpoint into this one.
+
+    Raises:
+      ArchiveError: if there is none that is whole.
+    """
+    saved = other.newest()
+    if saved is None:
+      raise ArchiveError(f'There is no checkpoint in {other.folder}.')
+    for name, segments in saved.segments.items():
+      rows.copy(other.rows_folder(name), self.rows_folder(name), segments)
+    unfinished = self._path(saved.number) + _UNFINISHED
+    shutil.copytree(other._path(saved.number), unfinished)
+    files.publish(unfinished, self._path(saved.number))
+
+  def newest(self) -> Optional[Saved]:
+    """The newest checkpoint that is whole; None if there is none at all.
+
+    Raises:
+      ArchiveError: if there are some, but all are damaged.
+    """
+    problems = []
+    for number in reversed(self.numbers()):
+      try:
+        saved = self._read(number)
+      except DamagedError as e:
+        problems.append(f'checkpoint {number}: {e}')
+        self._damaged.add(number)
+        continue
+      for problem in problems:
+        _LOGGER.warning(
+            'Damaged %s. Going back to checkpoint %d.', problem, number
+        )
+      return saved
+    if problems:
+      raise ArchiveError(
+          f'No checkpoint in {self._folder} is whole ({"; ".join(problems)}): '
+          'bring the files back, or choose another directory to start anew.'
+      )
+    return None
+
+  def read_rows(self, name: str, segment: Segment) -> dict[str, np.ndarray]:
+    """The columns of a segment of a checkpoint that `newest` returned."""
+    return rows.read(self.rows_folder(name), segment)
+
+  def _path(self, number: int) -> str:
+    return os.path.join(self._folder, f'{number:08d}')
+
+  def _manifest(self, number: int) -> dict[str, Any]:
+    """The content of a manifest.
+
+    Raises:
+      DamagedError: if it is not as it was written.
+    """
+    path = os.path.join(self._path(number), _MANIFEST)
+    try:
+      with open(path, encoding='utf-8') as f:
+        manifest = json.load(f)
+      if manifest['checksum'] == _checksum(manifest['content']):
+        return manifest['content']
+    except OSError as e:
+      raise DamagedError(f'{path} cannot be read ({e.strerror})') from e
+    except (ValueError, KeyError, TypeError):
+      pass
+    raise DamagedError(f'{path} is not what was written')
+
+  def _read(self, number: int) -> Saved:
+    manifest, path = self._manifest(number), self._path(number)
+    problem = files.problem(path, manifest['files'])
+    segments = {
+        name: [Segment(*s) for s in found]
+        for name, found in manifest['segments'].items()
+    }
+    for name, found in segments.items():
+      for segment in found:
+        problem = problem or rows.check(self.rows_folder(name), segment)
+    if problem:
+      raise DamagedError(problem)
+    with open(os.path.join(path, _DOCUMENT), encoding='utf-8') as f:
+      document = json.load(f)
+    arrays = arrays_lib.read(os.path.join(path, _ARRAYS))
+    return Saved(number, document, arrays, segments)
+
+
+def _checksum(content: Any) -> str:
+  text = json.dumps(content, sort_keys=True)
+  return google_crc32c.Checksum(text.encode()).hexdigest().decode()
+
+
+def _write_json(path: str, content: Any) -> None:
+  local.write_whole(path, json.dumps(content).encode())

@@ -1,0 +1,44 @@
+"""Logs that go on after a restart without gaps or doubles.
+
+A checkpoint knows how long every log was; a run that goes on from it first
+cuts off what was written later, since it will write that again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from typing import Iterator
+
+_PATTERNS = ('events.out.tfevents.*', '*.jsonl', 'logs/*', 'metrics/*')
+
+
+def sizes(directory: str) -> dict[str, int]:
+  """Bytes of every log below a run's directory, by relative path."""
+  return {
+      name: os.path.getsize(os.path.join(directory, name))
+      for name in _names(directory)
+  }
+
+
+def set_back(directory: str, earlier: dict[str, int]) -> None:
+  """Cuts logs to the size that they had, and removes later ones.
+
+  Args:
+    directory: of the run.
+    earlier: what `sizes` returned.
+  """
+  for name in list(_names(directory)):
+    path = os.path.join(directory, name)
+    if name not in earlier:
+      os.remove(path)
+    elif os.path.getsize(path) > earlier[name]:
+      os.truncate(path, earlier[name])
+
+
+def _names(directory: str) -> Iterator[str]:
+  for root, _, files in os.walk(directory):
+    for file in files:
+      name = os.path.relpath(os.path.join(root, file), directory)
+      if any(fnmatch.fnmatch(name, pattern) for pattern in _PATTERNS):
+        yield name
