@@ -13,7 +13,6 @@ from dopamine.metrics.pickle_collector import PickleCollector
 import tensorflow as tf
 
 from reincarnating_rl.loop import plan as plan_lib
-from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.teachers import LoadedTeacher
@@ -49,7 +48,7 @@ class TeacherProof(Listener):
       logging.warning('%s', doubt)
 
 
-class DopamineLogs:
+class DopamineLogs(Listener):
   """Turns records into Dopamine's logs: TensorBoard and its legacy pickles.
 
   A disk that is full costs entries of the logs, never the run.
@@ -77,12 +76,8 @@ class DopamineLogs:
     """Made late: logs are set back before they go on."""
     return tf.summary.create_file_writer(self._directory)
 
-  def resume(self, records: Sequence[PhaseRecord]) -> None:
-    """Tells those logs of earlier phases that keep everything in memory.
-
-    Args:
-      records: of the phases done.
-    """
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    """Tells those logs of earlier phases that keep everything in memory."""
     with _tolerating_a_full_disk():
       for record in records:
         for collector in self._dispatcher._collectors:
@@ -90,15 +85,6 @@ class DopamineLogs:
             collector.write(_statistics(record))
             collector.flush()
         self._keep_legacy(record)
-
-  def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
-    del kind, phase, total, unit
-
-  def on_progress(self, amount: int) -> None:
-    del amount
-
-  def on_resumed(self, amount: int) -> None:
-    del amount
 
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():

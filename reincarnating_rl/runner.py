@@ -328,9 +328,6 @@ class RunnerWithTeacher(run_experiment.Runner):
       beginning = begin_as(
           self._teacher, learner, method.reload, config.update_horizon
       )
-    logs = DopamineLogs(
-        self._base_dir, self._collector_dispatcher, self._log_experiment
-    )
     run = Run(
         config,
         learner,
@@ -345,7 +342,9 @@ class RunnerWithTeacher(run_experiment.Runner):
                 config.num_pretraining_iterations + config.num_iterations,
                 self._label,
             ),
-            logs,
+            DopamineLogs(
+                self._base_dir, self._collector_dispatcher, self._log_experiment
+            ),
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
@@ -358,7 +357,6 @@ class RunnerWithTeacher(run_experiment.Runner):
       checkpointer.fork(os.path.join(self._fork_from, CHECKPOINTS))
     if checkpointer.restore(run, any_settings=forks):
       logging.info('Going on in %s.', run.where())
-      logs.resume(run.records)
     run.prepare_teacher_data()
     return run, checkpointer
 

@@ -19,10 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Iterator
 
 from absl import app
 from absl import flags
+import bench_frames
 import bench_lib
 import dopamine_logs
 import numpy as np
@@ -36,34 +36,9 @@ _MEASURE = flags.DEFINE_enum(
 )
 _FOLDER = flags.DEFINE_string('folder', None, 'Where the log of a child lies.')
 
-GAME = 'Breakout'
 NUMBER = 0
-PLAYED_STEPS = 4000  # agent steps, repeated with variations
 EPISODE_ROWS = 1000
-CHUNK_ROWS = 2000
 FASTEST = 1  # level of compression
-
-
-def play(num_steps: int) -> np.ndarray:
-  """[T, 84, 84] uint8, frames of a game of random actions."""
-  from reincarnating_rl.envs.atari import AtariVector
-
-  env = AtariVector(GAME, 1, 0, (0,))
-  rng = np.random.default_rng(0)
-  observation = env.reset()
-  frames = []
-  for _ in range(num_steps):
-    frames.append(observation[0, -1].copy())
-    observation = env.step(rng.integers(0, env.num_actions, 1)).observation
-  return np.stack(frames)
-
-
-def varied(played: np.ndarray, num_rows: int) -> Iterator[np.ndarray]:
-  """Chunks of frames: the game again and again, each time moved aside."""
-  for start in range(0, num_rows, CHUNK_ROWS):
-    rows = np.arange(start, min(start + CHUNK_ROWS, num_rows))
-    aside = start // len(played)
-    yield np.roll(played[rows % len(played)], aside, axis=2)
 
 
 def write_log(folder: str, num_rows: int) -> None:
@@ -78,7 +53,7 @@ def write_log(folder: str, num_rows: int) -> None:
       add_count=num_rows + num_rows // 3,
       ends=np.flatnonzero(terminal),
   )
-  frames = varied(play(min(PLAYED_STEPS, num_rows)), num_rows)
+  frames = bench_frames.varied(bench_frames.play(num_rows), num_rows)
   dopamine_logs.write(folder, NUMBER, columns, frames, level=FASTEST)
 
 

@@ -7,7 +7,7 @@ chunk with a checksum of its own. Nothing is pickled.
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 import numpy as np
 import tensorstore as ts
@@ -33,10 +33,16 @@ def write(folder: str, arrays: Mapping[str, np.ndarray]) -> None:
   Raises:
     ArchiveError: if the disk does not take them.
   """
+  # One database: arrays that are opened apart would each commit for themselves.
+  context = ts.Context()
   try:
-    with ts.Transaction() as transaction:
+    with ts.Transaction(atomic=True) as transaction:
       for name, array in arrays.items():
-        _create(folder, name, np.asarray(array), transaction)
+        spec = _spec(folder, name, np.asarray(array))
+        store = ts.open(
+            spec, create=True, transaction=transaction, context=context
+        ).result()
+        store[...] = array
   except (OSError, ValueError) as e:
     raise ArchiveError(f'{folder} cannot be written: {_reason(e)}') from e
 
@@ -48,11 +54,13 @@ def read(folder: str) -> dict[str, np.ndarray]:
     DamagedError: if they are not all there as they were written.
   """
   try:
-    keys = ts.KvStore.open(_database(folder)).result().list().result()
+    context = ts.Context()
+    database = ts.KvStore.open(_database(folder), context=context).result()
+    keys = [key.decode() for key in database.list().result()]
     suffix = f'/{_METADATA}'
-    names = [key.decode().removesuffix(suffix) for key in keys]
-    names = [n for key, n in zip(keys, names) if key.decode().endswith(suffix)]
-    reads = {name: _open(folder, name).read() for name in names}
+    names = [k.removesuffix(suffix) for k in keys if k.endswith(suffix)]
+    stores = {n: ts.open(_spec(folder, n), context=context) for n in names}
+    reads = {name: store.result().read() for name, store in stores.items()}
     return {name: np.asarray(array.result()) for name, array in reads.items()}
   except (OSError, ValueError) as e:
     raise DamagedError(f'{folder} cannot be read: {_reason(e)}') from e
@@ -62,19 +70,14 @@ def _database(folder: str) -> dict[str, Any]:
   return {'driver': 'ocdbt', 'base': f'file://{os.path.abspath(folder)}/'}
 
 
-def _spec(folder: str, name: str) -> dict[str, Any]:
+def _spec(
+    folder: str, name: str, array: Optional[np.ndarray] = None
+) -> dict[str, Any]:
+  """How tensorstore finds an array, or makes one chunk of it."""
   kvstore = _database(folder) | {'path': f'{name}/'}
-  return {'driver': 'zarr3', 'kvstore': kvstore}
-
-
-def _open(folder: str, name: str) -> ts.TensorStore:
-  return ts.open(_spec(folder, name)).result()
-
-
-def _create(
-    folder: str, name: str, array: np.ndarray, transaction: ts.Transaction
-) -> None:
-  """One array, which is one chunk."""
+  spec = {'driver': 'zarr3', 'kvstore': kvstore}
+  if array is None:
+    return spec
   chunk = [max(size, 1) for size in array.shape]
   metadata = {
       'shape': list(array.shape),
@@ -85,9 +88,7 @@ def _create(
           'configuration': {'chunk_shape': chunk},
       },
   }
-  spec = _spec(folder, name) | {'metadata': metadata}
-  store = ts.open(spec, create=True, transaction=transaction).result()
-  store[...] = array
+  return spec | {'metadata': metadata}
 
 
 def _reason(error: Exception) -> str:

@@ -160,9 +160,15 @@ class AtariVector:
     """Takes [E] int actions; ended games start their next episode at once.
 
     Raises:
+      ValueError: for an action that the game does not have.
       EnvironmentFailedError: if an emulator does not do it.
     """
     actions = np.asarray(actions, np.int32)
+    if not 0 <= actions.min() <= actions.max() < self.num_actions:
+      # The emulator would wait for a better one for ever.
+      raise ValueError(
+          f'{self.game} has {self.num_actions} actions, got {actions.tolist()}.'
+      )
     try:
       observation, reward, terminal, truncated, _ = self._env.step(actions)
     except RuntimeError as e:

@@ -195,6 +195,7 @@ class RunCheckpointer:
     self._saved = saved.number
     if self._logs_dir is not None:
       log_files.set_back(self._logs_dir, saved.document.get('logs', {}))
+    run.listeners.on_restored(run.records)
     run.prepare_teacher_data()
     return True
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Optional, TextIO
+from typing import Optional, Sequence, TextIO
 
 from tqdm.auto import tqdm
 
 from reincarnating_rl.loop.plan import Phase
+from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import PhaseRecord
 
 # Seconds between lines where the output is no terminal.
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class ProgressBar:
+class ProgressBar(Listener):
   """Shows rate, time left, and the last score of the student."""
 
   def __init__(
@@ -66,18 +67,20 @@ class ProgressBar:
       bar.initial = bar.n = amount
       bar.refresh()
 
-  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
-    del training_steps, metrics
-
   def on_record(self, record: PhaseRecord) -> None:
     self.close()
+    self._remember(record)
+
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    for record in records:
+      self._remember(record)
+
+  def _remember(self, record: PhaseRecord) -> None:
+    """For the bars that come."""
     if record.student_score is not None:
       self._postfix['score'] = f'{record.student_score:.1f}'
     if record.lambda_:
       self._postfix['lambda'] = f'{record.lambda_:.2f}'
-
-  def on_saving(self) -> None:
-    pass
 
   def close(self) -> None:
     """Ends the present bar."""

@@ -72,6 +72,9 @@ class Listener(Protocol):
   def on_record(self, record: PhaseRecord) -> None:
     """A phase has ended."""
 
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    """The run goes on after these, which were told to another process."""
+
   def on_saving(self) -> None:
     """The run is about to be saved: what was told so far goes to the disk."""
 
@@ -101,6 +104,10 @@ class Listeners:
   def on_record(self, record: PhaseRecord) -> None:
     for listener in self._listeners:
       listener.on_record(record)
+
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    for listener in self._listeners:
+      listener.on_restored(records)
 
   def on_saving(self) -> None:
     for listener in self._listeners:

@@ -301,6 +301,15 @@ def test_a_snapshot_of_another_size_is_refused():
     AtariVector('Pong', 2, RUN_SEED).restore(env.snapshot())
 
 
+@pytest.mark.parametrize('actions', [[0, 6], [-1, 0]])
+def test_an_action_that_the_game_does_not_have_is_refused(actions):
+  env = AtariVector('Pong', 2, RUN_SEED)
+  env.reset()
+  with pytest.raises(ValueError, match='Pong has 6 actions, got'):
+    env.step(np.array(actions))
+  assert env.snapshot()['actions'] == [[], []]
+
+
 # -- names and arrays ----------------------------------------------------------
 
 

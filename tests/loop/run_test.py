@@ -18,6 +18,7 @@ from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.clock import due
+from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.replay import frame_replay
@@ -38,7 +39,7 @@ PLAIN_LEARNER = dataclasses.replace(
 )
 
 
-class Collector:
+class Collector(Listener):
   """A listener that keeps what it hears."""
 
   def __init__(self):
