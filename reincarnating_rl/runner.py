@@ -8,7 +8,6 @@ differs in the list of phases only: it pretrains.
 from __future__ import annotations
 
 import dataclasses
-from fractions import Fraction
 import functools
 import os
 from typing import Any, Callable, Optional, Sequence
@@ -21,7 +20,9 @@ from absl import logging
 from dopamine.discrete_domains import run_experiment
 import gin
 
+from reincarnating_rl import run_documents
 from reincarnating_rl import scores
+from reincarnating_rl.agents import replay_ratio as replay_ratio_lib
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.reloading import begin_as
 from reincarnating_rl.dopamine_logs import DopamineLogs
@@ -34,8 +35,8 @@ from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop import population
-from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.beginning import check_resets
 from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.checkpoint import CHECKPOINTS_KEPT
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
@@ -48,10 +49,8 @@ from reincarnating_rl.loop.progress import ProgressBar
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
-from reincarnating_rl.loop.trainer import check_resets
 from reincarnating_rl.teachers import LoadedTeacher
 
-CONFIG_FILE = 'config.gin'
 CHECKPOINTS = 'checkpoints'
 
 
@@ -170,8 +169,10 @@ class RunnerWithTeacher(run_experiment.Runner):
         'num_envs': num_envs,
         'num_eval_envs': num_eval_envs,
     }
+    self._ratio = None
     if replay_ratio is not None:
-      self._own_settings['replay_ratio'] = _fraction(replay_ratio)
+      self._ratio = replay_ratio_lib.fraction(replay_ratio)
+      self._own_settings['replay_ratio'] = self._ratio
     if updates_per_call is not None:
       self._own_settings['updates_per_call'] = updates_per_call
     without_writer = lambda session, environment, **_: create_agent_fn(
@@ -211,7 +212,7 @@ class RunnerWithTeacher(run_experiment.Runner):
   def _shared_config(self) -> RunConfig:
     """The settings that all members have."""
     fields = self._agent.run_settings()
-    self._check_replay_ratio(fields['replay_ratio'])
+    replay_ratio_lib.check(self._agent, fields['replay_ratio'], self._ratio)
     fields |= self._own_settings
     return RunConfig(
         game=self._game,
@@ -225,23 +226,6 @@ class RunnerWithTeacher(run_experiment.Runner):
         or fields['update_horizon'],
         **fields,
     )
-
-  def _check_replay_ratio(self, of_agent: Fraction) -> None:
-    """Raises a ValueError if two bindings of it contradict each other."""
-    ratio = self._own_settings.get('replay_ratio', of_agent)
-    bound = settings.bound(
-        ['JaxDQNAgent.update_period']
-        + [
-            f'{c.__name__}.num_updates_per_train_step'
-            for c in type(self._agent).__mro__
-        ]
-    )
-    if bound and ratio != of_agent:
-      listed = ', '.join(f'{k} = {v}' for k, v in bound.items())
-      raise ValueError(
-          f'RunnerWithTeacher.replay_ratio = {ratio} contradicts {listed}, '
-          f'which make {of_agent} updates per agent step: bind one of the two.'
-      )
 
   def missing_data(self) -> Optional[str]:
     """Why the plan has nothing to pretrain on, in a sentence, or None.
@@ -423,35 +407,20 @@ class RunnerWithTeacher(run_experiment.Runner):
 
   def saved(self, run: Run) -> None:
     """Writes the summary of a run that was saved."""
-    try:
-      self._save_summary(run)
-    except OSError as e:
-      logging.warning('The summary was not written (%s).', e.strerror)
+    run_documents.write(
+        self._base_dir,
+        run,
+        self.agent_name,
+        self.run_number,
+        member=self._member,
+        teacher=self._teacher,
+    )
 
   def close(self, checkpointer: RunCheckpointer) -> None:
     """Waits for what is being written, and gives the directory back."""
     checkpointer.close()
     self._collector_dispatcher.close()
     base_dir_lib.give_back(self._base_dir)
-
-  def _save_summary(self, run: Run) -> None:
-    config = {
-        'gin': gin.config_str(),
-        'settings': {
-            k: str(v) if isinstance(v, Fraction) else v
-            for k, v in dataclasses.asdict(run.config).items()
-        },
-        'member': dict(self._member),
-        'teacher': _provenance(self._teacher) if self._teacher else None,
-        'rom': _rom(self._game),
-    }
-    document = summary.summarize(run, self.agent_name, self.run_number, config)
-    summary.write_json(
-        os.path.join(self._base_dir, summary.FILE_NAME), document
-    )
-    path = os.path.join(self._base_dir, CONFIG_FILE)
-    with open(path, 'w', encoding='utf-8') as f:
-      f.write(gin.operative_config_str())
 
 
 @gin.configurable
@@ -461,45 +430,7 @@ class ReincarnationRunner(RunnerWithTeacher):
   pretrains = True
 
 
-def _fraction(replay_ratio: float | str) -> Fraction:
-  """The ratio that a float stands for: 0.333333 is a third.
-
-  Raises:
-    ValueError: if it is no number.
-  """
-  try:
-    return Fraction(replay_ratio).limit_denominator(100_000)
-  except (ValueError, ZeroDivisionError, OverflowError) as e:
-    raise ValueError(
-        f'RunnerWithTeacher.replay_ratio is {replay_ratio!r}, which is no '
-        "number: give updates per agent step, as 0.25 or '1/3'."
-    ) from e
-
-
 def _sticky_probability() -> float:
   """25% as Machado et al. (2018), or none, as the environment is bound."""
   sticky = settings.query('create_atari_environment.sticky_actions')
   return 0.0 if sticky is False else 0.25
-
-
-def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
-  """Where a teacher came from, for the summary."""
-  return {
-      'path': teacher.path,
-      'checkpoint_number': teacher.checkpoint_number,
-      'format': teacher.format,
-      'agent': teacher.agent,
-      'recorded_score': teacher.score,
-      'training_steps': teacher.training_steps,
-      'replay_rows': len(teacher.replay) if teacher.replay else None,
-  }
-
-
-def _rom(game: str) -> dict[str, Any]:
-  """What was played, for the summary."""
-  rom = rom_in_use(game)
-  return {
-      'file': os.path.basename(rom.path),
-      'md5': rom.md5,
-      'shipped_with_ale_py': rom.is_standard,
-  }

@@ -33,6 +33,7 @@ LAYERS = {
         'gin_files',
         'group_runner',
         'reincarnation_networks',
+        'run_documents',
         'runner',
     ),
     6: (

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.store import Data
+from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,4 +134,20 @@ def check_parts(
     raise ValueError(
         'A student with a pretraining of its own starts online with a fresh '
         'optimizer: the optimizer state that it is to begin with would be lost.'
+    )
+
+
+def check_resets(config: RunConfig, learner: Learner) -> None:
+  """Raises a ValueError if the resets do not fit the network or the method."""
+  schedule = config.resets
+  if schedule is None:
+    return
+  shape = config.frame_shape + (ReplaySpec.stack_size,)
+  init = functools.partial(learner.init, observation_shape=shape)
+  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
+  if schedule.distill_updates_after and not learner.objective.needs_teacher:
+    raise ValueError(
+        f'Resets are to be followed by {schedule.distill_updates_after} '
+        'updates of distillation, but this method has no distillation loss: '
+        'choose a QDagger agent, or bind distill_updates_after to 0.'
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from typing import Any
 
+from reincarnating_rl.buckets import local
 from reincarnating_rl.loop.run import Run
 
 FILE_NAME = 'summary.json'
@@ -68,9 +68,4 @@ def summarize(run: Run, agent: str, run_number: int, config: Any) -> dict:
 
 def write_json(path: str, document: Any) -> None:
   """Writes a JSON file that is never half there."""
-  with open(path + '.part', 'w', encoding='utf-8') as f:
-    json.dump(document, f, indent=2)
-    f.write('\n')
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(path + '.part', path)
+  local.write_whole(path, (json.dumps(document, indent=2) + '\n').encode())

@@ -7,7 +7,6 @@ both drive it; there is no other implementation of these three.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Callable, Optional
 
 from absl import logging
@@ -27,6 +26,7 @@ from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import Beginning
 from reincarnating_rl.loop.beginning import check_parts
+from reincarnating_rl.loop.beginning import check_resets
 from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.duties import Counters
 from reincarnating_rl.loop.duties import Distill
@@ -435,22 +435,6 @@ class Trainer:
       raise TrainingDivergedError(
           last, self.counters.training_steps, ['parameters']
       )
-
-
-def check_resets(config: RunConfig, learner: Learner) -> None:
-  """Raises a ValueError if the resets do not fit the network or the method."""
-  schedule = config.resets
-  if schedule is None:
-    return
-  shape = config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
-  init = functools.partial(learner.init, observation_shape=shape)
-  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
-  if schedule.distill_updates_after and not learner.objective.needs_teacher:
-    raise ValueError(
-        f'Resets are to be followed by {schedule.distill_updates_after} '
-        'updates of distillation, but this method has no distillation loss: '
-        'choose a QDagger agent, or bind distill_updates_after to 0.'
-    )
 
 
 def _keys(seed: int) -> jax.Array:

@@ -23,6 +23,7 @@ from reincarnating_rl.loop import forecast as forecast_lib
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import side_by_side
 from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.beginning import check_resets
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.duties import Distill
 from reincarnating_rl.loop.duties import Duties
@@ -30,7 +31,6 @@ from reincarnating_rl.loop.duties import Learn
 from reincarnating_rl.loop.duties import Reset
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.teacher import Teacher
-from reincarnating_rl.loop.trainer import check_resets
 from reincarnating_rl.loop.trainer import Trainer
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.resets import ResetSchedule

@@ -1,0 +1,81 @@
+"""summary.json and config.gin of a run (layer 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+import os
+from typing import Any, Mapping, Optional
+
+from absl import logging
+import gin
+
+from reincarnating_rl.buckets import local
+from reincarnating_rl.envs.atari import rom_in_use
+from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.run import Run
+from reincarnating_rl.teachers import LoadedTeacher
+
+CONFIG_FILE = 'config.gin'
+
+
+def write(
+    base_dir: str,
+    run: Run,
+    agent_name: str,
+    run_number: int,
+    *,
+    member: Mapping[str, float],
+    teacher: Optional[LoadedTeacher],
+) -> None:
+  """Writes both anew; a disk that is full is told and does not stop the run.
+
+  Args:
+    base_dir: of the run.
+    run: as it is now.
+    agent_name: for the summary.
+    run_number: seed of the run.
+    member: settings in which it differs from others side by side.
+    teacher: None if it learned from nothing.
+  """
+  settings = {
+      k: str(v) if isinstance(v, Fraction) else v
+      for k, v in dataclasses.asdict(run.config).items()
+  }
+  config = {
+      'gin': gin.config_str(),
+      'settings': settings,
+      'member': dict(member),
+      'teacher': _provenance(teacher) if teacher else None,
+      'rom': _rom(run.config.game),
+  }
+  document = summary.summarize(run, agent_name, run_number, config)
+  try:
+    summary.write_json(os.path.join(base_dir, summary.FILE_NAME), document)
+    path = os.path.join(base_dir, CONFIG_FILE)
+    local.write_whole(path, gin.operative_config_str().encode())
+  except OSError as e:
+    logging.warning('The summary was not written (%s).', e.strerror)
+
+
+def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
+  """Where a teacher came from, for the summary."""
+  return {
+      'path': teacher.path,
+      'checkpoint_number': teacher.checkpoint_number,
+      'format': teacher.format,
+      'agent': teacher.agent,
+      'recorded_score': teacher.score,
+      'training_steps': teacher.training_steps,
+      'replay_rows': len(teacher.replay) if teacher.replay else None,
+  }
+
+
+def _rom(game: str) -> dict[str, Any]:
+  """What was played, for the summary."""
+  rom = rom_in_use(game)
+  return {
+      'file': os.path.basename(rom.path),
+      'md5': rom.md5,
+      'shipped_with_ale_py': rom.is_standard,
+  }
