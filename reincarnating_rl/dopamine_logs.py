@@ -9,7 +9,7 @@ from typing import Callable, Iterator, Optional, Sequence
 from absl import logging
 from dopamine.metrics import statistics_instance
 from dopamine.metrics.collector_dispatcher import CollectorDispatcher
-from dopamine.metrics.pickle_collector import PickleCollector
+from dopamine.metrics.tensorboard_collector import TensorboardCollector
 import tensorflow as tf
 
 from reincarnating_rl.loop import plan as plan_lib
@@ -57,34 +57,45 @@ class DopamineLogs(Listener):
   def __init__(
       self,
       directory: str,
-      dispatcher: CollectorDispatcher,
+      make_dispatcher: Callable[[], CollectorDispatcher],
       log_experiment: Callable[[int, dict[str, list[float]]], None],
   ):
-    """Writes nothing yet.
+    """Writes nothing yet: logs are set back before they go on.
 
     Args:
       directory: of the run, where TensorBoard's events go.
-      dispatcher: of Dopamine's statistics.
+      make_dispatcher: of Dopamine's statistics; opens files of its own.
       log_experiment: keeps the statistics of an iteration as a pickle.
     """
     self._directory = directory
-    self._dispatcher = dispatcher
+    self._make_dispatcher = make_dispatcher
     self._log_experiment = log_experiment
 
   @functools.cached_property
   def _summary_writer(self) -> tf.summary.SummaryWriter:
-    """Made late: logs are set back before they go on."""
     return tf.summary.create_file_writer(self._directory)
 
+  @functools.cached_property
+  def _dispatcher(self) -> CollectorDispatcher:
+    return self._make_dispatcher()
+
   def on_restored(self, records: Sequence[PhaseRecord]) -> None:
-    """Tells those logs of earlier phases that keep everything in memory."""
-    with _tolerating_a_full_disk():
-      for record in records:
-        for collector in self._dispatcher._collectors:
-          if isinstance(collector, PickleCollector):
-            collector.write(_statistics(record))
-            collector.flush()
-        self._keep_legacy(record)
+    """Tells all again to those logs that begin anew with each process."""
+    anew = [
+        collector
+        for collector in self._dispatcher._collectors
+        if not isinstance(collector, TensorboardCollector)
+    ]
+    for record in records:
+      for collector in anew:
+        with _tolerating_a_full_disk():
+          collector.write(_statistics(record))
+          collector.flush()
+      self._keep_legacy(record)
+
+  def close(self) -> None:
+    """Closes Dopamine's files."""
+    self._dispatcher.close()
 
   def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():
@@ -93,14 +104,15 @@ class DopamineLogs(Listener):
         tf.summary.scalar(tag, value, step=training_steps)
 
   def on_record(self, record: PhaseRecord) -> None:
-    with _tolerating_a_full_disk():
-      with self._summary_writer.as_default():
-        for tag, value in _values(record).items():
-          tf.summary.scalar(tag, value, step=record.iteration)
-      self._dispatcher.write(_statistics(record))
-      self._dispatcher.flush()
-      self._keep_legacy(record)
-      self._summary_writer.flush()
+    with _tolerating_a_full_disk(), self._summary_writer.as_default():
+      for tag, value in _values(record).items():
+        tf.summary.scalar(tag, value, step=record.iteration)
+    for collector in self._dispatcher._collectors:
+      with _tolerating_a_full_disk():
+        collector.write(_statistics(record))
+        collector.flush()
+    self._keep_legacy(record)
+    self.on_saving()
 
   def on_saving(self) -> None:
     with _tolerating_a_full_disk():
@@ -108,7 +120,8 @@ class DopamineLogs(Listener):
 
   def _keep_legacy(self, record: PhaseRecord) -> None:
     if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
-      self._log_experiment(record.iteration, _legacy_statistics(record))
+      with _tolerating_a_full_disk():
+        self._log_experiment(record.iteration, _legacy_statistics(record))
 
 
 @contextlib.contextmanager

@@ -170,6 +170,7 @@ class GroupRunner:
         keeper.after_phase(run)
 
       SideBySide(runs).run(after_phase, keeper.at_step_of_all)
+      keeper.finish()
       for runner, (_, checkpointer) in zip(self.runners, pairs):
         runner.close(checkpointer)
     return runs

@@ -18,6 +18,7 @@ compat.prepare_dopamine()
 
 from absl import logging
 from dopamine.discrete_domains import run_experiment
+from dopamine.metrics.collector_dispatcher import CollectorDispatcher
 import gin
 
 from reincarnating_rl import run_documents
@@ -179,6 +180,13 @@ class RunnerWithTeacher(run_experiment.Runner):
         session, environment, summary_writer=None
     )
     super().__init__(base_dir, without_writer)
+    # Dopamine opens files that are to be set back before they go on.
+    self._collector_dispatcher.close()
+    self._logs = DopamineLogs(
+        self._base_dir,
+        functools.partial(CollectorDispatcher, self._base_dir),
+        self._log_experiment,
+    )
 
   # -- what replaces pieces of Dopamine's constructor -------------------------
 
@@ -326,9 +334,7 @@ class RunnerWithTeacher(run_experiment.Runner):
                 config.num_pretraining_iterations + config.num_iterations,
                 self._label,
             ),
-            DopamineLogs(
-                self._base_dir, self._collector_dispatcher, self._log_experiment
-            ),
+            self._logs,
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
@@ -402,6 +408,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         [(run, checkpointer)], on_saved=self.saved, **self.keeper_options
     ) as keeper:
       run.run(keeper.after_phase)
+      keeper.finish()
       self.close(checkpointer)
     return run
 
@@ -419,7 +426,7 @@ class RunnerWithTeacher(run_experiment.Runner):
   def close(self, checkpointer: RunCheckpointer) -> None:
     """Waits for what is being written, and gives the directory back."""
     checkpointer.close()
-    self._collector_dispatcher.close()
+    self._logs.close()
     base_dir_lib.give_back(self._base_dir)
 
 

@@ -262,6 +262,7 @@ def main(argv: Sequence[str]) -> None:
         keeper.after_phase(run)
 
       run.run(after_phase)
+      keeper.finish()
       checkpointer.close()
 
 

@@ -14,7 +14,6 @@ from reincarnating_rl import gin_files
 from reincarnating_rl import runner as _  # noqa: F401, registers names
 from reincarnating_rl import train
 
-pytestmark = pytest.mark.usefixtures('compile_once')
 TESTDATA = pathlib.Path(__file__).parent / 'testdata'
 FOLDER = pathlib.Path(configs.__file__).parent
 # Not runs of their own.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
 
 _XLA_FLAGS = {
     '--xla_force_host_platform_device_count': 2,
@@ -21,6 +22,12 @@ for _flag, _value in _XLA_FLAGS.items():
         os.environ.get('XLA_FLAGS', '') + f' {_flag}={_value}'
     ).strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+  # What one process has compiled serves all, those that tests start included.
+  _CACHE = tempfile.TemporaryDirectory(prefix='xla')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 # pylint: disable=wrong-import-position
 import jax  # noqa: E402
@@ -72,23 +79,3 @@ class CompilationCounter:
 @pytest.fixture(scope='session')
 def compilations():
   return CompilationCounter()
-
-
-@pytest.fixture(scope='session')
-def _compilation_folder(tmp_path_factory):
-  return tmp_path_factory.mktemp('xla')
-
-
-@pytest.fixture(scope='module')
-def compile_once(_compilation_folder):
-  """Runs of the same shape share compiled code, as on a user's machine."""
-  from jax.experimental.compilation_cache import compilation_cache
-
-  from reincarnating_rl import cli
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(_compilation_folder))
-    cli.use_compilation_cache()
-    yield
-    jax.config.update('jax_compilation_cache_dir', None)
-    compilation_cache.reset_cache()

@@ -26,8 +26,6 @@ BINDINGS = (
 )
 PHASES = ['teacher_evaluation', 'pretraining', 'online', 'online']
 
-pytestmark = pytest.mark.usefixtures('compile_once')
-
 
 @pytest.fixture(autouse=True)
 def _clean_gin():

@@ -66,9 +66,6 @@ def _summary(base_dir):
     return json.load(f)
 
 
-pytestmark = pytest.mark.usefixtures('compile_once')
-
-
 @pytest.fixture(name='teacher', scope='module')
 def _teacher(tmp_path_factory):
   return small_teacher.write(tmp_path_factory.mktemp('teacher') / 'Pong' / '1')

@@ -21,6 +21,7 @@ _CODECS = (
     {'name': 'crc32c'},
 )
 _METADATA = 'zarr.json'
+_MANIFEST = 'manifest.ocdbt'
 
 
 def write(folder: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -53,6 +54,8 @@ def read(folder: str) -> dict[str, np.ndarray]:
   Raises:
     DamagedError: if they are not all there as they were written.
   """
+  if not os.path.exists(os.path.join(folder, _MANIFEST)):
+    raise DamagedError(f'{folder} cannot be read: its manifest is missing')
   try:
     context = ts.Context()
     database = ts.KvStore.open(_database(folder), context=context).result()

@@ -21,6 +21,7 @@ from reincarnating_rl.archive import arrays
 from reincarnating_rl.archive import files
 from reincarnating_rl.archive.background import Background
 from reincarnating_rl.archive.errors import ArchiveError
+from reincarnating_rl.archive.errors import DamagedError
 
 COPIES = ('a', 'b')
 _UNFINISHED = '.part'
@@ -125,7 +126,10 @@ class RowLog:
         self._failed = failed
       return
     with self._lock:
-      self._segments.append(segment)
+      others = [s for s in self._segments if s.name != segment.name]
+      self._segments = sorted(
+          others + [segment], key=lambda s: (s.start, s.stop)
+      )
 
   def covering(self, oldest: int, written: int) -> list[Segment]:
     """The segments that hold some slots; asked by a job of the background.
@@ -207,13 +211,17 @@ def check(folder: str, segment: Segment) -> Optional[str]:
     return ' and '.join(problems.values())
   for copy, problem in problems.items():
     if problem is not None:
-      _LOGGER.warning('%s: mended by its second copy.', problem)
+      _LOGGER.warning('%s: its second copy is taken.', problem)
       path = _path(folder, segment, copy)
       unfinished = path + _UNFINISHED
       shutil.rmtree(unfinished, ignore_errors=True)
-      shutil.copytree(_path(folder, segment, whole[0]), unfinished)
-      files.remove_folder(path)
-      files.publish(unfinished, path)
+      try:
+        shutil.copytree(_path(folder, segment, whole[0]), unfinished)
+        files.remove_folder(path)
+        files.publish(unfinished, path)
+      except OSError as e:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _LOGGER.warning('%s could not be mended (%s).', path, e)
   return None
 
 
@@ -222,6 +230,8 @@ def copy(source: str, target: str, segments: Sequence[Segment]) -> None:
   for segment in segments:
     for which in COPIES:
       path = _path(target, segment, which)
+      shutil.rmtree(path + _UNFINISHED, ignore_errors=True)
+      files.remove_folder(path)
       shutil.copytree(_path(source, segment, which), path + _UNFINISHED)
       files.publish(path + _UNFINISHED, path)
 
@@ -232,7 +242,10 @@ def read(folder: str, segment: Segment) -> dict[str, np.ndarray]:
   Raises:
     DamagedError: if it changed meanwhile.
   """
-  return arrays.read(_path(folder, segment, COPIES[0]))
+  for copy in COPIES:
+    if files.problem(_path(folder, segment, copy), segment.files) is None:
+      return arrays.read(_path(folder, segment, copy))
+  raise DamagedError(f'{folder}: segment {segment.name} is damaged')
 
 
 def _path(folder: str, segment: Segment, copy: str) -> str:

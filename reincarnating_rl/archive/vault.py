@@ -157,11 +157,15 @@ class Vault:
     saved = other.newest()
     if saved is None:
       raise ArchiveError(f'There is no checkpoint in {other.folder}.')
-    for name, segments in saved.segments.items():
-      rows.copy(other.rows_folder(name), self.rows_folder(name), segments)
-    unfinished = self._path(saved.number) + _UNFINISHED
-    shutil.copytree(other._path(saved.number), unfinished)
-    files.publish(unfinished, self._path(saved.number))
+    try:
+      for name, segments in saved.segments.items():
+        rows.copy(other.rows_folder(name), self.rows_folder(name), segments)
+      unfinished = self._path(saved.number) + _UNFINISHED
+      shutil.rmtree(unfinished, ignore_errors=True)
+      shutil.copytree(other._path(saved.number), unfinished)
+      files.publish(unfinished, self._path(saved.number))
+    except OSError as e:
+      raise ArchiveError(f'{self._folder} cannot be written: {e}') from e
 
   def newest(self) -> Optional[Saved]:
     """The newest checkpoint that is whole; None if there is none at all.

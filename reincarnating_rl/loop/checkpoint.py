@@ -63,6 +63,7 @@ class RunCheckpointer:
     self._background = Background()
     self._row_logs: dict[str, RowLog] = {}
     self._saved = max(self._vault.numbers(), default=None)
+    self._saved_moment: Optional[state_lib.Moment] = None
     self._next = (self._saved or 0) + 1
 
   @property
@@ -71,6 +72,10 @@ class RunCheckpointer:
     return self._saved
 
   # -- saving ----------------------------------------------------------------
+
+  def has(self, run: Run) -> bool:
+    """Whether a run is on the disk as it is now."""
+    return self._saved_moment == state_lib.moment(run)
 
   def follow(self, run: Run) -> None:
     """Hands new rows of the replays on, where they make a segment."""
@@ -102,8 +107,8 @@ class RunCheckpointer:
     if self._logs_dir is not None:
       snapshot.document['logs'] = log_files.sizes(self._logs_dir)
     number, self._next = self._next, self._next + 1
-    logs = dict(self._row_logs)
-    self._background.submit(lambda: self._write(number, snapshot, logs))
+    logs, moment = dict(self._row_logs), state_lib.moment(run)
+    self._background.submit(lambda: self._write(number, snapshot, logs, moment))
     if wait:
       self._background.wait()
       return self._saved == number
@@ -120,6 +125,7 @@ class RunCheckpointer:
       number: int,
       snapshot: state_lib.Snapshot,
       logs: dict[str, RowLog],
+      moment: state_lib.Moment,
   ) -> None:
     try:
       segments = {
@@ -140,7 +146,7 @@ class RunCheckpointer:
           self._vault.folder,
       )
       return
-    self._saved = number
+    self._saved, self._saved_moment = number, moment
     try:
       self._vault.prune(logs)
     except OSError as e:
@@ -174,6 +180,8 @@ class RunCheckpointer:
     self._background.wait()
     saved = self._vault.newest()
     if saved is None:
+      if self._logs_dir is not None:
+        log_files.set_back(self._logs_dir, {})
       return False
     self._check_settings(run, saved, any_settings)
     for name, segments in saved.segments.items():
@@ -213,6 +221,13 @@ class RunCheckpointer:
 
   def _check_settings(self, run: Run, saved: Saved, any_settings: bool) -> None:
     document = saved.document
+    if document['schema'] != state_lib.SCHEMA:
+      raise CheckpointMismatchError(
+          f'The checkpoint in {self._vault.folder} was written by another '
+          f'version of this package (its schema is {document["schema"]}, not '
+          f'{state_lib.SCHEMA}): install that version, or use another '
+          'directory.'
+      )
     # A setting that was not there yet was what it is by default.
     before = state_lib.defaults() | document['settings']
     now = state_lib.settings(run) | self._identity
@@ -221,13 +236,6 @@ class RunCheckpointer:
         for k in {**before, **now}
         if k not in _MAY_CHANGE and before.get(k) != now.get(k)
     ]
-    if document['schema'] != state_lib.SCHEMA:
-      raise CheckpointMismatchError(
-          f'The checkpoint in {self._vault.folder} was written by another '
-          f'version of this package (its schema is {document["schema"]}, not '
-          f'{state_lib.SCHEMA}): install that version, or use another '
-          'directory.'
-      )
     if changes and any_settings:
       logging.info('Going on with other settings: %s.', '; '.join(changes))
     elif changes:

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Callable, Iterable, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from absl import logging
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.run import Run
+from reincarnating_rl.loop.state import waits_for_emulator
 from reincarnating_rl.loop.watchdog import Watchdog
 
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
@@ -74,6 +75,7 @@ class Keeper:
             f'{name} must be a positive number of minutes, or None, got '
             f'{minutes}.'
         )
+    self._runs = [run for run, _ in runs]
     self._checkpointers = {id(run): c for run, c in runs}
     self._seconds = checkpoint_every and 60.0 * checkpoint_every
     self._stall_minutes = stall_minutes
@@ -115,7 +117,7 @@ class Keeper:
     if isinstance(error, EnvironmentFailedError):
       self._part()
       raise StoppedError(
-          f'Error: {error} ({self._save_active()}; {self._way_on}.)', 1
+          f'Error: {error} ({self._save_all()}). To go on, {self._way_on}.', 1
       ) from error
 
   # -- what the loop calls ---------------------------------------------------
@@ -153,7 +155,7 @@ class Keeper:
     part()
     if self._signal is not None:
       self._stop()
-    for run in runs:
+    for run in self._runs:
       self._save(run, wait=False)
     self._last = time.monotonic()
     join()
@@ -162,15 +164,33 @@ class Keeper:
     """A run has done one more phase.
 
     Raises:
-      StoppedError: if it was told to stop; it is saved.
+      StoppedError: if there is more to do, and it was told to stop; all runs
+        are saved.
     """
     self._beat()
     self._active, self._part = [run], lambda: None
     self._save(run, wait=False)
     self._last = time.monotonic()
-    if self._signal is not None:
+    if self._signal is not None and not all(map(_is_done, self._runs)):
       self._stop()
-    self._active = []
+
+  def finish(self) -> None:
+    """All runs are done: makes sure that this is on the disk.
+
+    Raises:
+      StoppedError: if the disk does not take it.
+    """
+    self._beat()
+    for run in self._runs:
+      done = self._save(run, wait=True)
+      self._on_saved(run)
+      if not done:
+        raise StoppedError(
+            f'Error: the end of the run with seed {run.config.seed} could not '
+            f'be saved. {self._last_numbers()}. Make room; then, to go on, '
+            f'{self._way_on}.',
+            1,
+        )
 
   # -- pieces ----------------------------------------------------------------
 
@@ -179,25 +199,37 @@ class Keeper:
       self._watchdog.beat()
 
   def _save(self, run: Run, wait: bool) -> bool:
-    done = self._checkpointers[id(run)].save(run, wait)
+    """Saves a run, unless nothing has happened since; whether it is saved."""
+    checkpointer = self._checkpointers[id(run)]
+    # One that was not taken up yet is where its checkpoint is.
+    if run.stage.take_up is not None or checkpointer.has(run):
+      return True
+    done = checkpointer.save(run, wait)
     self._on_saved(run)
     return done
 
-  def _save_active(self) -> str:
-    """Saves those that were stopped in a step; says so, in words."""
-    saved = [self._save(run, wait=True) for run in self._active]
-    if all(saved):
+  def _save_all(self) -> str:
+    """Saves every run before the end; says so, in words."""
+    if all([self._save(run, wait=True) for run in self._runs]):
       return 'everything up to there is saved'
-    return 'the newest state could not be saved, the last checkpoint is whole'
+    return f'what is newer could not be saved. {self._last_numbers()}'
+
+  def _last_numbers(self) -> str:
+    """Which checkpoints there are, in words."""
+    latest = [c.latest for c in self._checkpointers.values()]
+    found = [str(number) for number in latest if number is not None]
+    if not found:
+      return 'There is no checkpoint yet'
+    return f'The last checkpoint ({", ".join(found)}) is whole'
 
   def _stop(self) -> None:
     """Ends because of a signal."""
-    where = self._active[0].where()
+    run = self._active[0]
     name = signal.Signals(self._signal).name
-    steps = self._active[0].trainer.counters.agent_steps
     raise StoppedError(
-        f'Stopped by {name} in {where}, after {steps} agent steps: '
-        f'{self._save_active()}. To go on, {self._way_on}.',
+        f'Stopped by {name} in {run.where()}, after '
+        f'{run.trainer.counters.agent_steps} agent steps: {self._save_all()}. '
+        f'To go on, {self._way_on}.',
         128 + self._signal,
     )
 
@@ -215,37 +247,32 @@ class Keeper:
 
   def _on_stall(self) -> None:
     """Nothing has moved for long; on the watchdog's thread."""
-    run = self._active[0] if self._active else None
     since = f'Nothing has moved for {self._stall_minutes:g} minutes'
-    if run is None or not _waits_for_emulator(run):
-      numbers = _numbers(c.latest for c in self._checkpointers.values())
-      where = run and f' in {run.where()}' or ''
+    waiting = [run for run in self._active if waits_for_emulator(run)]
+    if not waiting:
+      where = ''.join(f' in {run.where()}' for run in self._active[:1])
       _leave(
           f'Error: {since}{where}, where no emulator is waited for: the '
-          f'device may hang. {numbers}. To go on, {self._way_on}.',
+          f'device may hang. {self._last_numbers()}. To go on, {self._way_on}.',
           STALLED_EXIT_CODE,
       )
-    # The other thread waits for the emulator; nobody else changes the run.
-    self._part()
+    # The other thread waits for the emulator; nobody else changes the runs.
+    run = waiting[0]
+    try:
+      self._part()
+      saved = self._save_all()
+    except Exception as e:  # pylint: disable=broad-exception-caught
+      saved = f'what is newer was not saved: {e}'
     _leave(
         f'Error: {since}: the emulators of {run.config.game} do not answer, '
         f'in {run.where()} after {run.trainer.counters.agent_steps} agent '
-        f'steps ({self._save_active()}). To go on, {self._way_on}.',
+        f'steps ({saved}). To go on, {self._way_on}.',
         STALLED_EXIT_CODE,
     )
 
 
-def _waits_for_emulator(run: Run) -> bool:
-  activity = run.stage.activity
-  players = [run.player, activity, getattr(activity, 'player', None)]
-  return any(getattr(p, 'in_flight', None) is not None for p in players)
-
-
-def _numbers(latest: Iterable[Optional[int]]) -> str:
-  found = [str(number) for number in latest if number is not None]
-  if not found:
-    return 'There is no checkpoint yet'
-  return f'The last checkpoint ({", ".join(found)}) is whole'
+def _is_done(run: Run) -> bool:
+  return run.next_phase == len(run.plan)
 
 
 def _leave(text: str, exit_code: int) -> None:

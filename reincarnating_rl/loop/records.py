@@ -262,7 +262,7 @@ class MetricMeans:
     """Everything, JSON-ready; `from_json` brings it back."""
     entries = [updates for updates, _, _ in self._pending]
     return {
-        'sums': self._sums,
+        'sums': dict(self._sums),
         'count': self._count,
         'pending': [
             {

@@ -141,6 +141,7 @@ class SideBySide:
         for group in groups:
           group.join()
 
+      self._at_step(runs, part, join)
       if phase.kind == plan_lib.PRETRAINING:
         for num in first.pretraining_chunks():
           for group in groups:
@@ -156,11 +157,14 @@ class SideBySide:
           for group in groups:
             group.decide()
           for group in groups:
+            group.hand_out()
+          for group in groups:
             group.step()
           self._at_step(runs, part, join)
         for group in groups:
           group.do(lambda t: t.duties.left())
       part()
+      self._at_step(runs, lambda: None, lambda: None)
 
 
 def device_of(member: int, num_members: int) -> jax.Device:
@@ -268,16 +272,22 @@ class _Group:
           self._act_keys,
       )
 
-  def step(self) -> None:
-    """One step of all environments of all runs."""
+  def hand_out(self) -> None:
+    """Gives everybody their actions.
+
+    All have them before the first steps: whoever is cut off there knows what
+    to do next.
+    """
     with jax.default_device(self._device):
       if self._actions is None:
         self._one_by_one(self._act_alone)
-      else:
-        for run, actions in zip(self._runs, np.asarray(self._actions)):
-          run.player.in_flight = actions
-      # All have decided before the first steps: whoever is cut off there
-      # knows what to do next.
+        return
+      for run, actions in zip(self._runs, np.asarray(self._actions)):
+        run.player.in_flight = actions
+
+  def step(self) -> None:
+    """One step of all environments of all runs."""
+    with jax.default_device(self._device):
       for run in self._runs:
         run.step(lambda *_: None)
 

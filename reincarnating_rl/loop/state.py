@@ -84,6 +84,10 @@ ReadRows = Callable[[str], Iterable[tuple[int, dict[str, np.ndarray]]]]
 Arrays = Mapping[str, np.ndarray]
 
 
+# How far a run is; equal as long as nothing has happened.
+Moment = tuple
+
+
 class StateMismatchError(ValueError):
   """What was saved is not of such a run."""
 
@@ -126,6 +130,33 @@ class Snapshot(NamedTuple):
 
 
 # -- saving --------------------------------------------------------------------
+
+
+def moment(run: Run) -> Moment:
+  """How far a run is, down to the step that is under way."""
+  activity = run.stage.activity
+  steps = (activity.agent_steps, _waits(activity)) if activity else None
+  player = getattr(activity, 'player', None)
+  return (
+      run.next_phase,
+      run.steps_done,
+      _waits(run.player),
+      steps,
+      _waits(player),
+      run.trainer.lambda_,
+  )
+
+
+def _waits(player: Any) -> bool:
+  """Whether environments have been given actions, and not answered."""
+  return getattr(player, 'in_flight', None) is not None
+
+
+def waits_for_emulator(run: Run) -> bool:
+  """Whether a run waits for its environments, wherever it plays."""
+  activity = run.stage.activity
+  players = (run.player, activity, getattr(activity, 'player', None))
+  return any(map(_waits, players))
 
 
 def rings(run: Run) -> dict[str, DeviceRing]:
@@ -245,7 +276,10 @@ def _tracker(tracker: EpisodeTracker) -> dict[str, Any]:
 
 
 def _player_document(player: Player) -> dict[str, Any]:
-  return {'env': player.env.snapshot(), 'finished': player.tracker.finished}
+  return {
+      'env': player.env.snapshot(),
+      'finished': list(player.tracker.finished),
+  }
 
 
 def _episodes_document(episodes: Optional[Episodes]) -> Optional[list]:
@@ -257,7 +291,7 @@ def _activity_document(activity: Activity) -> dict[str, Any]:
     return {'player': _player_document(activity.player)}
   return {
       'env': activity.env.snapshot(),
-      'finished': activity.tracker.finished,
+      'finished': list(activity.tracker.finished),
       'steps': activity.steps,
       'agent_steps': activity.agent_steps,
   }

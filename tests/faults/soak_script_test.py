@@ -1,0 +1,176 @@
+"""The soak test itself: what it compares, and a run of one fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from reincarnating_rl.archive.background import Background
+from reincarnating_rl.archive.rows import RowLog
+from reincarnating_rl.archive.vault import Vault
+
+SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts'
+# Of these runs most is compilation.
+COMPILE_FAST = (
+    '--xla_backend_optimization_level=0 '
+    '--xla_llvm_disable_expensive_passes=true'
+)
+TINY = (
+    'Runner.evaluation_steps = 20',
+    'Runner.max_steps_per_episode = 20',
+    'Runner.num_iterations = 1',
+    'Runner.training_steps = 300',
+    'RunnerWithTeacher.num_pretraining_iterations = 1',
+    'RunnerWithTeacher.num_pretraining_steps = 20',
+    'RunnerWithTeacher.teacher_steps = 100',
+    'ReplayBuffer.max_capacity = 200',
+    'reincarnation_networks.FullRainbowNetwork.hidden_size = 16',
+)
+
+
+@pytest.fixture(name='soak', scope='module')
+def _soak():
+  """The script as a module."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(SCRIPTS))
+    import soak
+
+    yield soak
+
+
+class Ring:
+  """Rows of two environments, each with the number of its slot."""
+
+  slots = 4
+  segment_slots = 3
+
+  def __init__(self, written: int):
+    self.written = written
+
+  def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+    return {'action': np.arange(start, stop).repeat(2).astype(np.uint8)}
+
+
+def _write_run(
+    folder: pathlib.Path, *, sealed_after: int = 0, loss: float = 1.0
+) -> str:
+  """What a run leaves, in small; its ring has been sealed in between."""
+  log = Background()
+  vault = Vault(str(folder / 'checkpoints'))
+  rows = RowLog(vault.rows_folder('student'), log)
+  for written in range(sealed_after, 7):
+    rows.seal(Ring(written))
+  log.wait()
+  document = {
+      'student_capacity': 8,
+      'seconds': {'online': loss},
+      'logs': {},
+      'records': [{'metrics': {'loss': loss, 'none': float('nan')}}],
+  }
+  arrays = {
+      'player/first': np.zeros(2, np.bool_),
+      'student/add_count': np.int32(6),
+  }
+  segments = {'student': rows.covering(2, 6)}
+  vault.write(1, document, arrays, segments)
+  (folder / 'summary.json').write_text('{"iterations": [{"updates": 3}]}')
+  (folder / 'logs').mkdir()
+  # The tenth is newer than the ninth.
+  for number, losses in (9, [1.0]), (10, [1.0, 2.0]):
+    with open(folder / 'logs' / f'log_{number}', 'wb') as f:
+      pickle.dump({'iteration_1': {'loss': losses}}, f)
+  return str(folder)
+
+
+def test_equal_runs_do_not_differ(soak, tmp_path):
+  run = _write_run(tmp_path / 'a')
+  same = _write_run(tmp_path / 'b', sealed_after=6)
+  found = soak.contents(run)
+  np.testing.assert_array_equal(
+      found['replay/student/action'], [2, 2, 3, 3, 4, 4, 5, 5]
+  )
+  assert soak.differences(run, same) == []
+
+
+def test_each_difference_is_named(soak, tmp_path):
+  run, other = _write_run(tmp_path / 'a'), _write_run(tmp_path / 'b', loss=2.0)
+  (tmp_path / 'b' / 'summary.json').write_text('{"iterations": []}')
+  os.remove(tmp_path / 'b' / 'logs' / 'log_10')
+  assert soak.differences(run, other) == [
+      'checkpoint/records/0/metrics/loss: 2.0, not 1.0',
+      'logs/iteration_1/loss: [1.0], not [1.0, 2.0]',
+      'summary/iterations: [], not nothing',
+      'summary/iterations/0/updates: nothing, not 3',
+  ]
+
+
+def test_events(soak, tmp_path):
+  import tensorflow as tf
+
+  writer = tf.summary.create_file_writer(str(tmp_path))
+  with writer.as_default():
+    for step in (2, 1, 1):
+      tf.summary.scalar('loss', 0.5, step=step)
+  writer.close()
+  once = {'events/./loss': [(1, 0.5), (1, 0.5), (2, 0.5)]}
+  assert soak.event_contents(str(tmp_path)) == once
+  (path,) = tmp_path.glob('events*')
+  os.truncate(path, path.stat().st_size - 3)
+  found = soak.event_contents(str(tmp_path))
+  assert 'is damaged' in found['events/.'][0]
+
+
+def test_sums_count_each_run_once(soak):
+  outcomes = [
+      soak.Outcome(['kill', 'flip', 'kill'], [5, 0, 7], True, ['one']),
+      soak.Outcome(['flip'], [3], False, []),
+  ]
+  report = soak.summarize(outcomes, ['kill', 'flip', 'clock'])
+  kinds = report.pop('kinds')
+  assert report == {
+      'faults': 4,
+      'survived': 3,
+      'differences': 1,
+      'agent_steps_lost': 15,
+      'largest_loss': 7,
+  }
+  assert kinds['flip']['faults'] == 2
+  assert kinds['flip']['survived'] == kinds['flip']['differences'] == 1
+  assert kinds['clock'] == dict.fromkeys(kinds['flip'], 0)
+  assert 'largest loss' in soak.table(report | {'kinds': kinds})
+
+
+def _run(*flags: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+      [sys.executable, str(SCRIPTS / 'soak.py'), *flags],
+      capture_output=True,
+      text=True,
+      cwd='/',
+      env=os.environ | {'XLA_FLAGS': COMPILE_FAST},
+      timeout=300,
+  )
+
+
+def test_unknown_kind_is_one_sentence():
+  done = _run('--kinds=kill,flood')
+  assert done.returncode == 1
+  assert done.stdout == ''
+  assert 'there is no kind called flood; choose from kill,' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_survives_a_signal():
+  bindings = [f'--gin_bindings={binding}' for binding in TINY]
+  done = _run('--faults=1', '--kinds=sigterm', '--json', *bindings)
+  assert done.returncode == 0, done.stderr
+  report = json.loads(done.stdout)
+  assert report['faults'] == report['survived'] == 1
+  assert report['differences'] == report['agent_steps_lost'] == 0
+  assert list(report['kinds']) == ['sigterm']
