@@ -116,7 +116,7 @@ def _damage(victim: Victim, harm: Callable[[str, Victim], None]) -> bool:
     ]
   if segments and victim.rng.random() < 0.5:
     folder = f'{victim.rng.choice(segments)}.{victim.rng.choice(["a", "b"])}'
-    victim.expect(re.escape(folder) + '.*mended by its second copy')
+    victim.expect(re.escape(folder) + '.*its second copy is taken')
   else:
     victim.damage(number)
     victim.expect(f'Damaged checkpoint {number}: .*Going back to checkpoint')

@@ -10,6 +10,7 @@ them. A checkpoint that the disk does not take leaves the older ones whole.
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Iterator, Optional
 
@@ -26,6 +27,7 @@ from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.run import Run
 
 CHECKPOINTS_KEPT = 2
+_SHORT = 80  # characters of a setting that is shown whole
 # A run may be prolonged, at another learning rate from then on.
 _MAY_CHANGE = ('num_iterations', 'learning_rate')
 
@@ -232,7 +234,7 @@ class RunCheckpointer:
     before = state_lib.defaults() | document['settings']
     now = state_lib.settings(run) | self._identity
     changes = [
-        f'{k} was {before.get(k)}, is {now.get(k)}'
+        _difference(k, str(before.get(k)), str(now.get(k)))
         for k in {**before, **now}
         if k not in _MAY_CHANGE and before.get(k) != now.get(k)
     ]
@@ -245,3 +247,19 @@ class RunCheckpointer:
           f'and --fork_from {os.path.dirname(self._vault.folder)} to go on '
           'there from this checkpoint.'
       )
+
+
+def _difference(name: str, before: str, now: str) -> str:
+  """'batch_size was 32, is 16'; of long texts what differs alone."""
+  if max(len(before), len(now)) <= _SHORT:
+    return f'{name} was {before}, is {now}'
+  ours, theirs = before.split(), now.split()
+  pieces = []
+  for tag, i, j, k, m in difflib.SequenceMatcher(
+      a=ours, b=theirs, autojunk=False
+  ).get_opcodes():
+    if tag != 'equal':
+      # With the two words before it: 'hidden_size = 512'.
+      was, is_ = ours[max(i - 2, 0) : j], theirs[max(k - 2, 0) : m]
+      pieces.append(f'was {" ".join(was)}, is {" ".join(is_)}')
+  return f'{name} {"; ".join(pieces)}'

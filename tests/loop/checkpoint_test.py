@@ -21,6 +21,7 @@ from reincarnating_rl.archive import arrays as arrays_lib
 from reincarnating_rl.archive.errors import ArchiveError
 from reincarnating_rl.envs import probe
 from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.loop import checkpoint as checkpoint_lib
 from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
@@ -607,3 +608,18 @@ def test_logs_go_on_without_gaps_or_doubles(tmp_path, place):
       (folder / 'log.jsonl').read_text() for folder in (directory, alone)
   )
   assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    'before, now, told',
+    [
+        ('32', '16', 'x was 32, is 16'),
+        (
+            'QNetwork( a = 1 hidden_size = 512 noisy = False ' + 20 * 'b = 2 ',
+            'QNetwork( a = 1 hidden_size = 256 noisy = False ' + 20 * 'b = 2 ',
+            'x was hidden_size = 512, is hidden_size = 256',
+        ),
+    ],
+)
+def test_of_long_settings_the_difference_is_shown(before, now, told):
+  assert checkpoint_lib._difference('x', before, now) == told
