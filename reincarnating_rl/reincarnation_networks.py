@@ -130,6 +130,8 @@ def ImpalaImplicitQuantileNetwork(  # pylint: disable=invalid-name
     num_quantiles: int = 32,
     embedding_dim: int = 64,
     nn_scale: int = 1,
+    stack_sizes: tuple[int, ...] = (16, 32, 32),
+    num_blocks: int = 2,
     hidden_size: int = 512,
 ) -> nn.Module:
   """Implicit quantiles (IQN) on the Impala encoder."""
@@ -140,6 +142,8 @@ def ImpalaImplicitQuantileNetwork(  # pylint: disable=invalid-name
       num_quantiles=num_quantiles,
       embedding_dim=embedding_dim,
       nn_scale=nn_scale,
+      stack_sizes=tuple(stack_sizes),
+      num_blocks=num_blocks,
       hidden_size=hidden_size,
   )
 

@@ -66,7 +66,11 @@ NARROW = {
     ),
     'NatureDQNNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
     'FullRainbowNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
-    'ImpalaImplicitQuantileNetwork': ('hidden_size = 16',),
+    'ImpalaImplicitQuantileNetwork': (
+        'stack_sizes = (4, 4, 4)',
+        'num_blocks = 1',
+        'hidden_size = 16',
+    ),
 }
 
 

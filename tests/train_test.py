@@ -26,8 +26,11 @@ _SETTINGS = (
     'JaxDQNAgent.min_replay_history = 64',
     'ReplayBuffer.max_capacity = 2000',
     'ReplayBuffer.batch_size = 4',
+    'reincarnation_networks.FullRainbowNetwork.features = (4, 8, 8)',
     'reincarnation_networks.FullRainbowNetwork.hidden_size = 16',
+    'reincarnation_networks.NatureDQNNetwork.features = (4, 8, 8)',
     'reincarnation_networks.NatureDQNNetwork.hidden_size = 16',
+    'reincarnation_networks.ImpalaRainbowNetwork.stack_sizes = (4, 4, 4)',
     'reincarnation_networks.ImpalaRainbowNetwork.hidden_size = 16',
 )
 

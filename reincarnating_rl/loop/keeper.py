@@ -239,11 +239,10 @@ class Keeper:
     if self._signal is not None and number == signal.SIGINT:
       _leave('Left at once: the last checkpoint is whole.', 128 + number)
     self._signal = number
-    logging.info(
-        'Got %s: a checkpoint is made at the next step (Ctrl-C leaves at '
-        'once).',
-        signal.Signals(number).name,
-    )
+    # Past all buffers: what was interrupted may be writing to one of them.
+    name = signal.Signals(number).name
+    text = f'Got {name}: saving at the next step (Ctrl-C leaves at once).'
+    os.write(2, f'\n{text}\n'.encode())
 
   def _on_stall(self) -> None:
     """Nothing has moved for long; on the watchdog's thread."""
