@@ -2,6 +2,7 @@
 
   python scripts/compare_methods.py --games Pong,Boxing --seeds 3
   python scripts/compare_methods.py --games Pong --seeds 3 --subject resets
+  python scripts/compare_methods.py --games Pong --subject replay_ratios
 
 One run after the other, each in a process of its own. A finished run is kept
 in the results file and not made again, so that the comparison goes on where it
@@ -31,8 +32,8 @@ _METHODS = flags.DEFINE_list('methods', None, 'Some of the methods; all.')
 _SUBJECT = flags.DEFINE_enum(
     'subject',
     'methods',
-    ['methods', 'resets'],
-    'Compares the methods, or one of them without and with a reset.',
+    ['methods', 'resets', 'replay_ratios'],
+    'Compares the methods, or one of them with resets or replay ratios.',
 )
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each method on each game.')
 _RESULTS = flags.DEFINE_string(
@@ -139,6 +140,31 @@ RESETS = {
         'qdagger_dqn', 'qdagger_dqn', _PRETRAINS + _REDISTILLED
     ),
 }
+# What more updates per agent step bring, with a reset in the middle after
+# which is distilled again, as qdagger_rainbow_sr.gin has it.
+_SHORT = (
+    'Runner.num_iterations = 4',
+    'Runner.training_steps = 2000',
+    "ResetSchedule.preset = 'sr_spr'",
+    'ResetSchedule.period = 4000',
+    'ResetSchedule.distill_updates_after = 2000',
+)
+REPLAY_RATIOS = {
+    f'replay_ratio_{ratio}': Entry(
+        'qdagger_rainbow',
+        'qdagger_rainbow',
+        _PRETRAINS + _SHORT + (f"RunnerWithTeacher.replay_ratio = '{ratio}'",),
+    )
+    for ratio in ('0.25', '1', '2', '4', '8')
+}
+SUBJECTS = {
+    'methods': METHODS,
+    'resets': RESETS,
+    'replay_ratios': REPLAY_RATIOS,
+}
+ENTRIES = {
+    name: e for entries in SUBJECTS.values() for name, e in entries.items()
+}
 # These collect no data: nothing of theirs would read it.
 _WITHOUT_DATA = ('kickstarting_dqn', 'jsrl_dqn', 'reloaded_dqn')
 _WITHOUT_TEACHER = ('dqn', 'rainbow')
@@ -159,7 +185,7 @@ class Run:
 
   def command(self, base_dir: str) -> list[str]:
     """The very command that a user would give."""
-    entry = (METHODS | RESETS)[self.method]
+    entry = ENTRIES[self.method]
     command = [
         *(sys.executable, '-um', 'reincarnating_rl.train'),
         *('--agent', entry.agent, '--base_dir', base_dir),
@@ -353,7 +379,7 @@ def draw(
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  choices = RESETS if _SUBJECT.value == 'resets' else METHODS
+  choices = SUBJECTS[_SUBJECT.value]
   methods = _METHODS.value or list(choices)
   unknown = sorted(set(methods) - set(choices))
   if unknown:
