@@ -594,9 +594,14 @@ def test_a_guided_student_gets_on_alone(guide):
 # -- from the first step on ----------------------------------------------------
 
 
+@functools.cache
+def kickstarted():
+  return run_in_room(4, distill='policy')
+
+
 def test_a_kickstarted_student_is_shown_the_way_while_it_acts():
   """No pretraining: it follows the teacher soon, and then needs it no more."""
-  run = run_in_room(4, distill='policy')
+  run = kickstarted()
   first, last = run.records[0], run.records[-1]
   assert [record.phase for record in run.records] == ['online'] * 4
   assert first.metrics['train_return_mean'] > 2 * alone()['train_return_mean']
@@ -607,7 +612,7 @@ def test_a_kickstarted_student_is_shown_the_way_while_it_acts():
 
 def test_a_reloaded_student_starts_where_the_earlier_one_was():
   """And stays there: fine-tuning on the same game loses nothing."""
-  earlier = run_in_room(4, distill='policy').trainer.learner_state
+  earlier = kickstarted().trainer.learner_state
   beginning = Beginning(
       params=earlier.online_params,
       target_params=earlier.target_params,

@@ -37,12 +37,12 @@ TINY = (
 
 @pytest.fixture(name='soak', scope='module')
 def _soak():
-  """The script as a module."""
+  """What compares, as a module."""
   with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(SCRIPTS))
-    import soak
+    import soak_compare
 
-    yield soak
+    yield soak_compare
 
 
 class Ring:

@@ -390,7 +390,7 @@ def test_other_settings_are_refused_by_name(saved, changes, identity, words):
 
 def test_other_settings_are_told_where_they_are_wanted(saved, caplog):
   run = make_run(batch_size=8, epsilon_eval=0.5)
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', logger='absl'):
     checkpointer = RunCheckpointer(str(saved), identity=SAME)
     assert checkpointer.restore(run, any_settings=True)
   assert 'batch_size was 4, is 8' in caplog.text

@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 import functools
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -24,6 +21,7 @@ from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.guide import GuideConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
+from reincarnating_rl.loop.side_by_side import device_of
 from reincarnating_rl.loop.side_by_side import SideBySide
 from reincarnating_rl.resets import ResetSchedule
 
@@ -218,35 +216,17 @@ def test_runs_that_are_not_alike_are_refused():
     SideBySide([_run(3, teacher), _run(4, teacher, learner=other)])
 
 
-ON_TWO_DEVICES = """
-import jax
-import side_by_side_test as t
-from reincarnating_rl.loop.side_by_side import device_of
-assert len(jax.devices()) == 2
-teacher = t.Teacher(t._teacher_policy())
-runs = []
-for i, seed in enumerate(t.SEEDS[:2]):
-  with jax.default_device(device_of(i, 2)):
-    runs.append(t._run(seed, teacher))
-t.SideBySide(runs, stacked=True).run()
-where = [set(r.trainer.learner_state.updates.devices()) for r in runs]
-assert where == [{jax.devices()[i]} for i in (0, 1)], where
-for run in runs:
-  alone = t._run(run.config.seed)
-  alone.run()
-  t._assert_same(run, alone, exact=False)
-print('equal')
-"""
-
-
-def test_members_are_spread_over_devices():
-  here = os.path.dirname(os.path.abspath(__file__))
-  path = os.pathsep.join([here, os.path.dirname(here), *sys.path])
-  done = subprocess.run(
-      [sys.executable, '-c', ON_TWO_DEVICES],
-      env=os.environ | {'PYTHONPATH': path},
-      capture_output=True,
-      text=True,
-      check=False,
-  )
-  assert done.stdout.strip() == 'equal', done.stderr[-3000:]
+def test_members_are_spread_over_devices(monkeypatch):
+  monkeypatch.setattr(side_by_side, 'device_of', device_of)
+  assert len(jax.devices()) == 2
+  teacher, runs = Teacher(_teacher_policy()), []
+  for i, seed in enumerate(SEEDS[:2]):
+    with jax.default_device(device_of(i, 2)):
+      runs.append(_run(seed, teacher))
+  SideBySide(runs, stacked=True).run()
+  where = [set(r.trainer.learner_state.updates.devices()) for r in runs]
+  assert where == [{device} for device in jax.devices()]
+  for run in runs:
+    alone = _run(run.config.seed)
+    alone.run()
+    _assert_same(run, alone, exact=False)
