@@ -274,11 +274,21 @@ def report(
 def write_report(
     out: TextIO,
     results: Sequence[Result],
-    machine: dict[str, Any],
-    versions: dict[str, Optional[str]],
     as_json: bool,
+    machine: Optional[dict[str, Any]] = None,
+    versions: Optional[dict[str, Optional[str]]] = None,
 ) -> None:
-  """Writes the JSON object, or the table for people."""
+  """Writes the JSON object, or the table for people.
+
+  Args:
+    out: where to.
+    results: of the measurements.
+    as_json: whether as JSON.
+    machine: that they were made on; default this one.
+    versions: of the packages; default those of this process.
+  """
+  machine = machine or describe_machine()
+  versions = versions or package_versions()
   if as_json:
     json.dump(report(results, machine, versions), out, indent=2)
   else:

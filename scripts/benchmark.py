@@ -264,13 +264,7 @@ def main(argv: list[str]) -> None:
     while groups:
       group = [c for c in groups.pop(0) if c.name in names]
       results += bench_lib.run_cases(group, repeats, _QUICK.value, bar)
-  bench_lib.write_report(
-      out,
-      results,
-      bench_lib.describe_machine(),
-      bench_lib.package_versions(),
-      _JSON.value,
-  )
+  bench_lib.write_report(out, results, _JSON.value)
 
 
 if __name__ == '__main__':

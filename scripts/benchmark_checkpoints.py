@@ -37,6 +37,7 @@ from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.teacher import Teacher
 from reincarnating_rl.replay import blocks
+from reincarnating_rl.replay import frame_replay
 
 _JSON = flags.DEFINE_bool('json', False, 'Print one JSON object, not a table.')
 _ROWS = flags.DEFINE_list('rows', ['100000'], 'Agent steps in the replay.')
@@ -120,9 +121,7 @@ def make_drawable(run: Run) -> None:
   priorities = writer.state.priorities
   leaves = priorities.tree.leaves.at[: writer.slots_written - 8].set(1.0)
   tree = type(priorities.tree)((leaves, *priorities.tree.levels[1:]))
-  equal = bench_work.frame_replay.equalized(
-      writer.spec, priorities._replace(tree=tree)
-  )
+  equal = frame_replay.equalized(writer.spec, priorities._replace(tree=tree))
   writer.state = writer.state._replace(priorities=equal)
 
 
@@ -199,13 +198,7 @@ def main(argv: list[str]) -> None:
   results = []
   for rows in _ROWS.value:
     results += measure(int(rows))
-  bench_lib.write_report(
-      out,
-      results,
-      bench_lib.describe_machine(),
-      bench_lib.package_versions(),
-      _JSON.value,
-  )
+  bench_lib.write_report(out, results, _JSON.value)
 
 
 if __name__ == '__main__':

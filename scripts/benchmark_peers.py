@@ -261,7 +261,7 @@ def main(argv: list[str]) -> None:
     for worker in workers.values():
       worker.close()
   bench_lib.write_report(
-      out, results, facts['machine'], facts['versions'], _JSON.value
+      out, results, _JSON.value, facts['machine'], facts['versions']
   )
 
 

@@ -147,13 +147,7 @@ def main(argv: list[str]) -> None:
     print(f'Wrote in {time.perf_counter() - start:.0f} s.', file=sys.stderr)
     sides = {side: in_child(side, folder) for side in ('ours', 'peer')}
   results = make_results(_ROWS.value, sides['ours'], sides['peer'])
-  bench_lib.write_report(
-      out,
-      results,
-      bench_lib.describe_machine(),
-      bench_lib.package_versions(),
-      _JSON.value,
-  )
+  bench_lib.write_report(out, results, _JSON.value)
 
 
 if __name__ == '__main__':
