@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -53,14 +54,13 @@ def _train(*args, **options):
     train.main(['train'])
 
 
-def _train_in_process_of_its_own(*args, **options):
+def _process_of_its_own(*args, **options):
   command = [sys.executable, '-um', 'reincarnating_rl.train']
-  return subprocess.run(
+  return subprocess.Popen(
       command + _flags(*args, **options),
-      capture_output=True,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
       text=True,
-      timeout=300,
-      check=False,
   )
 
 
@@ -79,44 +79,48 @@ def _run(base_dir, teacher, *flags, **options):
   return _summary(base_dir)
 
 
-def test_same_run_number_same_run_at_once_or_in_parts(tmp_path, teacher):
-  done = _train_in_process_of_its_own(
-      tmp_path / 'whole',
-      f'--teacher_checkpoint_dir={teacher}',
-      '--run_number=1',
-      '--gin_bindings=Runner.num_iterations = 2',
+def test_stopped_and_started_again_it_is_the_same_run(tmp_path, teacher):
+  flags = ['--run_number=1', '--gin_bindings=Runner.num_iterations = 2']
+  whole = _run(tmp_path / 'whole', teacher, *flags)
+
+  victim = _process_of_its_own(
+      tmp_path / 'parts', f'--teacher_checkpoint_dir={teacher}', *flags
   )
-  assert done.returncode == 0, done.stderr
-  whole = _summary(tmp_path / 'whole')
-  first = _run(tmp_path / 'parts', teacher, '--run_number=1')
-  parts = _run(
-      tmp_path / 'parts',
-      teacher,
-      '--run_number=1',
-      '--gin_bindings=Runner.num_iterations = 2',
-  )
-  assert first['iterations'] == whole['iterations'][:-1]
+  said = ''
+  while 'pretraining 1/4' not in said:
+    piece = victim.stderr.read(1)
+    assert piece, said
+    said += piece
+  victim.send_signal(signal.SIGTERM)
+  said += victim.communicate(timeout=300)[1]
+  assert victim.returncode == 128 + signal.SIGTERM, said
+  assert 'everything up to there is saved. To go on, run the same' in said
+  before = _summary(tmp_path / 'parts')
+  assert len(before['iterations']) < len(whole['iterations'])
+
+  parts = _run(tmp_path / 'parts', teacher, *flags)
   assert parts['iterations'] == whole['iterations']
   assert _metrics(tmp_path / 'parts') == _metrics(tmp_path / 'whole')
   assert parts['run_number'] == 1
 
   # What the contract says of the summary.
-  assert first['game'] == 'Pong'
-  assert first['agent'] == 'qdagger_rainbow'
-  assert [e['phase'] for e in first['iterations']] == [
+  assert whole['game'] == 'Pong'
+  assert whole['agent'] == 'qdagger_rainbow'
+  assert [e['phase'] for e in whole['iterations']] == [
       'teacher_evaluation',
       'data_collection',
       'pretraining',
       'pretraining',
       'online',
+      'online',
   ]
-  last = first['iterations'][-1]
+  last = whole['iterations'][-2]
   assert last['agent_steps'] == 100
   # 8 pretraining updates; online every fourth training step once 64 steps are
   # in the replay: training steps 76, 80, ... 104 of 8 + [0, 100).
   assert last['updates'] == 8 + 8
   assert None not in last.values()
-  assert 'total' not in first['seconds']
+  assert 'total' not in whole['seconds']
   assert os.path.exists(tmp_path / 'parts' / 'config.gin')
 
 
@@ -225,11 +229,11 @@ def test_bad_input_is_one_sentence(tmp_path, teacher, flags, words):
 
 
 def test_failure_in_a_process_of_its_own(tmp_path):
-  done = _train_in_process_of_its_own(tmp_path / 'run', agent='qdager_rainbow')
-  assert done.returncode == 1
-  assert done.stdout == ''
-  assert 'Traceback' not in done.stderr
-  assert 'Did you mean qdagger_rainbow?' in done.stderr
+  failed = _process_of_its_own(tmp_path / 'run', agent='qdager_rainbow')
+  said = failed.communicate(timeout=300)[1]
+  assert failed.returncode == 1
+  assert 'Traceback' not in said
+  assert 'Did you mean qdagger_rainbow?' in said
 
 
 def test_teacher_of_another_action_set(tmp_path):

@@ -1,8 +1,7 @@
-"""The soak test itself: what it compares, and a run of one fault."""
+"""The soak test itself: what it compares, counts, and refuses."""
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import pickle
@@ -17,22 +16,6 @@ from reincarnating_rl.archive.rows import RowLog
 from reincarnating_rl.archive.vault import Vault
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts'
-# Of these runs most is compilation.
-COMPILE_FAST = (
-    '--xla_backend_optimization_level=0 '
-    '--xla_llvm_disable_expensive_passes=true'
-)
-TINY = (
-    'Runner.evaluation_steps = 20',
-    'Runner.max_steps_per_episode = 20',
-    'Runner.num_iterations = 1',
-    'Runner.training_steps = 300',
-    'RunnerWithTeacher.num_pretraining_iterations = 1',
-    'RunnerWithTeacher.num_pretraining_steps = 20',
-    'RunnerWithTeacher.teacher_steps = 100',
-    'ReplayBuffer.max_capacity = 200',
-    'reincarnation_networks.FullRainbowNetwork.hidden_size = 16',
-)
 
 
 @pytest.fixture(name='soak', scope='module')
@@ -153,7 +136,6 @@ def _run(*flags: str) -> subprocess.CompletedProcess:
       capture_output=True,
       text=True,
       cwd='/',
-      env=os.environ | {'XLA_FLAGS': COMPILE_FAST},
       timeout=300,
   )
 
@@ -164,13 +146,3 @@ def test_unknown_kind_is_one_sentence():
   assert done.stdout == ''
   assert 'there is no kind called flood; choose from kill,' in done.stderr
   assert 'Traceback' not in done.stderr
-
-
-def test_survives_a_signal():
-  bindings = [f'--gin_bindings={binding}' for binding in TINY]
-  done = _run('--faults=1', '--kinds=sigterm', '--json', *bindings)
-  assert done.returncode == 0, done.stderr
-  report = json.loads(done.stdout)
-  assert report['faults'] == report['survived'] == 1
-  assert report['differences'] == report['agent_steps_lost'] == 0
-  assert list(report['kinds']) == ['sigterm']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -353,7 +354,9 @@ def test_a_state_that_cannot_be_saved_is_told(tmp_path, monkeypatch, has_one):
   purpose = ONLINE_STREAM if has_one else TEACHER_EVALUATION_STREAM
   stopped = _stopped(tmp_path, make_run(_envs(full, purpose)))
   assert 'what is newer could not be saved' in str(stopped)
-  assert ('The last checkpoint (3) is whole' in str(stopped)) == has_one
+  # The newest of them may not have been written before the disk was full.
+  whole = re.search(r'The last checkpoint \([123]\) is whole', str(stopped))
+  assert bool(whole) == has_one
 
 
 def test_other_errors_are_left_as_they_are(tmp_path):
@@ -566,12 +569,13 @@ def test_a_group_goes_on_after_environments_of_one_broke_down(
 
 @pytest.mark.parametrize('seed', SEEDS)
 def test_a_group_on_two_devices_goes_on_after_a_break_down(tmp_path, seed):
-  assert len({side_by_side.device_of(i, 2) for i in range(2)}) == 2
   runs = _group(_envs(_breaks, at=15, seed=seed))
   with pytest.raises(StoppedError, match='an emulator broke down'):
     _keep_group(tmp_path, runs, stacked=True)
   again = _restored_group(tmp_path)
   SideBySide(again, stacked=True).run()
+  where = [run.trainer.learner_state.updates.devices() for run in again]
+  assert where == [{device} for device in jax.devices()]
   for run in again:
     _assert_close(outcome(run), never_stopped(run.config.seed))
 

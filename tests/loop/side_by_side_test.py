@@ -21,7 +21,6 @@ from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.guide import GuideConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
-from reincarnating_rl.loop.side_by_side import device_of
 from reincarnating_rl.loop.side_by_side import SideBySide
 from reincarnating_rl.resets import ResetSchedule
 
@@ -214,19 +213,3 @@ def test_runs_that_are_not_alike_are_refused():
   other = dataclasses.replace(LEARNER, objective=learner_lib.Objective('mse'))
   with pytest.raises(ValueError, match='one network, objective and optimizer'):
     SideBySide([_run(3, teacher), _run(4, teacher, learner=other)])
-
-
-def test_members_are_spread_over_devices(monkeypatch):
-  monkeypatch.setattr(side_by_side, 'device_of', device_of)
-  assert len(jax.devices()) == 2
-  teacher, runs = Teacher(_teacher_policy()), []
-  for i, seed in enumerate(SEEDS[:2]):
-    with jax.default_device(device_of(i, 2)):
-      runs.append(_run(seed, teacher))
-  SideBySide(runs, stacked=True).run()
-  where = [set(r.trainer.learner_state.updates.devices()) for r in runs]
-  assert where == [{device} for device in jax.devices()]
-  for run in runs:
-    alone = _run(run.config.seed)
-    alone.run()
-    _assert_same(run, alone, exact=False)
