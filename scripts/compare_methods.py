@@ -96,12 +96,13 @@ METHODS = {
     'dagger_rainbow': Entry(
         'qdagger_rainbow',
         'qdagger_rainbow',
-        _PRETRAINS + ("QDaggerRainbowAgent.method_type = 'dagger'",),
+        _PRETRAINS + _FAST + ("QDaggerRainbowAgent.method_type = 'dagger'",),
     ),
     'q_learning_and_dagger_rainbow': Entry(
         'qdagger_rainbow',
         'qdagger_rainbow',
         _PRETRAINS
+        + _FAST
         + ("QDaggerRainbowAgent.method_type = 'q_learning_and_dagger'",),
     ),
     'dqfd_dqn': Entry('dqfd_dqn', 'dqfd_dqn', _PRETRAINS + _FAST),
