@@ -11,6 +11,8 @@ from typing import Callable, Iterator, Sequence
 from absl import app
 from absl import logging
 
+from reincarnating_rl.loop.stopped import StoppedError
+
 # Libraries that tell more than a user wants to read.
 _CHATTY = ('/orbax/', '/tensorstore/', '/dopamine/', '/jax/_src/xla_bridge')
 
@@ -37,8 +39,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   """
 
   def wrapped(argv: Sequence[str]) -> None:
-    from reincarnating_rl.loop.keeper import StoppedError
-
     quiet_libraries()
     use_compilation_cache()
     try:

@@ -20,24 +20,13 @@ from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.state import waits_for_emulator
+from reincarnating_rl.loop.stopped import StoppedError
 from reincarnating_rl.loop.watchdog import Watchdog
 
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
 MINUTES_UNTIL_STALL = 30.0
 STALLED_EXIT_CODE = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StoppedError(Exception):
-  """A run has ended before its time; its text says how it goes on.
-
-  Attributes:
-    exit_code: that the process should end with.
-  """
-
-  def __init__(self, text: str, exit_code: int):
-    super().__init__(text)
-    self.exit_code = exit_code
 
 
 class Keeper:
