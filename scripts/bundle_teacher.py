@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import Sequence
 
 from absl import flags
@@ -53,6 +54,11 @@ def best_checkpoint(directory: str) -> int:
   return max(numbers, key=lambda n: (scores.get(str(n), -np.inf), n))
 
 
+def without_paths(command: str) -> str:
+  """The command with DIR for its --base_dir: nobody else has that place."""
+  return re.sub(r'(--base_dir[ =])\S+', r'\1DIR', command)
+
+
 def play(teacher: teachers.LoadedTeacher, num_episodes: int) -> Episodes:
   """One whole episode in each of as many environments."""
   env = AtariVector(teacher.game, num_episodes, _SEED.value)
@@ -89,6 +95,7 @@ def main(argv: Sequence[str]) -> None:
   native.write_checkpoint(to, manifest, number, stored, dtype=dtype)
   native.keep_checkpoints(to, {number})
   provenance = original.provenance | {
+      'command': without_paths(original.provenance['command']),
       'checkpoint': number,
       'agent_steps': original.agent_steps[key],
       'stored_as': dtype.name,
