@@ -15,6 +15,7 @@ import tensorflow as tf
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import PhaseRecord
+from reincarnating_rl.loop.records import Reached
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import proof
 
@@ -97,11 +98,11 @@ class DopamineLogs(Listener):
     """Closes Dopamine's files."""
     self._dispatcher.close()
 
-  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
+  def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():
       for name, value in metrics.items():
         tag = _UPDATE_TAGS.get(name, f'Train/{name}')
-        tf.summary.scalar(tag, value, step=training_steps)
+        tf.summary.scalar(tag, value, step=reached.training_steps)
 
   def on_record(self, record: PhaseRecord) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():

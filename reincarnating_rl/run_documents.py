@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 import os
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from absl import logging
+from flax import linen as nn
 import gin
 
 from reincarnating_rl.buckets import local
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.identity import fingerprint
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.teachers import network_spec
 
 CONFIG_FILE = 'config.gin'
 
@@ -25,6 +28,7 @@ def write(
     agent_name: str,
     run_number: int,
     *,
+    gin_files: Sequence[str],
     member: Mapping[str, float],
     teacher: Optional[LoadedTeacher],
 ) -> None:
@@ -35,6 +39,7 @@ def write(
     run: as it is now.
     agent_name: for the summary.
     run_number: seed of the run.
+    gin_files: names of the configurations that it was started with.
     member: settings in which it differs from others side by side.
     teacher: None if it learned from nothing.
   """
@@ -43,7 +48,9 @@ def write(
       for k, v in dataclasses.asdict(run.config).items()
   }
   config = {
+      'gin_files': list(gin_files),
       'gin': gin.config_str(),
+      'network': _network(run.trainer.online_learner.network),
       'settings': settings,
       'member': dict(member),
       'teacher': _provenance(teacher) if teacher else None,
@@ -58,6 +65,15 @@ def write(
     logging.warning('The summary was not written (%s).', e.strerror)
 
 
+def _network(network: nn.Module) -> dict[str, Any]:
+  """The student's network for the summary: a name, and how to build it."""
+  document = {'name': network_spec.label(network)}
+  try:
+    return document | {'spec': network_spec.to_json(network)}
+  except network_spec.NetworkSpecError:
+    return document | {'spec': None}
+
+
 def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
   """Where a teacher came from, for the summary."""
   return {
@@ -65,6 +81,7 @@ def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
       'checkpoint_number': teacher.checkpoint_number,
       'format': teacher.format,
       'agent': teacher.agent,
+      'params_crc32c': fingerprint(teacher.params),
       'recorded_score': teacher.score,
       'training_steps': teacher.training_steps,
       'replay_rows': len(teacher.replay) if teacher.replay else None,

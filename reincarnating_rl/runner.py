@@ -44,6 +44,7 @@ from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.keeper import Keeper
 from reincarnating_rl.loop.keeper import MINUTES_BETWEEN_CHECKPOINTS
 from reincarnating_rl.loop.keeper import MINUTES_UNTIL_STALL
+from reincarnating_rl.loop.metrics_file import MetricsFile
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.progress import ProgressBar
@@ -90,6 +91,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       fork_from: Optional[str] = None,
       dry_run: bool = False,
       member: Optional[Member] = None,
+      gin_files: Sequence[str] = (),
   ):
     """Builds the agent and checks the plan; Dopamine's bindings apply.
 
@@ -129,6 +131,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       dry_run: whether only the plan is wanted: it is not refused, and base_dir
         stays empty.
       member: settings in which it differs from others side by side.
+      gin_files: names of its configurations, for the summary.
 
     Raises:
       ValueError: one sentence, for settings that make no sense or a base_dir
@@ -143,6 +146,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._teacher_score = teacher_score
     self._dry_run = dry_run
     self._member = member or {}
+    self._gin_files = gin_files
     self._keep = keep
     self._fork_from = fork_from
     self.keeper_options = {
@@ -335,6 +339,7 @@ class RunnerWithTeacher(run_experiment.Runner):
                 self._label,
             ),
             self._logs,
+            MetricsFile(self._base_dir, config.game),
             TeacherProof(self._teacher, config.game),
             *self._listeners,
         ],
@@ -419,6 +424,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         run,
         self.agent_name,
         self.run_number,
+        gin_files=self._gin_files,
         member=self._member,
         teacher=self._teacher,
     )

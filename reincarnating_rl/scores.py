@@ -156,6 +156,22 @@ def normalized_score(score: float, random: float, reference: float) -> float:
   return (score - random) / (reference - random)
 
 
+def human_normalized_score(game: str, score: float) -> Optional[float]:
+  """The score with random play as 0 and a human as 1.
+
+  Args:
+    game: in Dopamine's spelling.
+    score: a mean return.
+
+  Returns:
+    None for a game that no human was measured on.
+  """
+  scores = REFERENCE_SCORES.get(game)
+  if scores is None:
+    return None
+  return normalized_score(score, scores.random, scores.human)
+
+
 def published_dqn_score(game: str) -> Optional[float]:
   """Mean return of DQN in the literature, None for other games."""
   return PUBLISHED_DQN_SCORES.get(game)

@@ -319,6 +319,7 @@ def make_runner(base_dir: str) -> Any:
         fork_from=fork_source(base_dir, bool(label)),
         dry_run=_DRY_RUN.value,
         member=member,
+        gin_files=[os.path.basename(path) for path in _GIN_FILES.value],
     )
 
   population, first = members(), _RUN_NUMBER.value

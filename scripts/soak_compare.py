@@ -14,6 +14,7 @@ import numpy as np
 
 # Of a document, these say how long something took, or how files are called.
 _NOT_COMPARED = ('seconds', 'logs')
+_METRICS_FILE = 'metrics.jsonl'
 
 
 class Outcome(NamedTuple):
@@ -51,6 +52,8 @@ def contents(base_dir: str) -> dict[str, Any]:
   found = dict(_leaves('summary/iterations', iterations))
   found |= checkpoint_contents(os.path.join(base_dir, 'checkpoints'))
   found |= event_contents(base_dir)
+  with open(os.path.join(base_dir, _METRICS_FILE), encoding='utf-8') as f:
+    found |= dict(_leaves(_METRICS_FILE, [json.loads(line) for line in f]))
   # The newest of each holds what stood in those before it.
   for pattern in ('logs/log_*', 'metrics/pickle/pickle_*.pkl'):
     paths = glob.glob(os.path.join(base_dir, pattern))
@@ -60,7 +63,7 @@ def contents(base_dir: str) -> dict[str, Any]:
       )
       with open(newest, 'rb') as f:
         found |= dict(_leaves(os.path.dirname(pattern), pickle.load(f)))
-  return found
+  return {k: v for k, v in found.items() if not k.endswith('/seconds')}
 
 
 def checkpoint_contents(folder: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import tensorflow as tf
 from reincarnating_rl.dopamine_logs import DopamineLogs
 from reincarnating_rl.loop import log_files
 from reincarnating_rl.loop.records import PhaseRecord
+from reincarnating_rl.loop.records import Reached
 
 NUM_PHASES = 5
 
@@ -72,7 +73,15 @@ class Process:
 
   def tell(self, records):
     for record in records:
-      self.logs.on_metrics(record.updates, {'loss': record.updates / 8})
+      reached = Reached(
+          record.phase,
+          record.iteration,
+          training_steps=record.updates,
+          agent_steps=record.agent_steps,
+          updates=record.updates,
+          seconds=1.0,
+      )
+      self.logs.on_metrics(reached, {'loss': record.updates / 8})
       self.logs.on_record(record)
     return self
 

@@ -22,6 +22,7 @@ from reincarnating_rl.archive.errors import ArchiveError
 from reincarnating_rl.archive.rows import RowLog
 from reincarnating_rl.archive.vault import Saved
 from reincarnating_rl.archive.vault import Vault
+from reincarnating_rl.loop import identity
 from reincarnating_rl.loop import log_files
 from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.run import Run
@@ -231,8 +232,8 @@ class RunCheckpointer:
           'directory.'
       )
     # A setting that was not there yet was what it is by default.
-    before = state_lib.defaults() | document['settings']
-    now = state_lib.settings(run) | self._identity
+    before = identity.defaults() | document['settings']
+    now = identity.settings(run) | self._identity
     changes = [
         _difference(k, str(before.get(k)), str(now.get(k)))
         for k in {**before, **now}

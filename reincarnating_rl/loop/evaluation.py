@@ -22,6 +22,9 @@ class Episodes(NamedTuple):
   def mean_return(self) -> float:
     return float(np.mean(self.returns))
 
+  def to_json(self) -> dict[str, list]:
+    return {'returns': self.returns.tolist(), 'lengths': self.lengths.tolist()}
+
 
 class EpisodeTracker:
   """Sums rewards and steps of the episodes that run in E environments.

@@ -15,6 +15,9 @@ import numpy as np
 from reincarnating_rl.loop.clock import nth_due
 from reincarnating_rl.loop.evaluation import Episodes
 
+# {'returns': [K] floats, 'lengths': [K] ints}, JSON-ready.
+EpisodeLists = dict[str, list]
+
 
 @dataclasses.dataclass(frozen=True)
 class PhaseRecord:
@@ -30,6 +33,10 @@ class PhaseRecord:
     teacher_normalized: that score, teacher = 1 and random = 0.
     lambda_: distillation weight after the phase.
     metrics: means over the phase's updates, evaluation and training returns.
+    episodes: returns and lengths (agent steps) of the episodes that ended in
+      it, by 'eval' and 'train'.
+    seconds: wall-clock time of the run so far, over restarts; no part of what
+      makes two records equal.
   """
 
   phase: str
@@ -40,6 +47,8 @@ class PhaseRecord:
   teacher_normalized: Optional[float] = None
   lambda_: Optional[float] = None
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+  episodes: dict[str, EpisodeLists] = dataclasses.field(default_factory=dict)
+  seconds: Optional[float] = dataclasses.field(default=None, compare=False)
 
   def to_json(self) -> dict[str, Any]:
     """A JSON-ready dict, with `lambda` under its own name."""
@@ -54,6 +63,26 @@ class PhaseRecord:
     return cls(**record)
 
 
+class Reached(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    phase: kind of the phase that is under way.
+    iteration: as in the plan.
+    training_steps: one per pretraining step and per agent step.
+    agent_steps: the student's, online.
+    updates: gradient steps so far.
+    seconds: wall-clock time so far, over restarts.
+  """
+
+  phase: str
+  iteration: int
+  training_steps: int
+  agent_steps: int
+  updates: int
+  seconds: float
+
+
 class Listener(Protocol):
   """Whoever wants to know; every method may do nothing."""
 
@@ -66,7 +95,7 @@ class Listener(Protocol):
   def on_resumed(self, amount: int) -> None:
     """So many units of the work that began were done before a restart."""
 
-  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
+  def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
     """Means of the updates since the last call."""
 
   def on_record(self, record: PhaseRecord) -> None:
@@ -97,9 +126,9 @@ class Listeners:
     for listener in self._listeners:
       listener.on_resumed(amount)
 
-  def on_metrics(self, training_steps: int, metrics: dict[str, float]) -> None:
+  def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
     for listener in self._listeners:
-      listener.on_metrics(training_steps, metrics)
+      listener.on_metrics(reached, metrics)
 
   def on_record(self, record: PhaseRecord) -> None:
     for listener in self._listeners:

@@ -27,6 +27,7 @@ from reincarnating_rl.loop.records import episode_metrics
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import Listeners
 from reincarnating_rl.loop.records import PhaseRecord
+from reincarnating_rl.loop.records import Reached
 from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.stage import EnvFactory
 from reincarnating_rl.loop.stage import EVALUATION_STREAM
@@ -119,7 +120,7 @@ class Run:
         coefficients=coefficients,
         offline=offline,
         beginning=beginning,
-        on_metrics=self.listeners.on_metrics,
+        on_metrics=self._tell_metrics,
     )
 
   # -- the loop --------------------------------------------------------------
@@ -230,7 +231,7 @@ class Run:
       shared.evaluation = self.stage.evaluate_teacher(policy, phase)
     episodes = shared.evaluation
     self.teacher_score = episodes.mean_return
-    return self._record(phase, episode_metrics('eval', episodes))
+    return self._record(phase, {'eval': episodes})
 
   def _collect(self, phase: Phase) -> PhaseRecord:
     """The teacher plays and its steps, with its Q-values, become the data."""
@@ -239,7 +240,7 @@ class Run:
       shared.collection = self.stage.collect(self.teacher.policy, phase)
       self.collected = shared.collection[1]
     self.teacher_data, episodes = shared.collection
-    return self._record(phase, episode_metrics('train', episodes))
+    return self._record(phase, {'train': episodes})
 
   @contextlib.contextmanager
   def training(self, phase: Phase) -> Iterator[None]:
@@ -368,9 +369,10 @@ class Run:
         trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
     )
     metrics = trainer.pop_metrics()
+    finished = {'eval': episodes}
     if phase.kind == plan_lib.ONLINE:
       metrics |= self._online_metrics()
-    metrics |= episode_metrics('eval', episodes)
+      finished['train'] = self.player.tracker.pop()
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
@@ -391,6 +393,7 @@ class Run:
       )
     return self._record(
         phase,
+        finished,
         metrics,
         student_score=score,
         teacher_normalized=normalized,
@@ -399,7 +402,7 @@ class Run:
 
   def _online_metrics(self) -> dict[str, float]:
     trainer = self.trainer
-    metrics = episode_metrics('train', self.player.tracker.pop()) | {
+    metrics = {
         'epsilon': trainer.epsilon,
         'resets': len(trainer.counters.resets),
         'updates_due': trainer.counters.updates_due,
@@ -410,13 +413,36 @@ class Run:
     return metrics
 
   def _record(
-      self, phase: Phase, metrics: dict[str, float], **fields: float
+      self,
+      phase: Phase,
+      finished: dict[str, Episodes],
+      metrics: Optional[dict[str, float]] = None,
+      **fields: float,
   ) -> PhaseRecord:
+    metrics = dict(metrics or {})
+    for name, episodes in finished.items():
+      metrics |= episode_metrics(name, episodes)
     return PhaseRecord(
         phase.kind,
         phase.iteration,
         self.trainer.counters.agent_steps,
         self.trainer.counters.updates_made,
         metrics=metrics,
+        episodes={name: e.to_json() for name, e in finished.items()},
+        seconds=sum(self.seconds.values()),
         **fields,
+    )
+
+  def _tell_metrics(self, metrics: dict[str, float]) -> None:
+    phase, counters = self.plan[self.next_phase], self.trainer.counters
+    self.listeners.on_metrics(
+        Reached(
+            phase.kind,
+            phase.iteration,
+            counters.training_steps,
+            counters.agent_steps,
+            counters.updates_made,
+            sum(self.stage.seconds_so_far().values()),
+        ),
+        metrics,
     )

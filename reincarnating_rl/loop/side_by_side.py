@@ -129,8 +129,11 @@ class SideBySide:
       by_device[device_of(i, len(self.runs))].append(self.runs[i])
     runs = [self.runs[i] for i in members]
     first = runs[0]
-    # Announced and timed once: the others' time is the same.
-    with first.training(phase):
+    with contextlib.ExitStack() as stack:
+      # Announced once; everybody's time is the same.
+      stack.enter_context(first.training(phase))
+      for run in runs[1:]:
+        stack.enter_context(run.stage.booked(phase.kind))
       groups = [_Group(device, runs) for device, runs in by_device.items()]
 
       def part() -> None:

@@ -180,6 +180,12 @@ class Stage:
     self._listeners.on_work(kind, phase, total, unit)
     if done:
       self._listeners.on_resumed(done)
+    with self.booked(kind):
+      yield
+
+  @contextlib.contextmanager
+  def booked(self, kind: str) -> Iterator[None]:
+    """Books the time of a piece of work, without announcing it."""
     self._working = kind, time.monotonic()
     yield
     self.seconds = self.seconds_so_far()

@@ -12,15 +12,15 @@ import dataclasses
 import functools
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
 
-import google_crc32c
+from flax import linen as nn
 import jax
 import numpy as np
 
+from reincarnating_rl.loop import identity
 from reincarnating_rl.loop.duties import Counters
 from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.evaluation import EpisodeTracker
 from reincarnating_rl.loop.evaluation import Evaluation
-from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.player import Collection
 from reincarnating_rl.loop.player import Player
 from reincarnating_rl.loop.records import MetricMeans
@@ -33,6 +33,7 @@ from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
+from reincarnating_rl.teachers import network_spec
 
 SCHEMA = 2
 
@@ -181,7 +182,8 @@ def snapshot(run: Run) -> Snapshot:
   trainer, player, activity = run.trainer, run.player, run.stage.activity
   document = {
       'schema': SCHEMA,
-      'settings': settings(run),
+      'settings': identity.settings(run),
+      'network': _network_document(run.trainer.online_learner.network),
       'next_phase': run.next_phase,
       'steps_done': run.steps_done,
       'random_score': run.random_score,
@@ -218,31 +220,12 @@ def snapshot(run: Run) -> Snapshot:
   return Snapshot(document, arrays, windows)
 
 
-def settings(run: Run) -> dict[str, str]:
-  """What must be equal for a run to go on from a checkpoint."""
-  fields = {k: str(v) for k, v in dataclasses.asdict(run.config).items()}
-  trainer = run.trainer
-  learner, offline = trainer.online_learner, trainer.offline
-  fields['objective'] = str(learner.objective)
-  fields['network'] = ' '.join(str(learner.network).split())
-  for name, value in trainer.coefficients._asdict().items():
-    fields[f'coefficient {name}'] = str(value)
-  optional = {
-      'beginning': trainer.beginning and trainer.beginning.describe(),
-      'annealing': learner.annealing,
-      'target_ema': learner.target_ema,
-      'offline_objective': offline and offline.learner.objective,
-      'teacher': run.teacher and _fingerprint(run.teacher.policy.params),
-  }
-  return fields | {k: str(v) for k, v in optional.items() if v}
-
-
-def _fingerprint(params: Any) -> str:
-  """Tells one network's parameters from another's."""
-  checksum = google_crc32c.Checksum()
-  for leaf in jax.tree.leaves(jax.device_get(params)):
-    checksum.update(np.ascontiguousarray(leaf).tobytes())
-  return checksum.hexdigest().decode()
+def _network_document(network: nn.Module) -> Optional[dict[str, Any]]:
+  """So that the checkpoint can be a teacher; None for one of one's own."""
+  try:
+    return network_spec.to_json(network)
+  except network_spec.NetworkSpecError:
+    return None
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -472,8 +455,3 @@ def _take_up(
   activity.steps = document['steps']
   activity.agent_steps = document['agent_steps']
   _restore_tracker(activity.tracker, document, arrays, 'activity')
-
-
-def defaults() -> dict[str, str]:
-  """What settings were before they could be set."""
-  return {f.name: str(f.default) for f in dataclasses.fields(RunConfig)}

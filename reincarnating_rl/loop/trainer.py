@@ -78,7 +78,7 @@ class Trainer:
       coefficients: Coefficients = Coefficients(),
       offline: Optional[OfflineLearning] = None,
       beginning: Optional[Beginning] = None,
-      on_metrics: Callable[[int, dict[str, float]], None] = lambda *_: None,
+      on_metrics: Callable[[dict[str, float]], None] = lambda _: None,
   ):
     """Builds a trainer before its first step.
 
@@ -407,7 +407,7 @@ class Trainer:
     self.counters.updates_made += work.updates.count
     self.means.add(work.updates, metrics, member)
     if self.means.pending_updates >= METRICS_EVERY_UPDATES:
-      self._on_metrics(self.counters.training_steps, self.means.fetch())
+      self._on_metrics(self.means.fetch())
 
   def sync_target(self) -> None:
     """Copies the online parameters into the target, unless it trails them."""

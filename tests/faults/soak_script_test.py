@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import pickle
@@ -64,6 +65,8 @@ def _write_run(
   segments = {'student': rows.covering(2, 6)}
   vault.write(1, document, arrays, segments)
   (folder / 'summary.json').write_text('{"iterations": [{"updates": 3}]}')
+  line = {'kind': 'updates', 'seconds': loss, 'metrics': {'loss': loss}}
+  (folder / 'metrics.jsonl').write_text(json.dumps(line) + '\n')
   (folder / 'logs').mkdir()
   # The tenth is newer than the ninth.
   for number, losses in (9, [1.0]), (10, [1.0, 2.0]):
@@ -89,6 +92,7 @@ def test_each_difference_is_named(soak, tmp_path):
   assert soak.differences(run, other) == [
       'checkpoint/records/0/metrics/loss: 2.0, not 1.0',
       'logs/iteration_1/loss: [1.0], not [1.0, 2.0]',
+      'metrics.jsonl/0/metrics/loss: 2.0, not 1.0',
       'summary/iterations: [], not nothing',
       'summary/iterations/0/updates: nothing, not 3',
   ]

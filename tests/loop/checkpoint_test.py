@@ -95,7 +95,7 @@ def outcome(run):
   """All that a finished run has come to."""
   trainer = run.trainer
   return {
-      'records': [r.to_json() for r in run.records],
+      'records': [r.to_json() | {'seconds': None} for r in run.records],
       'counters': dataclasses.asdict(trainer.counters),
       'arrays': jax.device_get(
           (trainer.learner_state, trainer.writer.state, trainer.act_key)
@@ -570,11 +570,11 @@ class Log:
   def on_progress(self, amount):
     self._tell(progress=amount)
 
-  def on_metrics(self, training_steps, metrics):
-    self._tell(at=training_steps, metrics=metrics)
+  def on_metrics(self, reached, metrics):
+    self._tell(at=reached._replace(seconds=None), metrics=metrics)
 
   def on_record(self, record):
-    self._tell(record=record.to_json())
+    self._tell(record=record.to_json() | {'seconds': None})
 
   def on_saving(self):
     pass

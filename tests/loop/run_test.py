@@ -53,7 +53,8 @@ class Collector(Listener):
   def on_progress(self, amount):
     self.progress += amount
 
-  def on_metrics(self, training_steps, metrics):
+  def on_metrics(self, reached, metrics):
+    del reached
     assert all(math.isfinite(value) for value in metrics.values())
 
   def on_record(self, record):
@@ -92,7 +93,7 @@ def _assert_same_arrays(a, b):
 
 
 def _assert_same_run(a, b):
-  assert [r.to_json() for r in a.records] == [r.to_json() for r in b.records]
+  assert a.records == b.records
   assert a.trainer.counters == b.trainer.counters
   _assert_same_arrays(a.trainer.learner_state, b.trainer.learner_state)
   _assert_same_arrays(a.trainer.writer.state, b.trainer.writer.state)

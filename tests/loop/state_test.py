@@ -16,6 +16,7 @@ import pytest
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
+from reincarnating_rl.loop import identity
 from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import OfflineLearning
@@ -115,7 +116,7 @@ def _values(run):
   """All that a finished run has come to."""
   trainer = run.trainer
   return {
-      'records': [r.to_json() for r in run.records],
+      'records': [r.to_json() | {'seconds': None} for r in run.records],
       'counters': dataclasses.asdict(trainer.counters),
       'arrays': jax.device_get(
           (
@@ -323,14 +324,14 @@ def test_teachers_are_told_apart():
   run, other = _run(), _run()
   params = jax.tree.map(lambda x: x + 1, _params())
   other.teacher = Teacher(Policy(NETWORK, params))
-  ours, theirs = state_lib.settings(run), state_lib.settings(other)
+  ours, theirs = identity.settings(run), identity.settings(other)
   assert {k for k in ours if ours[k] != theirs[k]} == {'teacher'}
 
 
 def test_coefficients_are_settings():
   run = _run()
   run.trainer.coefficients = learner_lib.Coefficients(distill=2.0)
-  changed = state_lib.settings(run).items() - state_lib.settings(_run()).items()
+  changed = identity.settings(run).items() - identity.settings(_run()).items()
   assert dict(changed) == {'coefficient distill': '2.0'}
 
 

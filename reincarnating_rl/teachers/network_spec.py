@@ -1,0 +1,121 @@
+"""Networks as data: what a file must say for one to be built again.
+
+A network is a flax module whose attributes are numbers, names, tuples and
+further modules; that is what is written, under the name of its class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl import networks
+
+_CLASS = 'class'
+_OF_FLAX = ('parent', 'name')
+_FAMILIES = {
+    networks.NatureEncoder: 'Nature',
+    networks.ImpalaEncoder: 'Impala',
+}
+
+
+class NetworkSpecError(ValueError):
+  """A network that cannot be written down or built again; one sentence."""
+
+
+def to_json(network: nn.Module) -> dict[str, Any]:
+  """A network's classes and attributes, JSON-ready.
+
+  Raises:
+    NetworkSpecError: for an attribute that is no data (a function, say).
+  """
+  kind = type(network)
+  own = kind.__module__ == networks.__name__
+  document = {
+      _CLASS: kind.__name__ if own else f'{kind.__module__}:{kind.__name__}'
+  }
+  for field in dataclasses.fields(network):
+    if field.init and field.name not in _OF_FLAX:
+      value = getattr(network, field.name)
+      document[field.name] = _to_json(value, f'{kind.__name__}.{field.name}')
+  return document
+
+
+def _to_json(value: Any, name: str) -> Any:
+  if isinstance(value, nn.Module):
+    return to_json(value)
+  if value is None or isinstance(value, (bool, int, float, str)):
+    return value
+  if isinstance(value, (list, tuple)):
+    return [_to_json(item, name) for item in value]
+  try:
+    return {'dtype': np.dtype(value).name}
+  except TypeError as e:
+    raise NetworkSpecError(
+        f'{name} is {value!r}, which a file cannot hold: give the network '
+        'numbers, names, tuples or modules as its attributes.'
+    ) from e
+
+
+def from_json(
+    document: dict[str, Any], *, trusted: tuple[str, ...] = ()
+) -> nn.Module:
+  """The network that `to_json` described.
+
+  Args:
+    document: what it returned.
+    trusted: modules whose classes may be built, beside this package's: a file
+      names its classes, and importing one runs its module.
+
+  Raises:
+    NetworkSpecError: for a class that is unknown or not trusted, or has other
+      attributes than it had.
+  """
+  fields = {k: _from_json(v, trusted) for k, v in document.items()}
+  kind = _find_class(fields.pop(_CLASS, None), trusted)
+  try:
+    return kind(**fields)
+  except TypeError as e:
+    raise NetworkSpecError(f'{kind.__name__} has changed: {e}.') from e
+
+
+def _from_json(value: Any, trusted: tuple[str, ...]) -> Any:
+  if isinstance(value, list):
+    return tuple(_from_json(item, trusted) for item in value)
+  if not isinstance(value, dict):
+    return value
+  if set(value) == {'dtype'}:
+    return getattr(jnp, value['dtype'])
+  return from_json(value, trusted=trusted)
+
+
+def _find_class(name: Any, trusted: tuple[str, ...]) -> Any:
+  module, _, class_name = str(name).rpartition(':')
+  if module and module not in trusted:
+    raise NetworkSpecError(
+        f'The network {name} is not of this package: name {module} as a module '
+        'that may be imported.'
+    )
+  source = importlib.import_module(module) if module else networks
+  kind = getattr(source, class_name, None)
+  if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    raise NetworkSpecError(f'There is no network called {name}.')
+  return kind
+
+
+def label(network: nn.Module) -> str:
+  """A short name for tables: 'Impala C51', say."""
+  family = _FAMILIES.get(type(getattr(network, 'encoder', None)))
+  if family is None:
+    return type(network).__name__
+  if isinstance(network, networks.ImplicitQuantileNetwork):
+    return f'{family} IQN'
+  head = network.head
+  parts = [family, 'C51' if head.distributional else 'DQN']
+  parts += [name for name in ('dueling', 'noisy') if getattr(head, name)]
+  return ' '.join(parts)
