@@ -16,8 +16,11 @@ compat.prepare_dopamine()
 from dopamine.jax import networks as dopamine_networks
 from flax import linen as nn
 import gin
+import jax
+import jax.numpy as jnp
 
 from reincarnating_rl import networks
+from reincarnating_rl.types import NetworkOutput
 
 
 @gin.configurable
@@ -160,14 +163,13 @@ def from_dopamine(module: nn.Module) -> nn.Module:
   """The core's module for what an agent was configured with.
 
   Args:
-    module: one of ours, or Dopamine's stock network of the same function
-      (what an agent gets if nothing is bound).
+    module: one of ours, one of the user's that returns a `NetworkOutput`, or
+      Dopamine's stock network of the same function (what an agent gets if
+      nothing is bound).
 
   Raises:
     ValueError: for another module; it would not return a representation.
   """
-  if isinstance(module, (networks.QNetwork, networks.ImplicitQuantileNetwork)):
-    return module
   stock = {
       dopamine_networks.NatureDQNNetwork: NatureDQNNetwork,
       dopamine_networks.ImpalaDQNNetwork: ImpalaDQNNetwork,
@@ -175,13 +177,8 @@ def from_dopamine(module: nn.Module) -> nn.Module:
   }
   build = stock.get(type(module))
   if build is None:
-    raise ValueError(
-        f'{type(module).__name__} is bound as the network, but a reincarnated '
-        'agent needs one of reincarnation_networks: '
-        'NatureDQNNetwork, ImpalaDQNNetwork, FullRainbowNetwork, '
-        'ImpalaRainbowNetwork, ImplicitQuantileNetwork or '
-        'ImpalaImplicitQuantileNetwork.'
-    )
+    _check_output(module)
+    return module
   names = (
       'num_actions num_atoms noisy dueling distributional inputs_preprocessed '
       'nn_scale'
@@ -192,3 +189,29 @@ def from_dopamine(module: nn.Module) -> nn.Module:
       if hasattr(module, name)
   }
   return build(**options)
+
+
+def _check_output(module: nn.Module) -> None:
+  """Raises a ValueError unless a network answers as agents need it."""
+  states = jax.ShapeDtypeStruct((1, 84, 84, 4), jnp.uint8)
+  key = jax.random.PRNGKey(0)
+  try:
+    output, _ = jax.eval_shape(
+        lambda x: module.init_with_output(key, x, rng_key=key), states
+    )
+  except TypeError as e:
+    output = f'fails ({e})'
+  if isinstance(output, NetworkOutput):
+    if output.q_values.shape == (1, getattr(module, 'num_actions', None)):
+      return
+    output = f'returns q_values of shape {output.q_values.shape}'
+  elif not isinstance(output, str):
+    output = f'returns {type(output).__name__}'
+  raise ValueError(
+      f'{type(module).__name__} is bound as the network, but for states of '
+      f'shape {states.shape} it {output}, where a reincarnated agent needs a '
+      'types.NetworkOutput with q_values of shape (1, num_actions): bind one '
+      'of reincarnation_networks (NatureDQNNetwork, ImpalaDQNNetwork, '
+      'FullRainbowNetwork, ImpalaRainbowNetwork, ImplicitQuantileNetwork, '
+      'ImpalaImplicitQuantileNetwork), or see docs/extending.md.'
+  )

@@ -1,10 +1,7 @@
 """Agents as data: what each one minimises, begins with, and how to add one."""
 
-import json
-import os
 import pathlib
 
-from absl.testing import flagsaver
 import gin
 import jax
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 from reincarnating_rl import gin_files
 from reincarnating_rl import runner as _  # noqa: F401, registers names
 from reincarnating_rl import teachers
-from reincarnating_rl import train
 from reincarnating_rl.agents import dqn
 from reincarnating_rl.agents import iqn
 from reincarnating_rl.agents import rainbow
@@ -199,45 +195,3 @@ def test_what_is_not_wanted_is_not_taken(caplog):
     beginning = begin_as(teacher, learner, Reload(False, False), 1)
   assert beginning.replay is None and beginning.opt_state is None
   assert 'fresh' not in caplog.text
-
-
-# -- a method of one's own -----------------------------------------------------
-
-
-def test_a_method_is_added_in_a_few_lines_and_trains(tmp_path):
-  source = (TESTS / 'toy_method.py').read_text()
-  assert len(source.splitlines()) < 40
-  flags = ['--agent=toy_method:ValueMatchingAgent', '--gin_files=base.gin']
-  flags += [f'--base_dir={tmp_path}', f'--teacher_checkpoint_dir={TEACHER}']
-  network = 'reincarnation_networks.NatureDQNNetwork'
-  bindings = (
-      f'JaxDQNAgent.network = @{network}',
-      f'{network}.features = (4, 8, 8)',
-      f'{network}.hidden_size = 16',
-      'create_optimizer.learning_rate = 0.001',
-      'Runner.num_iterations = 1',
-      'Runner.training_steps = 40',
-      'Runner.evaluation_steps = 8',
-      'Runner.max_steps_per_episode = 10',
-      'RunnerWithTeacher.num_eval_envs = 2',
-      'RunnerWithTeacher.num_pretraining_iterations = 2',
-      'RunnerWithTeacher.num_pretraining_steps = 40',
-      'ReplayBuffer.max_capacity = 200',
-      'JaxDQNAgent.min_replay_history = 20',
-      'ReplayBuffer.batch_size = 8',
-  )
-  flags += [f'--gin_bindings={b}' for b in bindings]
-  train.FLAGS.unparse_flags()
-  with flagsaver.flagsaver():
-    train.FLAGS(['train'] + flags)
-    train.main(['train'])
-  folder = tmp_path / 'checkpoints'
-  newest = max((n for n in os.listdir(folder) if n.isdigit()), key=int)
-  document = (folder / newest / 'document.json').read_text()
-  records = json.loads(document)['records']
-  first, second = (
-      r['metrics']['value_matching_loss']
-      for r in records
-      if r['phase'] == 'pretraining'
-  )
-  assert second < 0.5 * first
