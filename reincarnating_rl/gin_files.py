@@ -8,10 +8,11 @@ with a note: what it registered is registered anyway.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 from absl import logging
 import gin
@@ -42,6 +43,18 @@ def find(path: str) -> Optional[str]:
 def shipped() -> list[str]:
   """Names of the configurations that the package ships."""
   return sorted(n for n in os.listdir(_CONFIGS) if n.endswith('.gin'))
+
+
+@contextlib.contextmanager
+def of_its_own() -> Iterator[None]:
+  """gin begins with nothing bound, and ends with what was bound before."""
+  before = gin.config_str()
+  gin.clear_config()
+  try:
+    yield
+  finally:
+    gin.clear_config()
+    gin.parse_config(before)
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:

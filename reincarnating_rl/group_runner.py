@@ -71,6 +71,8 @@ class GroupRunner:
     runners: one a run.
   """
 
+  is_group = True
+
   def __init__(
       self,
       base_dir: str,
@@ -105,6 +107,11 @@ class GroupRunner:
             run_numbers, members or [None] * len(run_numbers), strict=True
         )
     ]
+
+  @property
+  def directories(self) -> list[str]:
+    """Of the runs."""
+    return [folder(self._base_dir, number) for number in self._run_numbers]
 
   def check_memory(self) -> None:
     """Raises a ValueError if the data of all runs does not fit."""
@@ -169,10 +176,12 @@ class GroupRunner:
           )
         keeper.after_phase(run)
 
-      SideBySide(runs).run(after_phase, keeper.at_step_of_all)
-      keeper.finish()
-      for runner, (_, checkpointer) in zip(self.runners, pairs):
-        runner.close(checkpointer)
+      try:
+        SideBySide(runs).run(after_phase, keeper.at_step_of_all)
+        keeper.finish()
+      finally:
+        for runner, (_, checkpointer) in zip(self.runners, pairs):
+          runner.close(checkpointer)
     return runs
 
   def _write_summary(self) -> None:

@@ -61,6 +61,7 @@ class RunnerWithTeacher(run_experiment.Runner):
   """Teacher evaluation, data collection, online training."""
 
   pretrains = False
+  is_group = False
 
   def __init__(
       self,
@@ -191,6 +192,11 @@ class RunnerWithTeacher(run_experiment.Runner):
         functools.partial(CollectorDispatcher, self._base_dir),
         self._log_experiment,
     )
+
+  @property
+  def directories(self) -> list[str]:
+    """Of the run, as the only one."""
+    return [self._base_dir]
 
   # -- what replaces pieces of Dopamine's constructor -------------------------
 
@@ -409,11 +415,13 @@ class RunnerWithTeacher(run_experiment.Runner):
     if self._prepared is None:
       self.prepare()
     run, checkpointer = self._prepared
-    with Keeper(
-        [(run, checkpointer)], on_saved=self.saved, **self.keeper_options
-    ) as keeper:
-      run.run(keeper.after_phase)
-      keeper.finish()
+    try:
+      with Keeper(
+          [(run, checkpointer)], on_saved=self.saved, **self.keeper_options
+      ) as keeper:
+        run.run(keeper.after_phase)
+        keeper.finish()
+    finally:
       self.close(checkpointer)
     return run
 

@@ -71,17 +71,22 @@ def _number(value: Optional[float]) -> str:
   return '' if value is None else f'{value:.2f}'
 
 
-def draw(document: dict[str, Any], path: str) -> None:
-  """Draws score over updates, with teacher and random policy as lines."""
-  import matplotlib
+def figure(document: dict[str, Any]) -> Any:
+  """Score over updates, with teacher and random policy as lines.
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  Args:
+    document: of a run's summary.
+
+  Returns:
+    matplotlib's Figure.
+  """
+  from matplotlib import figure as figure_lib
 
   entries = [
       e for e in document['iterations'] if e['student_score'] is not None
   ]
-  figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout='constrained')
+  drawn = figure_lib.Figure(figsize=(6.4, 4.0), layout='constrained')
+  axes = drawn.subplots()
   styles = {'pretraining': ('C0', 'o', 'pretraining (offline)')}
   styles['online'] = ('C1', 's', 'online')
   axes.plot(
@@ -114,8 +119,7 @@ def draw(document: dict[str, Any], path: str) -> None:
       f'{document["agent"]} on {document["game"]}, run {document["run_number"]}'
   )
   axes.legend(frameon=False)
-  figure.savefig(path, dpi=150)
-  pyplot.close(figure)
+  return drawn
 
 
 def main(argv: Sequence[str]) -> None:
@@ -123,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
     raise cli.UserError('Name one run: reincarnating_rl.show_run BASE_DIR.')
   document = read_summary(argv[1])
   path = os.path.join(argv[1], FIGURE)
-  draw(document, path)
+  figure(document).savefig(path, dpi=150)
   print(table(document))
   minutes = sum(document['seconds'].values()) / 60
   print(f'\n{minutes:.1f} minutes. Learning curve: {path}')

@@ -10,6 +10,7 @@ import pytest
 
 from reincarnating_rl import cli
 from reincarnating_rl import configs
+from reincarnating_rl import experiment
 from reincarnating_rl import gin_files
 from reincarnating_rl import runner as _  # noqa: F401, registers names
 from reincarnating_rl import train
@@ -118,7 +119,7 @@ def run_config(config, base_dir, *bindings):
   agent = AGENTS[config]
   flags = [f'--agent={agent}', f'--gin_files={config}.gin']
   flags += [f'--base_dir={base_dir}']
-  if train.agent_class(agent).needs_teacher:
+  if experiment.agent_class(agent).needs_teacher:
     flags += [f'--teacher_checkpoint_dir={teacher}']
   narrow = [
       f'reincarnation_networks.{network}.{setting}'
@@ -140,7 +141,7 @@ def _pretrains(config):
       'RunnerWithTeacher.num_pretraining_iterations'
   )
   gin.clear_config()
-  return iterations > 0 and train.agent_class(AGENTS[config]).pretrains
+  return iterations > 0 and experiment.agent_class(AGENTS[config]).pretrains
 
 
 @pytest.mark.parametrize('config', sorted(AGENTS))
@@ -152,7 +153,7 @@ def test_every_config_runs(config, tmp_path):
   if config in ('qdagger_bbf', 'qdagger_rainbow_sr', 'quickstart_sr'):
     bindings += RESETS
   summary = run_config(config, tmp_path, *bindings)
-  needs_teacher = train.agent_class(AGENTS[config]).needs_teacher
+  needs_teacher = experiment.agent_class(AGENTS[config]).needs_teacher
   phases = ['teacher_evaluation'] * needs_teacher
   phases += ['pretraining'] * pretrains + ['online'] * 2
   assert [i['phase'] for i in summary['iterations']] == phases

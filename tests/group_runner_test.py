@@ -13,6 +13,7 @@ import jax
 import pytest
 
 from reincarnating_rl import cli
+from reincarnating_rl import experiment
 from reincarnating_rl import train
 from reincarnating_rl.loop import memory
 
@@ -56,7 +57,9 @@ def runners(base_dir, *more):
 
   def make():
     with cli.user_errors():
-      return train.make_runner(str(base_dir)).runners
+      return experiment.make_runner(
+          train.experiment_of_flags(), str(base_dir)
+      ).runners
 
   return with_flags(make, base_dir, *more)
 

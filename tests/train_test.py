@@ -12,7 +12,9 @@ import pytest
 import small_teacher
 
 from reincarnating_rl import cli
+from reincarnating_rl import gin_files
 from reincarnating_rl import train
+from reincarnating_rl.agents import settings
 
 _GAME = 'create_atari_environment.game_name'
 _SETTINGS = (
@@ -263,7 +265,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path, teacher, capsys):
   assert not base_dir.exists()
 
 
-def test_files_of_older_releases_load(tmp_path, teacher):
+def test_files_of_older_releases_load(tmp_path, teacher, capsys):
   old = tmp_path / 'old.gin'
   old.write_text(
       'import dopamine.replay_memory.circular_replay_buffer\n'
@@ -277,4 +279,7 @@ def test_files_of_older_releases_load(tmp_path, teacher):
       f'--teacher_checkpoint_dir={teacher}',
       '--dry_run',
   )
+  assert 'pretraining' in capsys.readouterr().out
+  gin_files.parse([str(old)], [])
   assert gin.query_parameter('JaxDQNAgent.update_horizon') == 3
+  assert settings.replay_capacity() == 2000

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reincarnating_rl import cli
+from reincarnating_rl import experiment
 from reincarnating_rl import gin_files
 from reincarnating_rl import resets
 from reincarnating_rl import runner  # noqa: F401, registers names
@@ -204,7 +205,9 @@ def replay_ratio(scratch, *bindings):
   with flagsaver.flagsaver():
     train.FLAGS(['train'] + flags)
     with cli.user_errors():
-      return train.make_runner(str(scratch)).run_config.replay_ratio
+      return experiment.make_runner(
+          train.experiment_of_flags(), str(scratch), dry_run=True
+      ).run_config.replay_ratio
 
 
 @pytest.mark.parametrize(
