@@ -44,7 +44,7 @@ _RESULTS = flags.DEFINE_string(
 _RUNS = flags.DEFINE_string(
     'runs',
     os.path.join(REPOSITORY, 'runs', 'compare_methods'),
-    'Where they run; what is finished is removed.',
+    'Where they run; of what is finished all but the checkpoints stays.',
 )
 _BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings', [], 'Another budget; its runs are kept apart.'
@@ -233,7 +233,8 @@ def execute(run: Run) -> dict[str, Any]:
       )
   with open(os.path.join(base_dir, 'summary.json'), encoding='utf-8') as f:
     summary = json.load(f)
-  shutil.rmtree(base_dir)
+  # What is left is what reports read.
+  shutil.rmtree(os.path.join(base_dir, 'checkpoints'))
   kept = ('random_score', 'teacher_score', 'iterations', 'seconds', 'versions')
   return {k: summary[k] for k in kept}
 
