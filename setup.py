@@ -37,7 +37,10 @@ EXTRAS = {
         'pytest>=8,<10',  # tests
         'pytest-xdist>=3.6,<4',  # two test processes
         'ruff>=0.17,<0.18',  # lint
+        'wandb>=0.20,<0.32',  # its logs are tested, offline
     ],
+    # Logs at Weights & Biases beside those on the disk.
+    'wandb': ['wandb>=0.20,<0.32'],
 }
 
 with open('README.md', encoding='utf-8') as f:

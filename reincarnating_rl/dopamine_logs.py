@@ -100,13 +100,12 @@ class DopamineLogs(Listener):
 
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():
-      for name, value in metrics.items():
-        tag = _UPDATE_TAGS.get(name, f'Train/{name}')
+      for tag, value in update_values(metrics).items():
         tf.summary.scalar(tag, value, step=reached.training_steps)
 
   def on_record(self, record: PhaseRecord) -> None:
     with _tolerating_a_full_disk(), self._summary_writer.as_default():
-      for tag, value in _values(record).items():
+      for tag, value in phase_values(record).items():
         tf.summary.scalar(tag, value, step=record.iteration)
     for collector in self._dispatcher._collectors:
       with _tolerating_a_full_disk():
@@ -133,7 +132,12 @@ def _tolerating_a_full_disk() -> Iterator[None]:
     logging.warning('The logs were not written (%s).', str(e).split('\n')[0])
 
 
-def _values(record: PhaseRecord) -> dict[str, float]:
+def update_values(metrics: dict[str, float]) -> dict[str, float]:
+  """Means of updates by TensorBoard tag."""
+  return {_UPDATE_TAGS.get(k, f'Train/{k}'): v for k, v in metrics.items()}
+
+
+def phase_values(record: PhaseRecord) -> dict[str, float]:
   """Scalars of a phase by TensorBoard tag."""
   if record.phase == plan_lib.TEACHER_EVALUATION:
     return {'Eval/Teacher/AverageReturns': record.metrics['eval_return_mean']}
@@ -146,7 +150,7 @@ def _statistics(
   """The same for Dopamine's collectors."""
   return [
       statistics_instance.StatisticsInstance(tag, value, record.iteration)
-      for tag, value in _values(record).items()
+      for tag, value in phase_values(record).items()
   ]
 
 

@@ -15,6 +15,7 @@ from reincarnating_rl.buckets import local
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.identity import fingerprint
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import network_spec
@@ -43,15 +44,11 @@ def write(
     member: settings in which it differs from others side by side.
     teacher: None if it learned from nothing.
   """
-  settings = {
-      k: str(v) if isinstance(v, Fraction) else v
-      for k, v in dataclasses.asdict(run.config).items()
-  }
   config = {
       'gin_files': list(gin_files),
       'gin': gin.config_str(),
       'network': _network(run.trainer.online_learner.network),
-      'settings': settings,
+      'settings': settings_document(run.config),
       'member': dict(member),
       'teacher': _provenance(teacher) if teacher else None,
       'rom': _rom(run.config.game),
@@ -63,6 +60,14 @@ def write(
     local.write_whole(path, gin.operative_config_str().encode())
   except OSError as e:
     logging.warning('The summary was not written (%s).', e.strerror)
+
+
+def settings_document(config: RunConfig) -> dict[str, Any]:
+  """The settings of the loop, JSON-ready."""
+  return {
+      k: str(v) if isinstance(v, Fraction) else v
+      for k, v in dataclasses.asdict(config).items()
+  }
 
 
 def _network(network: nn.Module) -> dict[str, Any]:

@@ -18,23 +18,19 @@ compat.prepare_dopamine()
 
 from absl import logging
 from dopamine.discrete_domains import run_experiment
-from dopamine.metrics.collector_dispatcher import CollectorDispatcher
 import gin
 
 from reincarnating_rl import run_documents
+from reincarnating_rl import run_plan
 from reincarnating_rl import scores
 from reincarnating_rl.agents import replay_ratio as replay_ratio_lib
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.reloading import begin_as
-from reincarnating_rl.dopamine_logs import DopamineLogs
-from reincarnating_rl.dopamine_logs import TeacherProof
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import forecast as forecast_lib
 from reincarnating_rl.loop import memory as memory_lib
-from reincarnating_rl.loop import plan as plan_lib
-from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop import population
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import check_resets
@@ -44,14 +40,16 @@ from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.keeper import Keeper
 from reincarnating_rl.loop.keeper import MINUTES_BETWEEN_CHECKPOINTS
 from reincarnating_rl.loop.keeper import MINUTES_UNTIL_STALL
-from reincarnating_rl.loop.metrics_file import MetricsFile
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.progress import ProgressBar
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
+from reincarnating_rl.run_logs import RunLogs
 from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.wandb_logs import check_installed
+from reincarnating_rl.wandb_logs import WandbLogs
 
 CHECKPOINTS = 'checkpoints'
 
@@ -88,6 +86,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       checkpoint_every: Optional[float] = MINUTES_BETWEEN_CHECKPOINTS,
       keep: int = CHECKPOINTS_KEPT,
       stall_minutes: Optional[float] = MINUTES_UNTIL_STALL,
+      wandb_project: Optional[str] = None,
       way_on: Optional[str] = None,
       fork_from: Optional[str] = None,
       dry_run: bool = False,
@@ -126,6 +125,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       keep: checkpoints that stay.
       stall_minutes: without any step, after which the process ends with an
         error; None = never.
+      wandb_project: of Weights & Biases, to log there, too.
       way_on: what a user does to go on with a run that was stopped, in words.
       fork_from: directory of a run whose newest checkpoint this one begins
         with, under its own settings.
@@ -148,6 +148,9 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._dry_run = dry_run
     self._member = member or {}
     self._gin_files = gin_files
+    self._wandb_project = wandb_project
+    if wandb_project is not None:
+      check_installed()
     self._keep = keep
     self._fork_from = fork_from
     self.keeper_options = {
@@ -187,11 +190,6 @@ class RunnerWithTeacher(run_experiment.Runner):
     super().__init__(base_dir, without_writer)
     # Dopamine opens files that are to be set back before they go on.
     self._collector_dispatcher.close()
-    self._logs = DopamineLogs(
-        self._base_dir,
-        functools.partial(CollectorDispatcher, self._base_dir),
-        self._log_experiment,
-    )
 
   @property
   def directories(self) -> list[str]:
@@ -246,62 +244,22 @@ class RunnerWithTeacher(run_experiment.Runner):
     )
 
   def missing_data(self) -> Optional[str]:
-    """Why the plan has nothing to pretrain on, in a sentence, or None.
-
-    Raises:
-      ValueError: for settings that make no sense.
-    """
-    config, teacher = self.run_config, self._teacher
-    if teacher is None or config.teacher_steps or teacher.replay is not None:
-      return None
-    if not config.needs_teacher_data:
-      return None
-    return (
-        f'The teacher {teacher.path} has no replay and '
-        'RunnerWithTeacher.teacher_steps is 0, so there is nothing to learn '
-        'offline from: bind RunnerWithTeacher.teacher_steps to let the teacher '
-        'collect data (1000000, say).'
-    )
+    """Why the plan has nothing to pretrain on, in a sentence, or None."""
+    return run_plan.missing_data(self.run_config, self._teacher)
 
   def describe_plan(self) -> str:
     """The phases of the run as a table, one line each."""
-    config = self.run_config
-    teacher = self._teacher
-    phases = plan_lib.make_plan(
-        config,
-        evaluate_teacher=teacher is not None and self._teacher_score is None,
-        reincarnate=teacher is not None,
+    return run_plan.describe(
+        self.run_config,
+        self._agent,
+        self.agent_name,
+        self._teacher,
+        self._teacher_score is not None,
     )
-    lines = [f'{self.agent_name} on {config.game}, seed {config.seed}']
-    lines += plan_text.describe(
-        config,
-        forecast_lib.forecast(config, phases, *self._given()),
-        self.memory(),
-    )
-    if self.missing_data():
-      lines.append(f'Warning: {self.missing_data()}')
-    return '\n'.join(lines)
-
-  def _given(self) -> tuple[int, int]:
-    """Training steps and rows that the student begins with."""
-    teacher, reload = self._teacher, self._agent.method().reload
-    if teacher is None or reload is None:
-      return 0, 0
-    has_rows = reload.replay and teacher.replay is not None
-    return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0
 
   def memory(self) -> forecast_lib.Memory:
     """Bytes that the replays of this run will need."""
-    teacher = self._teacher
-    objective = self._agent.make_learner().objective
-    keeps_q_values = teacher is not None and objective.needs_teacher
-    has_rows = teacher is not None and teacher.replay is not None
-    return forecast_lib.memory(
-        self.run_config,
-        teacher.network.num_actions if keeps_q_values else None,
-        self._given()[1],
-        len(teacher.replay) if has_rows else 0,
-    )
+    return run_plan.memory(self.run_config, self._agent, self._teacher)
 
   def make_run(
       self, teacher: Optional[Teacher] = None
@@ -330,6 +288,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       beginning = begin_as(
           self._teacher, learner, method.reload, config.update_horizon
       )
+    self._logs = self._make_logs(config)
     run = Run(
         config,
         learner,
@@ -339,16 +298,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         coefficients=population.coefficients_of(
             method.coefficients, self._member
         ),
-        listeners=[
-            ProgressBar(
-                config.num_pretraining_iterations + config.num_iterations,
-                self._label,
-            ),
-            self._logs,
-            MetricsFile(self._base_dir, config.game),
-            TeacherProof(self._teacher, config.game),
-            *self._listeners,
-        ],
+        listeners=self._logs.listeners,
         offline=self._offline_learning(),
         beginning=beginning,
     )
@@ -360,6 +310,26 @@ class RunnerWithTeacher(run_experiment.Runner):
       logging.info('Going on in %s.', run.where())
     run.prepare_teacher_data()
     return run, checkpointer
+
+  def _make_logs(self, config: RunConfig) -> RunLogs:
+    num_iterations = config.num_pretraining_iterations + config.num_iterations
+    wandb = None
+    if self._wandb_project is not None:
+      wandb = WandbLogs(
+          self._base_dir,
+          self._wandb_project,
+          f'{self.agent_name}-{config.game}-{self.run_number}',
+          run_documents.settings_document(config) | self._member,
+      )
+    return RunLogs(
+        self._base_dir,
+        config.game,
+        log_experiment=self._log_experiment,
+        bar=ProgressBar(num_iterations, self._label),
+        teacher=self._teacher,
+        wandb=wandb,
+        others=self._listeners,
+    )
 
   def _make_checkpointer(self) -> RunCheckpointer:
     return RunCheckpointer(

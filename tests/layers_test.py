@@ -34,12 +34,17 @@ LAYERS = {
         'group_runner',
         'reincarnation_networks',
         'run_documents',
+        'run_logs',
+        'run_plan',
         'runner',
+        'wandb_logs',
     ),
     6: (
+        'api',
         'cli',
         'download',
         'evaluate',
+        'experiment',
         'inspect_teacher',
         'report',
         'show_run',
@@ -63,6 +68,8 @@ MAY_IMPORT = {
 }
 # Within a layer modules stand side by side, but for these.
 ONE_GROUP = (5, 6)
+# And this one: the checkpoint of a run is a teacher.
+BESIDE = (('teachers', 'archive'),)
 
 # What an accelerator machine has; a core layer imports nothing else.
 CORE_LAYERS = (0, 1, 2, 3, 4)
@@ -156,7 +163,9 @@ def test_imports_go_down(module):
     if top(imported) == top(module):
       continue
     below = LAYER_OF[top(imported)]
-    beside = below == layer and layer in ONE_GROUP
+    beside = below == layer and (
+        layer in ONE_GROUP or (top(module), top(imported)) in BESIDE
+    )
     assert (
         beside or below in MAY_IMPORT[layer]
     ), f'{module} (layer {layer}) imports {imported} (layer {below})'
@@ -184,8 +193,8 @@ def test_at_most_one_module_of_the_core_knows_tensorflow():
   assert len(knows) <= 1, knows
 
 
-def test_the_package_itself_imports_nothing():
-  assert list(imports_of(ROOT / '__init__.py')) == []
+def test_the_package_itself_imports_nothing_eagerly():
+  assert all(late for _, late in imports_of(ROOT / '__init__.py'))
 
 
 def test_the_reading_of_imports_sees_all_kinds(tmp_path):

@@ -1,0 +1,85 @@
+"""What a run would do and need, before anything is done (layer 5)."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from reincarnating_rl.loop import forecast as forecast_lib
+from reincarnating_rl.loop import plan as plan_lib
+from reincarnating_rl.loop import plan_text
+from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.teachers import LoadedTeacher
+
+
+def missing_data(
+    config: RunConfig, teacher: Optional[LoadedTeacher]
+) -> Optional[str]:
+  """Why a plan has nothing to pretrain on, in a sentence, or None."""
+  if teacher is None or config.teacher_steps or teacher.replay is not None:
+    return None
+  if not config.needs_teacher_data:
+    return None
+  return (
+      f'The teacher {teacher.path} has no replay and '
+      'RunnerWithTeacher.teacher_steps is 0, so there is nothing to learn '
+      'offline from: bind RunnerWithTeacher.teacher_steps to let the teacher '
+      'collect data (1000000, say).'
+  )
+
+
+def memory(
+    config: RunConfig, agent: Any, teacher: Optional[LoadedTeacher]
+) -> forecast_lib.Memory:
+  """Bytes that the replays of a run will need."""
+  keeps_q_values = (
+      teacher is not None and agent.make_learner().objective.needs_teacher
+  )
+  has_rows = teacher is not None and teacher.replay is not None
+  return forecast_lib.memory(
+      config,
+      teacher.network.num_actions if keeps_q_values else None,
+      _given(agent, teacher)[1],
+      len(teacher.replay) if has_rows else 0,
+  )
+
+
+def describe(
+    config: RunConfig,
+    agent: Any,
+    agent_name: str,
+    teacher: Optional[LoadedTeacher],
+    teacher_is_known: bool,
+) -> str:
+  """The phases of a run as a table, one line each.
+
+  Args:
+    config: its settings.
+    agent: who learns.
+    agent_name: for the title.
+    teacher: None to learn from nothing.
+    teacher_is_known: whether its score is, so that it needs no evaluation.
+  """
+  phases = plan_lib.make_plan(
+      config,
+      evaluate_teacher=teacher is not None and not teacher_is_known,
+      reincarnate=teacher is not None,
+  )
+  lines = [f'{agent_name} on {config.game}, seed {config.seed}']
+  lines += plan_text.describe(
+      config,
+      forecast_lib.forecast(config, phases, *_given(agent, teacher)),
+      memory(config, agent, teacher),
+  )
+  problem = missing_data(config, teacher)
+  if problem:
+    lines.append(f'Warning: {problem}')
+  return '\n'.join(lines)
+
+
+def _given(agent: Any, teacher: Optional[LoadedTeacher]) -> tuple[int, int]:
+  """Training steps and rows that the student begins with."""
+  reload = agent.method().reload
+  if teacher is None or reload is None:
+    return 0, 0
+  has_rows = reload.replay and teacher.replay is not None
+  return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0
