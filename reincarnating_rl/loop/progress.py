@@ -1,4 +1,8 @@
-"""A progress bar for each piece of work of a run."""
+"""A progress bar for each piece of work of a run.
+
+In a terminal and in a notebook it moves; elsewhere (a log file, a pipe) it is
+a plain line every half minute.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,21 @@ from reincarnating_rl.loop.records import PhaseRecord
 
 # Seconds between lines where the output is no terminal.
 _SECONDS_BETWEEN_LINES = 30.0
+
+
+class _Lines:
+  """A file that is given bars, and holds lines."""
+
+  def __init__(self, file: TextIO):
+    self._file = file
+
+  def write(self, text: str) -> None:
+    text = text.replace('\r', '').strip()
+    if text:
+      self._file.write(text + '\n')
+
+  def flush(self) -> None:
+    self._file.flush()
 
 
 class ProgressBar(Listener):
@@ -33,7 +52,12 @@ class ProgressBar(Listener):
     """
     self._num_iterations = num_iterations
     self._label = f'{label} ' if label else ''
-    self._file = file or sys.stderr
+    file = file or sys.stderr
+    self._terminal = file.isatty()
+    # Notebooks show bars of their own, or redraw the text.
+    in_notebook = type(file).__module__.startswith('ipykernel')
+    self._moves = self._terminal or in_notebook
+    self._file = file if self._moves else _Lines(file)
     self._bar: Optional[tqdm] = None
     self._postfix: dict[str, str] = {}
 
@@ -42,14 +66,13 @@ class ProgressBar(Listener):
     title = self._label + kind.replace('_', ' ')
     if phase.iteration:
       title += f' {phase.iteration}/{self._num_iterations}'
-    terminal = self._file.isatty()
     self._bar = tqdm(
         total=total,
         desc=f'{title:24}',
         unit=f' {unit}',
         file=self._file,
-        dynamic_ncols=terminal,
-        mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
+        dynamic_ncols=self._terminal,
+        mininterval=0.2 if self._moves else _SECONDS_BETWEEN_LINES,
         postfix=self._postfix or None,
     )
 
