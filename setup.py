@@ -18,6 +18,9 @@ REQUIREMENTS = [
     'numpy>=2,<3',  # arrays on the host
     'optax>=0.2.8,<0.3',  # optimizers
     'orbax-checkpoint>=0.12,<0.13',  # replay of teachers
+    # Dopamine imports it; arch 7, on which rliable stands, breaks on pandas 3.
+    'pandas>=2.2,<3',
+    'rliable>=1.2,<1.3',  # the statistics of reports
     # Dopamine imports it without declaring it (through TensorFlow Probability).
     'setuptools>=65',
     'tensorboard>=2.20,<2.23',  # Dopamine needs it, undeclared, too
@@ -30,6 +33,7 @@ EXTRAS = {
     # GPU builds of jax.
     'cuda': ['jax[cuda12]>=0.10.2,<0.13'],
     'dev': [
+        'av>=18,<19',  # films are tested
         'cryptography>=42',  # https of the tests' own storage server
         'gcp-storage-emulator>=2026.7',  # another one, not of our making
         'gsutil==5.38',  # copies teachers in the tests as researchers do
@@ -39,6 +43,9 @@ EXTRAS = {
         'ruff>=0.17,<0.18',  # lint
         'wandb>=0.20,<0.32',  # its logs are tested, offline
     ],
+    # MP4 of `evaluate --video`: no dependencies, half the size of what brings a
+    # whole program (imageio-ffmpeg). Without it there is a GIF.
+    'video': ['av>=18,<19'],
     # Logs at Weights & Biases beside those on the disk.
     'wandb': ['wandb>=0.20,<0.32'],
 }

@@ -1,0 +1,1 @@
+"""Makes figures, tables and numbers of runs, fit for a paper."""

@@ -1,0 +1,181 @@
+"""Makes figures, tables and numbers of runs, fit for a paper.
+
+  python -m reincarnating_rl.report RUNS... --out DIR
+
+RUNS are directories of runs, or directories above them. Their files tell what
+they are: runs with equal settings, whatever their seeds and games, are one
+method. docs/reports.md says what each number means.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Sequence
+
+from absl import flags
+
+from reincarnating_rl import cli
+from reincarnating_rl.report import comparable
+from reincarnating_rl.report import contents
+from reincarnating_rl.report import figures
+from reincarnating_rl.report import files
+from reincarnating_rl.report import grouping
+from reincarnating_rl.report import identity
+from reincarnating_rl.report import loading
+from reincarnating_rl.report import notes
+from reincarnating_rl.report import numbers as numbers_lib
+from reincarnating_rl.report import page
+from reincarnating_rl.report import references as references_lib
+from reincarnating_rl.report import text
+from reincarnating_rl.report.contents import Report
+
+_MODULE = 'reincarnating_rl.report'
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines what the entry point reads; called once per set of values."""
+  flags.DEFINE_string(
+      'out', None, 'Directory of the report.', flag_values=values
+  )
+  flags.DEFINE_integer(
+      'bootstrap', 2000, 'Resamples of each interval.', flag_values=values
+  )
+  flags.DEFINE_integer('seed', 0, 'Of the resampling.', flag_values=values)
+  flags.DEFINE_bool(
+      'unfinished',
+      False,
+      'Takes runs that have not ended, too: then all count up to the last step '
+      'that each has reached.',
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'mix',
+      [],
+      'Averages and compares runs although they differ in '
+      f'{", ".join(identity.CONDITIONS)}; the page says so.',
+      flag_values=values,
+  )
+  flags.DEFINE_list(
+      'split',
+      [],
+      'Takes runs that differ in '
+      f'{" or ".join(identity.SEPARABLE)} for different methods.',
+      flag_values=values,
+  )
+  flags.DEFINE_multi_string(
+      'label',
+      [],
+      "'METHOD=NAME': what the report calls a method.",
+      flag_values=values,
+  )
+
+
+def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
+  """Raises a UserError for what makes no sense."""
+  if not paths:
+    raise cli.UserError(
+        f'Name directories of runs, or one above them: {_MODULE} RUNS... --out '
+        'DIR.'
+    )
+  if not values.out:
+    raise cli.UserError('--out is missing: say where the report goes.')
+  if values.bootstrap < 100:
+    raise cli.UserError(
+        f'--bootstrap {values.bootstrap} is too few for the ends of a 95% '
+        'interval: let it be 100 or more.'
+    )
+  if not 0 <= values.seed < 2**32:
+    raise cli.UserError(f'--seed {values.seed} is not between 0 and 2^32.')
+  for name, known in (
+      ('mix', identity.CONDITIONS),
+      ('split', identity.SEPARABLE),
+  ):
+    unknown = sorted(set(values[name].value) - set(known))
+    if unknown:
+      raise cli.UserError(
+          f'--{name} {unknown[0]} is not known; there are {", ".join(known)}.'
+      )
+  files.check(values.out)
+
+
+def labels(given: Sequence[str]) -> dict[str, str]:
+  """New names by old ones, which may themselves contain a '='."""
+  found = {}
+  for label in given:
+    method, sign, name = label.rpartition('=')
+    if not (method and sign and name):
+      raise cli.UserError(f"--label {label} is not of the form 'METHOD=NAME'.")
+    found[method] = name
+  return found
+
+
+def make(
+    paths: Sequence[str], values: flags.FlagValues, command: str
+) -> tuple[Report, str]:
+  """Makes the report and returns it, with the path of its page.
+
+  Raises:
+    UserError: for runs that cannot be read, or not be compared; nothing is
+      written then.
+  """
+  loaded = loading.load(paths, values.unfinished)
+  methods = grouping.group(loaded.runs, values.split, labels(values.label))
+  warnings = comparable.check(methods, values.mix, values.split)
+  grouping.check_seeds(methods)
+  references = references_lib.collect(loaded.runs)
+  numbers = numbers_lib.compute(
+      methods, references, values.bootstrap, values.seed
+  )
+  with files.publishing(values.out) as scratch:
+    report = Report(
+        methods,
+        numbers,
+        warnings=loaded.warnings + warnings,
+        notes=[
+            *loaded.notes,
+            *references.notes,
+            *notes.on_conditions(methods),
+            *notes.on_statistics(methods, numbers),
+        ],
+        figures=figures.draw(numbers, scratch),
+        making=contents.Making(
+            command,
+            os.getcwd(),
+            values.bootstrap,
+            values.seed,
+            contents.versions(),
+        ),
+    )
+    write(report, scratch)
+  return report, os.path.join(values.out, files.PAGE)
+
+
+def write(report: Report, directory: str) -> None:
+  """Writes page, tables and numbers beside the figures."""
+  files.write_text(directory, files.PAGE, page.to_html(report, directory))
+  for name, (field, kind) in contents.TABLES.items():
+    rows = getattr(report.numbers, field)
+    files.write_table(directory, name, rows, kind._fields)
+  files.write_numbers(directory, contents.to_json(report))
+
+
+def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
+  """Prints the headline and where the page is; what is doubtful on stderr."""
+  check_flags(argv[1:], values)
+  command = shlex.join(['python', '-m', _MODULE, *sys.argv[1:]])
+  report, path = make(argv[1:], values, command)
+  for warning in report.warnings:
+    print(f'Warning: {warning}', file=sys.stderr)
+  for note in report.notes:
+    print(f'Note: {note}', file=sys.stderr)
+  what, rows = text.headline(report)
+  print(f'{what}\n\n{text.table(rows)}\n\n{path}')
+
+
+if __name__ == '__main__':
+  define_flags()
+  # rliable and fontTools tell of every step; --verbosity=0 brings it back.
+  flags.FLAGS.verbosity = -1
+  cli.run(main)

@@ -1,0 +1,93 @@
+"""Which of the runs that are found a report is made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+from reincarnating_rl import cli
+from reincarnating_rl.report import finding
+from reincarnating_rl.report import runs as runs_lib
+from reincarnating_rl.report.runs import Run
+
+
+class Loaded(NamedTuple):
+  """Runs to report on.
+
+  Attributes:
+    runs: each with at least one evaluation.
+    warnings: what was done to them.
+    notes: which others were left out, and why.
+  """
+
+  runs: list[Run]
+  warnings: list[str]
+  notes: list[str]
+
+
+def load(paths: Sequence[str], unfinished: bool = False) -> Loaded:
+  """The runs at or below some paths.
+
+  Args:
+    paths: directories.
+    unfinished: whether runs that have not ended count: then all count up to
+      the last online agent step that each has reached.
+
+  Raises:
+    UserError: if there is none, or one cannot be read.
+  """
+  found = finding.find(paths)
+  notes = [
+      f'{path} is left out: its first phase has not ended.'
+      for path in found.begun
+  ]
+  kept = []
+  for path, document in found.summaries.items():
+    run = runs_lib.read(path, document)
+    reason = _why_not(run, unfinished)
+    if reason is None:
+      kept.append(run)
+    else:
+      notes.append(f'{path} is left out: {reason}.')
+  warnings = []
+  if any(not run.finished for run in kept):
+    kept, warning, cut = _up_to_common_step(kept)
+    warnings.append(warning)
+    notes += cut
+  if not kept:
+    raise cli.UserError(f'There is no run to report on: {" ".join(notes)}')
+  return Loaded(kept, warnings, notes)
+
+
+def _why_not(run: Run, unfinished: bool) -> str | None:
+  """Why a run does not count, in words."""
+  pretraining, online = run.planned
+  if not pretraining + online:
+    return 'its plan has no training'
+  if run.finished:
+    return None
+  done = f'it has done {sum(run.done)} of {pretraining + online} iterations'
+  if not unfinished:
+    return f'{done}; --unfinished takes it'
+  if online and not run.online:
+    return f'{done}, none of them online'
+  return None if run.points else done
+
+
+def _up_to_common_step(
+    runs: Sequence[Run],
+) -> tuple[list[Run], str, list[str]]:
+  """(runs cut off, what is to be said about that, who is out by it)."""
+  steps = min(run.points[-1].agent_steps for run in runs if run.online)
+  cut = [run.until(steps) for run in runs]
+  early = [run.path for run in runs if not run.finished]
+  warning = (
+      f'{len(early)} of {len(runs)} runs had not ended, so all of them count '
+      f'up to {steps:,} online agent steps (--unfinished): {", ".join(early)}.'
+  )
+  notes = [
+      f'{run.path} is left out: it has no evaluation within {steps:,} agent '
+      'steps.'
+      for run in cut
+      if not run.points
+  ]
+  return [run for run in cut if run.points], warning, notes

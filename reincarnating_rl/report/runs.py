@@ -1,0 +1,291 @@
+"""Runs as they stand in their directories: what they were, what they came to.
+
+docs/run_directory.md says what is in the files. Nothing is compared here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from typing import Any, Mapping, NamedTuple, Optional
+
+from reincarnating_rl import cli
+from reincarnating_rl.loop import metrics_file
+from reincarnating_rl.loop import plan
+from reincarnating_rl.loop import summary
+
+_TRAINING = (plan.PRETRAINING, plan.ONLINE)
+# What a summary of this version says beyond the least that is needed.
+_DOCUMENTED = ('gin_files', 'gin', 'network', 'member', 'rom')
+
+
+class Point(NamedTuple):
+  """One evaluation of the student.
+
+  Attributes:
+    phase: plan.PRETRAINING or plan.ONLINE.
+    iteration: as in the plan.
+    agent_steps: online ones so far.
+    updates: gradient steps so far.
+    score: mean return.
+    seconds: wall-clock time of the run so far; None if not recorded.
+    episodes: how many the score is a mean of; None if not recorded.
+  """
+
+  phase: str
+  iteration: int
+  agent_steps: int
+  updates: int
+  score: float
+  seconds: Optional[float] = None
+  episodes: Optional[int] = None
+
+
+class TeacherFacts(NamedTuple):
+  """Which teacher a run learned from.
+
+  Attributes:
+    identity: equal for equal parameters, wherever the files lie.
+    path: where they lay.
+    checkpoint_number: which of those there.
+  """
+
+  identity: str
+  path: str
+  checkpoint_number: Optional[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run directory.
+
+  Attributes:
+    path: of the directory.
+    game: in Dopamine's spelling.
+    agent: name on the command line.
+    seed: its run number.
+    gin_files: names of its configurations.
+    network: a short name; None if not recorded.
+    network_spec: classes and attributes; None if not recorded.
+    settings: of the loop.
+    gin: all bindings, as text.
+    member: in which it differs from others side by side.
+    teacher: None without one.
+    random_score: mean return of a random policy.
+    teacher_score: mean return of the teacher, None if not known.
+    rom: {'file': ..., 'md5': ...}; empty if not recorded.
+    versions: of the packages.
+    lacking: documented entries that its summary does not have.
+    points: evaluations of the student, in order.
+    planned: (pretraining, online) iterations.
+  """
+
+  path: str
+  game: str
+  agent: str
+  seed: int
+  gin_files: tuple[str, ...]
+  network: Optional[str]
+  network_spec: Any
+  settings: Mapping[str, Any]
+  gin: str
+  member: Mapping[str, float]
+  teacher: Optional[TeacherFacts]
+  random_score: Optional[float]
+  teacher_score: Optional[float]
+  rom: Mapping[str, Any]
+  versions: Mapping[str, str]
+  lacking: tuple[str, ...]
+  points: tuple[Point, ...]
+  planned: tuple[int, int]
+
+  @property
+  def done(self) -> tuple[int, int]:
+    """(pretraining, online) iterations that have ended."""
+    phases = [point.phase for point in self.points]
+    return phases.count(plan.PRETRAINING), phases.count(plan.ONLINE)
+
+  @property
+  def finished(self) -> bool:
+    return all(d >= p for d, p in zip(self.done, self.planned))
+
+  @property
+  def online(self) -> tuple[Point, ...]:
+    return tuple(p for p in self.points if p.phase == plan.ONLINE)
+
+  @property
+  def start(self) -> Optional[Point]:
+    """The last evaluation before the first online agent step."""
+    before = [p for p in self.points if p.phase == plan.PRETRAINING]
+    return before[-1] if before else None
+
+  @property
+  def timed(self) -> bool:
+    """Whether the wall-clock time of every evaluation is known."""
+    return all(p.seconds is not None for p in self.points)
+
+  def until(self, agent_steps: int) -> Run:
+    """The same run as it was after so many online agent steps."""
+    points = [p for p in self.points if p.agent_steps <= agent_steps]
+    return dataclasses.replace(self, points=tuple(points))
+
+
+def read(directory: str, document: Mapping[str, Any]) -> Run:
+  """The run in a directory.
+
+  Args:
+    directory: of the run.
+    document: its summary.
+
+  Raises:
+    UserError: if the summary lacks what it must have, an evaluation has no
+      finite score, or metrics.jsonl is damaged.
+  """
+  where = os.path.join(directory, summary.FILE_NAME)
+  config = _entry(document, 'config', dict, where)
+  settings = _entry(config, 'settings', dict, where, 'config.')
+  teacher = _teacher(config.get('teacher'))
+  lacking = [f'config.{name}' for name in _DOCUMENTED if name not in config]
+  if teacher and not config['teacher'].get('params_crc32c'):
+    lacking.append('config.teacher.params_crc32c')
+  network = config.get('network') or {}
+  pretraining = _count(settings, 'num_pretraining_iterations', where)
+  return Run(
+      path=directory,
+      game=_entry(document, 'game', str, where),
+      agent=_entry(document, 'agent', str, where),
+      seed=_entry(document, 'run_number', int, where),
+      gin_files=tuple(config.get('gin_files') or ()),
+      network=network.get('name'),
+      network_spec=network.get('spec'),
+      settings=settings,
+      gin=config.get('gin') or '',
+      member=config.get('member') or {},
+      teacher=teacher,
+      random_score=_finite(document.get('random_score')),
+      teacher_score=_finite(document.get('teacher_score')),
+      rom=config.get('rom') or {},
+      versions=document.get('versions') or {},
+      lacking=tuple(lacking),
+      points=_points(directory, _entry(document, 'iterations', list, where)),
+      planned=(
+          pretraining if teacher else 0,
+          _count(settings, 'num_iterations', where),
+      ),
+  )
+
+
+def _entry(
+    document: Mapping[str, Any],
+    name: str,
+    kind: type,
+    where: str,
+    prefix: str = '',
+) -> Any:
+  value = document.get(name)
+  if not isinstance(value, kind):
+    raise cli.UserError(
+        f'{where} lacks {prefix}{name}: it was written by another version of '
+        'this package, or by hand; leave that directory out.'
+    )
+  return value
+
+
+def _count(settings: Mapping[str, Any], name: str, where: str) -> int:
+  return _entry(settings, name, int, where, 'config.settings.')
+
+
+def _finite(value: Any) -> Optional[float]:
+  if isinstance(value, (int, float)) and math.isfinite(value):
+    return float(value)
+  return None
+
+
+def _teacher(document: Optional[Mapping[str, Any]]) -> Optional[TeacherFacts]:
+  """Which teacher it was; by its place where its checksum is not recorded."""
+  if not document:
+    return None
+  path, number = str(document.get('path')), document.get('checkpoint_number')
+  place = f'checkpoint {number} of {path}'
+  return TeacherFacts(document.get('params_crc32c') or place, path, number)
+
+
+def _points(directory: str, entries: list[Any]) -> tuple[Point, ...]:
+  """Evaluations of the summary, with what metrics.jsonl knows of them.
+
+  The summary decides: a line that it does not know yet is of a phase that is
+  gone again if the run goes on from its checkpoint.
+  """
+  phases = _phase_lines(os.path.join(directory, metrics_file.FILE_NAME))
+  where = os.path.join(directory, summary.FILE_NAME)
+  points = []
+  for entry in entries:
+    kind = entry.get('phase') if isinstance(entry, dict) else None
+    if kind not in _TRAINING:
+      continue
+    iteration = _entry(entry, 'iteration', int, where, f'{kind}.')
+    score = _finite(entry.get('student_score'))
+    if score is None:
+      raise cli.UserError(
+          f'{directory} has no finite score after {kind} {iteration} '
+          f'(student_score is {entry.get("student_score")}): run it again, or '
+          'leave that directory out.'
+      )
+    agent_steps = _entry(entry, 'agent_steps', int, where, f'{kind}.')
+    line = phases.get((kind, iteration), {})
+    if line.get('agent_steps') != agent_steps:
+      line = {}
+    points.append(
+        Point(
+            kind,
+            iteration,
+            agent_steps,
+            _entry(entry, 'updates', int, where, f'{kind}.'),
+            score,
+            _finite(line.get('seconds')),
+            _num_episodes(line),
+        )
+    )
+  return tuple(points)
+
+
+def _num_episodes(line: Mapping[str, Any]) -> Optional[int]:
+  try:
+    return len(line['episodes']['eval']['returns'])
+  except (KeyError, TypeError):
+    return None
+
+
+def _phase_lines(path: str) -> dict[tuple[str, int], dict[str, Any]]:
+  """Lines of kind 'phase' by (phase, iteration); none without the file.
+
+  The last line may be torn: a run may be writing it.
+
+  Raises:
+    UserError: if another line is damaged.
+  """
+  try:
+    with open(path, 'rb') as f:
+      lines = f.read().splitlines()
+  except FileNotFoundError:
+    return {}
+  except OSError as e:
+    raise cli.UserError(f'{path} cannot be read: {e.strerror}.') from e
+  found = {}
+  for number, line in enumerate(lines, 1):
+    # Most lines are of updates: no need to parse them.
+    if b'"updates"' in line[:24]:
+      continue
+    try:
+      document = json.loads(line)
+      found[document['phase'], document['iteration']] = document
+    except (ValueError, KeyError, TypeError) as e:
+      if number == len(lines):
+        break
+      raise cli.UserError(
+          f'Line {number} of {path} is damaged: repair it, or remove the file '
+          '(without it there is no wall-clock time).'
+      ) from e
+  return found

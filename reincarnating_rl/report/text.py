@@ -1,0 +1,58 @@
+"""The headline of a report, for a terminal."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from reincarnating_rl.report import samples
+from reincarnating_rl.report import words
+from reincarnating_rl.report.contents import Report
+
+
+def headline(report: Report) -> tuple[str, list[list[str]]]:
+  """(what the table is of, its rows with the header first)."""
+  if report.headline is None:
+    return _of_games(report)
+  games = report.numbers.games[report.headline]
+  rows = [
+      ['method', 'final', 'mean online', 'after pretraining', 'runs × games']
+  ]
+  for method in report.in_order:
+    cells = [method.name]
+    for quantity in samples.QUANTITIES:
+      row = report.iqm(method.name, quantity)
+      cells.append(
+          words.estimate(row.value, row.low, row.high) if row else words.MISSING
+      )
+    final = report.iqm(method.name, samples.FINAL)
+    rows.append([*cells, f'{final.runs_a_game} × {final.games}'])
+  what = (
+      f'IQM of {report.headline}-normalized scores over '
+      f'{words.counts([len(games)], "game")} ({words.listed(games)}), 95% '
+      'stratified bootstrap intervals'
+  )
+  return what, rows
+
+
+def _of_games(report: Report) -> tuple[str, list[list[str]]]:
+  """Raw scores, where nothing can be said over all games."""
+  rows = [['method', 'game', 'final', 'runs']]
+  for row in report.numbers.game_scores:
+    if (row.quantity, row.normalization) == (samples.FINAL, 'raw'):
+      score = words.estimate(row.value, row.low, row.high)
+      rows.append([row.method, row.game, score, str(row.runs)])
+  return 'Mean return, 95% bootstrap intervals', rows
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+  """Aligned columns, the first to the left."""
+  widths = [max(map(len, column)) for column in zip(*rows)]
+  lines = [
+      '  '.join(
+          cell.ljust(width) if i == 0 else cell.rjust(width)
+          for i, (cell, width) in enumerate(zip(row, widths))
+      ).rstrip()
+      for row in rows
+  ]
+  lines.insert(1, '-' * max(map(len, lines)))
+  return '\n'.join(lines)
