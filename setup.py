@@ -37,6 +37,9 @@ EXTRAS = {
         'cryptography>=42',  # https of the tests' own storage server
         'gcp-storage-emulator>=2026.7',  # another one, not of our making
         'gsutil==5.38',  # copies teachers in the tests as researchers do
+        'ipykernel>=6.29,<8',  # runs the notebook, in a test
+        'nbclient>=0.10,<0.12',  # the same
+        'nbformat>=5.10,<6',  # the same
         'pyink==26.5.1',  # formatting, pinned: its output is checked
         'pytest>=8,<10',  # tests
         'pytest-xdist>=3.6,<4',  # two test processes

@@ -95,6 +95,24 @@ class Result:
       lines = [json.loads(line) for line in f]
     return [line for line in lines if line['kind'] == kind]
 
+  def evaluate(self, **options: Any) -> dict[str, Any]:
+    """Plays whole episodes with a checkpoint, and films one if asked to.
+
+    Args:
+      **options: as the flags of `reincarnating_rl.evaluate` are called:
+        episodes=30, checkpoint=None (the newest), video=None (a folder).
+
+    Returns:
+      What that prints with --json: 'score', 'interval', 'returns', 'video'.
+
+    Raises:
+      UserError: one sentence, for what does not fit.
+    """
+    from reincarnating_rl.evaluate import __main__ as evaluate_lib
+
+    with cli.user_errors():
+      return evaluate_lib.evaluate(self.base_dir, evaluate_lib.values(options))
+
   def plot(self, path: Optional[str] = None) -> Any:
     """Draws the learning curve.
 

@@ -361,7 +361,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       read_data = functools.partial(
           loaded.replay_with_q_values, config.teacher_update_horizon
       )
-    policy = Policy(loaded.network, loaded.params)
+    policy = Policy(loaded.network, loaded.acting_params)
     return Teacher(policy, self._teacher_score, read_data)
 
   def check_memory(self) -> None:

@@ -20,11 +20,10 @@ import numpy as np
 
 from reincarnating_rl import cli
 from reincarnating_rl import teachers
-from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.atari import STICKY_ACTION_PROBABILITY
+from reincarnating_rl.evaluate import scoring
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.evaluation import Episodes
-from reincarnating_rl.loop.evaluation import evaluate
 from reincarnating_rl.teachers import native
 
 _TEACHER = flags.DEFINE_string(
@@ -59,14 +58,6 @@ def without_paths(command: str) -> str:
   return re.sub(r'(--base_dir[ =])\S+', r'\1DIR', command)
 
 
-def play(teacher: teachers.LoadedTeacher, num_episodes: int) -> Episodes:
-  """One whole episode in each of as many environments."""
-  env = AtariVector(teacher.game, num_episodes, _SEED.value)
-  policy = Policy(teacher.network, teacher.params)
-  key = jax.random.PRNGKey(_SEED.value)
-  return evaluate(policy, env, env.reset(), num_episodes, _EPSILON.value, key)
-
-
 def main(argv: Sequence[str]) -> None:
   del argv
   directory = teachers.loading.find_directory(_TEACHER.value)
@@ -77,7 +68,13 @@ def main(argv: Sequence[str]) -> None:
   teacher = teachers.load(_TEACHER.value, number, read_replay=False)
   stored = jax.tree.map(lambda x: x.astype(dtype), teacher.params)
   rounded = jax.tree.map(lambda x: x.astype(np.float32), stored)
-  episodes = play(dataclasses.replace(teacher, params=rounded), _EPISODES.value)
+  episodes = scoring.play_episodes(
+      Policy(teacher.network, rounded),
+      teacher.game,
+      _EPISODES.value,
+      epsilon=_EPSILON.value,
+      seed=_SEED.value,
+  )
   returns = episodes.returns.tolist()
   print(
       f'{len(returns)} episodes: mean {np.mean(returns):.2f}, min '
@@ -102,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
       'evaluation': {
           'episodes': len(returns),
           'epsilon': _EPSILON.value,
-          'sticky_actions': 0.25,
+          'sticky_actions': STICKY_ACTION_PROBABILITY,
           'seed': _SEED.value,
           'mean_return': float(np.mean(returns)),
           'returns': returns,

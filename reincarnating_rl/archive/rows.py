@@ -192,12 +192,13 @@ def _write_copies(
   return segment
 
 
-def check(folder: str, segment: Segment) -> Optional[str]:
+def check(folder: str, segment: Segment, mend: bool = True) -> Optional[str]:
   """Mends a segment of which one copy is damaged.
 
   Args:
     folder: of the segments.
     segment: which.
+    mend: False to leave it as it is, in a folder that is another's.
 
   Returns:
     What is wrong if both are, else None.
@@ -209,7 +210,7 @@ def check(folder: str, segment: Segment) -> Optional[str]:
   whole = [copy for copy, problem in problems.items() if problem is None]
   if not whole:
     return ' and '.join(problems.values())
-  for copy, problem in problems.items():
+  for copy, problem in problems.items() if mend else ():
     if problem is not None:
       _LOGGER.warning('%s: its second copy is taken.', problem)
       path = _path(folder, segment, copy)

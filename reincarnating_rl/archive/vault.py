@@ -167,8 +167,11 @@ class Vault:
     except OSError as e:
       raise ArchiveError(f'{self._folder} cannot be written: {e}') from e
 
-  def newest(self) -> Optional[Saved]:
+  def newest(self, mend: bool = True) -> Optional[Saved]:
     """The newest checkpoint that is whole; None if there is none at all.
+
+    Args:
+      mend: whether to mend rows of which one copy is damaged.
 
     Raises:
       ArchiveError: if there are some, but all are damaged.
@@ -176,7 +179,7 @@ class Vault:
     problems = []
     for number in reversed(self.numbers()):
       try:
-        saved = self._read(number)
+        saved = self.read(number, mend)
       except DamagedError as e:
         problems.append(f'checkpoint {number}: {e}')
         self._damaged.add(number)
@@ -189,12 +192,54 @@ class Vault:
     if problems:
       raise ArchiveError(
           f'No checkpoint in {self._folder} is whole ({"; ".join(problems)}): '
-          'bring the files back, or choose another directory to start anew.'
+          'bring the files back, or choose another directory.'
       )
     return None
 
+  def read(self, number: int, mend: bool = True) -> Saved:
+    """One checkpoint.
+
+    Args:
+      number: of it.
+      mend: as in `newest`.
+
+    Raises:
+      DamagedError: if it is not there as it was written.
+    """
+    manifest, path = self._manifest(number), self._path(number)
+    problem = files.problem(path, manifest['files'])
+    segments = {
+        name: [Segment(*s) for s in found]
+        for name, found in manifest['segments'].items()
+    }
+    for name, found in segments.items():
+      for segment in found:
+        folder = self.rows_folder(name)
+        problem = problem or rows.check(folder, segment, mend)
+    if problem:
+      raise DamagedError(problem)
+    try:
+      with open(os.path.join(path, _DOCUMENT), encoding='utf-8') as f:
+        document = json.load(f)
+    except OSError as e:  # A run that goes on removes what is too old.
+      raise DamagedError(f'{path} cannot be read ({e.strerror})') from e
+    arrays = arrays_lib.read(os.path.join(path, _ARRAYS))
+    return Saved(number, document, arrays, segments)
+
+  def is_listed(self, number: int) -> bool:
+    """Whether the list of a checkpoint's files is as it was written."""
+    try:
+      self._manifest(number)
+    except DamagedError:
+      return False
+    return True
+
   def read_rows(self, name: str, segment: Segment) -> dict[str, np.ndarray]:
-    """The columns of a segment of a checkpoint that `newest` returned."""
+    """The columns of a segment of a checkpoint that was read.
+
+    Raises:
+      DamagedError: if it changed meanwhile.
+    """
     return rows.read(self.rows_folder(name), segment)
 
   def _path(self, number: int) -> str:
@@ -217,23 +262,6 @@ class Vault:
     except (ValueError, KeyError, TypeError):
       pass
     raise DamagedError(f'{path} is not what was written')
-
-  def _read(self, number: int) -> Saved:
-    manifest, path = self._manifest(number), self._path(number)
-    problem = files.problem(path, manifest['files'])
-    segments = {
-        name: [Segment(*s) for s in found]
-        for name, found in manifest['segments'].items()
-    }
-    for name, found in segments.items():
-      for segment in found:
-        problem = problem or rows.check(self.rows_folder(name), segment)
-    if problem:
-      raise DamagedError(problem)
-    with open(os.path.join(path, _DOCUMENT), encoding='utf-8') as f:
-      document = json.load(f)
-    arrays = arrays_lib.read(os.path.join(path, _ARRAYS))
-    return Saved(number, document, arrays, segments)
 
 
 def _checksum(content: Any) -> str:

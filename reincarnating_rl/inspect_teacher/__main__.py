@@ -95,7 +95,7 @@ def describe(
       'game': game,
       'game_source': game_source,
       'agent': teacher.agent,
-      'training_agent_steps': teacher.training_steps,
+      'training_agent_steps': teacher.known_agent_steps,
       'recorded_score': teacher.score,
       'random_score': scores.random_score(game) if game else None,
       'action_names': action_names(game, teacher.num_actions),

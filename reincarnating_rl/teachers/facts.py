@@ -19,6 +19,7 @@ from reincarnating_rl import networks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers import dopamine
 from reincarnating_rl.teachers import native
+from reincarnating_rl.teachers import run_checkpoint
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 # Horizons whose usable rows are counted: Dopamine's DQN, and Rainbow.
@@ -145,6 +146,12 @@ def file_facts(directory: str, prefix: str) -> FileFacts:
     # Its files are renamed into place when whole.
     numbers = native.checkpoint_numbers(directory)
     return FileFacts(numbers, numbers, _native_versions(directory))
+  if run_checkpoint.is_run(directory):
+    return FileFacts(
+        run_checkpoint.numbers(directory),
+        run_checkpoint.listed_numbers(directory),
+        run_checkpoint.versions(directory),
+    )
   checkpoints = dopamine.find_checkpoints(directory, prefix)
   numbers = checkpoints.numbers
   complete = [n for n in numbers if n in checkpoints.complete]

@@ -11,6 +11,7 @@ from reincarnating_rl.teachers import dopamine
 from reincarnating_rl.teachers import dopamine_replay
 from reincarnating_rl.teachers import native
 from reincarnating_rl.teachers import replay_logs
+from reincarnating_rl.teachers import run_checkpoint
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
@@ -28,17 +29,21 @@ def load(
     *,
     agent: Optional[str] = None,
     read_replay: bool = True,
+    trusted: tuple[str, ...] = (),
 ) -> LoadedTeacher:
   """Loads a teacher, whatever wrote it.
 
   Args:
     path: a teacher's run directory, its checkpoints/ folder, a gs:// address
-      (copied into a cache first), or 'bundled:<Game>'.
+      (copied into a cache first), or 'bundled:<Game>'. A run of this package
+      is a teacher, too: its student.
     checkpoint_number: which checkpoint; None = the newest.
     checkpoint_file_prefix: of Dopamine's checkpoint files.
     agent: 'dqn', 'rainbow' or 'iqn'; None = as its parameters tell.
     read_replay: whether to read the frames of the teacher's data, if there is
       any, now; otherwise they are read when they are first needed.
+    trusted: modules that may be imported to build a run's network, beside
+      this package's.
 
   Returns:
     The teacher.
@@ -47,8 +52,11 @@ def load(
     TeacherError: one sentence on what is missing, damaged or refused.
   """
   directory = find_directory(path, checkpoint_number, checkpoint_file_prefix)
-  if native.is_native(directory):
-    teacher = native.read(directory, path, checkpoint_number)
+  if is_ours(directory):
+    if native.is_native(directory):
+      teacher = native.read(directory, path, checkpoint_number)
+    else:
+      teacher = run_checkpoint.read(directory, path, checkpoint_number, trusted)
     if agent not in (None, teacher.agent):
       raise TeacherError(
           f'{path} is a teacher of the kind {teacher.agent}, not {agent}: '
@@ -64,6 +72,11 @@ def load(
   return teacher
 
 
+def is_ours(directory: str) -> bool:
+  """Whether a directory holds what this package has trained."""
+  return native.is_native(directory) or run_checkpoint.is_run(directory)
+
+
 def _load_dopamine(
     directory: str,
     path: str,
@@ -73,9 +86,11 @@ def _load_dopamine(
 ) -> LoadedTeacher:
   checkpoints = dopamine.find_checkpoints(directory, prefix)
   if checkpoints is None:
+    run_checkpoint.refuse_what_is_no_run(directory, path)
     raise TeacherError(
         f'{path} holds no teacher: there is neither {native.MANIFEST} with '
         'checkpoints/params.<N>.msgpack, as train_teacher writes them, nor '
+        'checkpoints/<N>/manifest.json of a run, nor '
         f'checkpoints/{prefix}.<N> or tf_ckpt-<N>.index of Dopamine.'
     )
   number = dopamine.choose_number(checkpoints, path, number)

@@ -33,7 +33,7 @@ def doubt(teacher: LoadedTeacher, game: str, score: float) -> Optional[str]:
   if game not in scores.REFERENCE_SCORES:
     return None
   random, human = scores.REFERENCE_SCORES[game]
-  trained = (teacher.training_steps or 0) >= _TRAINED_AGENT_STEPS
+  trained = (teacher.known_agent_steps or 0) >= _TRAINED_AGENT_STEPS
   published = scores.published_dqn_score(game) if trained else None
   if teacher.score is not None:
     expected, share, what = (

@@ -46,12 +46,17 @@ class LoadedTeacher:
     checkpoint_number: which checkpoint was read.
     game: in Dopamine's spelling, None where nothing tells.
     score: recorded mean return, None where there is none.
-    training_steps: agent steps it was trained for, None if unknown.
+    training_steps: that its agent has counted, None if unknown: agent steps,
+      and in a run of this package one per pretraining step, too.
     replay: its data, None if it left none.
     agent: what kind of agent it was: 'dqn', 'rainbow' or 'iqn'.
     format: of its files, in words.
     target_params: of its target network, None if it left none.
     optimizer: what its optimizer remembered, None if it left nothing.
+    agent_steps: that it has taken, where training_steps counts others, too.
+    sticky_actions: probability that its game repeated an action, None if
+      unknown.
+    acts_with_target: whether the target network is the one that acts.
   """
 
   path: str
@@ -66,6 +71,9 @@ class LoadedTeacher:
   format: str = 'in memory'
   target_params: Optional[Any] = None
   optimizer: Optional[OptimizerMoments] = None
+  agent_steps: Optional[int] = None
+  sticky_actions: Optional[float] = None
+  acts_with_target: bool = False
 
   def describe(self) -> str:
     """What was loaded, in one line."""
@@ -73,8 +81,8 @@ class LoadedTeacher:
         f'{self.agent} with {self.num_actions} actions',
         f'checkpoint {self.checkpoint_number} ({self.format})',
     ]
-    if self.training_steps is not None:
-      words.append(f'{self.training_steps} agent steps')
+    if self.known_agent_steps is not None:
+      words.append(f'{self.known_agent_steps} agent steps')
     if self.score is not None:
       words.append(f'recorded score {self.score:.2f}')
     words.append(f'{len(self.replay)} rows' if self.replay else 'no replay')
@@ -83,6 +91,18 @@ class LoadedTeacher:
   @property
   def num_actions(self) -> int:
     return self.network.num_actions
+
+  @property
+  def known_agent_steps(self) -> Optional[int]:
+    """Agent steps it was trained for, None if unknown."""
+    if self.agent_steps is not None:
+      return self.agent_steps
+    return self.training_steps
+
+  @property
+  def acting_params(self) -> Any:
+    """Those of the parameters that its recorded score belongs to."""
+    return self.target_params if self.acts_with_target else self.params
 
   def q_values(self, states: np.ndarray) -> np.ndarray:
     """[B, H, W, C] uint8 states to [B, A] float32 values."""

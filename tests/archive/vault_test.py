@@ -18,6 +18,7 @@ from reincarnating_rl.archive import arrays as arrays_lib
 from reincarnating_rl.archive import files
 from reincarnating_rl.archive.background import Background
 from reincarnating_rl.archive.errors import ArchiveError
+from reincarnating_rl.archive.errors import DamagedError
 from reincarnating_rl.archive.rows import RowLog
 from reincarnating_rl.archive.vault import Vault
 
@@ -106,6 +107,54 @@ def test_the_newest_comes_back(tmp_path, background):
   found = [vault.read_rows('student', s) for s in segments]
   action = np.concatenate([columns['action'] for columns in found])
   np.testing.assert_array_equal(action, np.arange(10))
+
+
+def test_any_of_them_by_its_number(tmp_path, background):
+  checkpoints = Checkpoints(tmp_path, background)
+  first, second = checkpoints.write(1), checkpoints.write(2)
+  vault = Vault(tmp_path)
+  for number, segments in ((1, first), (2, second)):
+    saved = vault.read(number)
+    _assert_is(saved, number)
+    assert saved.segments == {'student': segments}
+    assert vault.is_listed(number)
+  for number in (3, 12345678):
+    assert not vault.is_listed(number)
+    with pytest.raises(DamagedError, match=f'{number:08d}.* cannot be read'):
+      vault.read(number)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@each_damage
+def test_a_damaged_one_is_not_read(tmp_path, kind, damage):
+  vault = Vault(tmp_path)
+  _write(vault, 1, 2)
+  path = _file(vault, 2, kind)
+  damage(path)
+  with pytest.raises(DamagedError) as error:
+    vault.read(2)
+  assert path in str(error.value) or os.path.dirname(path) in str(error.value)
+  assert vault.is_listed(2) == (kind != 'manifest.json')
+  _assert_is(vault.read(1), 1)
+
+
+def test_rows_of_another_are_read_and_not_mended(tmp_path, background):
+  checkpoints = Checkpoints(tmp_path, background)
+  segment, *_ = checkpoints.write(1)
+  folder = os.path.join(checkpoints.rows_folder, f'{segment.name}.a')
+  truncate(files_below(folder)[0])
+  before = files.listing(folder)
+  for saved in (
+      Vault(tmp_path).newest(mend=False),
+      Vault(tmp_path).read(1, mend=False),
+  ):
+    _assert_is(saved, 1)
+    columns = checkpoints.vault.read_rows('student', segment)
+    expected = np.arange(segment.start, segment.stop)
+    np.testing.assert_array_equal(columns['action'], expected)
+  assert files.listing(folder) == before
+  Vault(tmp_path).read(1)
+  assert files.listing(folder) == segment.files
 
 
 def test_numbers_may_have_any_length(tmp_path):

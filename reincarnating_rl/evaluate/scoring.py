@@ -1,0 +1,152 @@
+"""Whole episodes of a policy, and what their mean is worth."""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Optional
+
+import jax
+import numpy as np
+
+from reincarnating_rl.envs import atari
+from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.evaluation import Episodes
+from reincarnating_rl.loop.evaluation import Evaluation
+from reincarnating_rl.teachers.teacher_replay import progress_bar
+
+# More games side by side than this are played one lot after the other.
+MAX_ENVS = 64
+CONFIDENCE = 0.95
+_RESAMPLES = 10_000
+_INDICES_AT_ONCE = 1_000_000
+
+
+def lots(num_episodes: int) -> list[int]:
+  """How many games are played side by side, one lot after the other.
+
+  Each game of a lot plays one episode to its end, so that nothing depends on
+  how long an episode takes; lots are as equal as the number allows.
+
+  Raises:
+    ValueError: if there is nothing to play.
+  """
+  if num_episodes < 1:
+    raise ValueError(
+        f'At least one episode must be played, got {num_episodes}.'
+    )
+  count = math.ceil(num_episodes / MAX_ENVS)
+  edges = [round(i * num_episodes / count) for i in range(count + 1)]
+  return [stop - start for start, stop in zip(edges, edges[1:])]
+
+
+def play_episodes(
+    policy: Policy,
+    game: str,
+    num_episodes: int,
+    *,
+    epsilon: float,
+    seed: int,
+    sticky_actions: float = atari.STICKY_ACTION_PROBABILITY,
+    max_agent_steps: int = atari.MAX_AGENT_STEPS_PER_EPISODE,
+) -> Episodes:
+  """Plays whole episodes, each in a game of its own; equal seeds, equal play.
+
+  Args:
+    policy: who acts.
+    game: in Dopamine's spelling.
+    num_episodes: K.
+    epsilon: probability of a random action.
+    seed: of the episodes and of the random actions.
+    sticky_actions: probability that the game repeats an action.
+    max_agent_steps: time limit of an episode.
+
+  Returns:
+    K episodes, in the order in which those of a lot ended.
+
+  Raises:
+    ValueError: for an unknown game, or if there is nothing to play.
+  """
+  policy = policy._replace(params=jax.device_put(policy.params))
+  returns, lengths = [], []
+  with _Progress(num_episodes) as progress:
+    for number, size in enumerate(lots(num_episodes)):
+      key = jax.random.PRNGKey(seed)
+      # No episode's seed comes twice: see `episode_seed`.
+      stream = (0, number) if number else ()
+      env = atari.AtariVector(
+          game,
+          size,
+          seed,
+          stream,
+          sticky_actions=sticky_actions,
+          max_agent_steps=max_agent_steps,
+      )
+      if number:
+        key = jax.random.fold_in(key, number)
+      # A share of one step each: every game ends with its first episode.
+      evaluation = Evaluation(policy, env, env.reset(), size, epsilon, key)
+      found = evaluation.run(at_step=progress.follow(evaluation))
+      returns.append(found.returns)
+      lengths.append(found.lengths)
+  return Episodes(np.concatenate(returns), np.concatenate(lengths))
+
+
+class _Progress:
+  """Episodes that have ended, and agent steps, as a bar on stderr."""
+
+  def __init__(self, num_episodes: int):
+    self._bar = progress_bar('Evaluation', num_episodes, 'episodes')
+    self._agent_steps = 0
+
+  def __enter__(self) -> _Progress:
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self._bar.close()
+
+  def follow(self, evaluation: Evaluation) -> Callable[[], None]:
+    """What brings the bar to where an evaluation is."""
+    episodes, agent_steps = self._bar.n, self._agent_steps
+
+    def at_step() -> None:
+      self._agent_steps = agent_steps + evaluation.agent_steps
+      text = f'{self._agent_steps:,} agent steps'
+      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.update(
+          episodes + len(evaluation.tracker.finished) - self._bar.n
+      )
+
+    return at_step
+
+
+def mean_interval(
+    values: np.ndarray,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    resamples: int = _RESAMPLES,
+) -> Optional[tuple[float, float]]:
+  """An interval around a mean, by the percentile bootstrap (Efron, 1979).
+
+  Args:
+    values: [K].
+    confidence: share of the resamples whose mean lies in the interval.
+    seed: of the resamples.
+    resamples: how many.
+
+  Returns:
+    Lower and upper end; None for fewer than two values, which tell nothing of
+    how they vary.
+  """
+  values = np.asarray(values, np.float64)
+  if len(values) < 2:
+    return None
+  rng = np.random.default_rng(seed)
+  means = np.empty(resamples)
+  at_once = max(1, _INDICES_AT_ONCE // len(values))
+  for start in range(0, resamples, at_once):
+    size = min(at_once, resamples - start)
+    drawn = rng.integers(len(values), size=(size, len(values)))
+    means[start : start + size] = values[drawn].mean(axis=1)
+  tail = (1.0 - confidence) / 2
+  low, high = np.quantile(means, (tail, 1.0 - tail))
+  return float(low), float(high)

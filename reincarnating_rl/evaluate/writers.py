@@ -1,0 +1,151 @@
+"""Files of moving pictures: MP4 for a talk, GIF for a page."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Optional, Protocol
+
+import numpy as np
+from PIL import Image
+
+# PyAV brings its own encoder; half the size of packages that bring a program.
+_HOW_TO_INSTALL = "pip install 'reincarnating_rl[video]' (the package av)"
+_QUALITY = '23'  # x264's constant rate factor: text stays sharp
+_UNFINISHED = '.part'
+_COLORS = 128
+_PICTURES_LOOKED_AT = 8
+
+
+class MissingEncoderError(RuntimeError):
+  """Nothing on this machine can write that kind of file; one sentence."""
+
+
+class Writer(Protocol):
+  """Makes one file, picture by picture."""
+
+  def add(self, image: Image.Image) -> None:
+    """Appends a picture."""
+
+  def close(self) -> None:
+    """Finishes the file, which then gets its name."""
+
+  def discard(self) -> None:
+    """Leaves nothing of the file."""
+
+
+class Mp4Writer:
+  """H.264 in an MP4, as browsers and slides play it."""
+
+  def __init__(self, path: str, size: tuple[int, int], fps: int):
+    """Opens a file.
+
+    Args:
+      path: of the file.
+      size: (width, height) of the pictures, both even.
+      fps: pictures a second.
+
+    Raises:
+      MissingEncoderError: if PyAV is not installed.
+      OSError: if the file cannot be written.
+    """
+    try:
+      import av
+    except ImportError as e:
+      raise MissingEncoderError(
+          f'An MP4 needs an encoder that is not installed: {_HOW_TO_INSTALL}.'
+      ) from e
+    self._av, self._path = av, path
+    self._file = av.open(
+        path + _UNFINISHED,
+        'w',
+        format='mp4',
+        options={'movflags': '+faststart'},
+    )
+    self._stream = self._file.add_stream(
+        'libx264', rate=fps, options={'crf': _QUALITY, 'preset': 'fast'}
+    )
+    self._stream.width, self._stream.height = size
+    self._stream.pix_fmt = 'yuv420p'
+
+  def add(self, image: Image.Image) -> None:
+    self._encode(self._av.VideoFrame.from_ndarray(np.asarray(image), 'rgb24'))
+
+  def close(self) -> None:
+    self._encode(None)
+    self._file.close()
+    os.replace(self._path + _UNFINISHED, self._path)
+
+  def discard(self) -> None:
+    with contextlib.suppress(OSError):
+      self._file.close()
+    _remove(self._path + _UNFINISHED)
+
+  def _encode(self, frame: Optional[Any]) -> None:
+    """Hands a picture on; None: there are no more."""
+    for packet in self._stream.encode(frame):
+      self._file.mux(packet)
+
+
+class GifWriter:
+  """A GIF of half the size and fewer pictures, the first part of an episode.
+
+  All pictures share their colours, and what does not change from one to the
+  next takes no room.
+  """
+
+  def __init__(self, path: str, fps: int, every: int, most: int):
+    """Begins a file, which is written when it is closed.
+
+    Args:
+      path: of the file.
+      fps: pictures a second that are added.
+      every: one of so many is kept.
+      most: pictures that are kept.
+    """
+    self._path = path
+    self._milliseconds = round(1000 * every / fps)
+    self._every, self._most = every, most
+    self._added = 0
+    self._pictures: list[Image.Image] = []
+
+  def add(self, image: Image.Image) -> None:
+    self._added += 1
+    if (self._added - 1) % self._every or len(self._pictures) >= self._most:
+      return
+    self._pictures.append(image.reduce(2))
+
+  def close(self) -> None:
+    palette = _common_colors(self._pictures)
+    first, *others = (
+        picture.quantize(palette=palette, dither=Image.Dither.NONE)
+        for picture in self._pictures
+    )
+    first.save(
+        self._path + _UNFINISHED,
+        'GIF',
+        save_all=True,
+        append_images=others,
+        duration=self._milliseconds,
+        loop=0,
+    )
+    os.replace(self._path + _UNFINISHED, self._path)
+
+  def discard(self) -> None:
+    _remove(self._path + _UNFINISHED)
+
+
+def _remove(path: str) -> None:
+  """Removes a file, if it is there."""
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path)
+
+
+def _common_colors(pictures: list[Image.Image]) -> Image.Image:
+  """A picture with the colours that some of them, spread evenly, need."""
+  places = np.linspace(0, len(pictures) - 1, _PICTURES_LOOKED_AT).astype(int)
+  width, height = pictures[0].size
+  sheet = Image.new('RGB', (width, height * len(places)))
+  for i, place in enumerate(places):
+    sheet.paste(pictures[place], (0, i * height))
+  return sheet.quantize(_COLORS, Image.Quantize.MEDIANCUT)
