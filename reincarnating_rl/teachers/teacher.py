@@ -106,7 +106,9 @@ class LoadedTeacher:
 
   def q_values(self, states: np.ndarray) -> np.ndarray:
     """[B, H, W, C] uint8 states to [B, A] float32 values."""
-    return np.asarray(_q_values(self.network, self.params, jnp.asarray(states)))
+    return np.asarray(
+        _q_values(self.network, self.acting_params, jnp.asarray(states))
+    )
 
   def replay_with_q_values(
       self, update_horizon: int
@@ -130,7 +132,13 @@ class LoadedTeacher:
       for start in range(0, spec.capacity, chunk):
         start = min(start, spec.capacity - chunk)
         table = _put_q_values(
-            spec, self.network, chunk, self.params, state.storage, table, start
+            spec,
+            self.network,
+            chunk,
+            self.acting_params,
+            state.storage,
+            table,
+            start,
         )
         # One chunk's activations at a time.
         jax.block_until_ready(table)
