@@ -11,13 +11,13 @@ from absl import logging
 from flax import linen as nn
 import gin
 
+from reincarnating_rl import provenance
 from reincarnating_rl.buckets import local
 from reincarnating_rl.envs.atari import rom_in_use
+from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import summary
-from reincarnating_rl.loop.identity import fingerprint
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
-from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import network_spec
 
 CONFIG_FILE = 'config.gin'
@@ -31,7 +31,7 @@ def write(
     *,
     gin_files: Sequence[str],
     member: Mapping[str, float],
-    teacher: Optional[LoadedTeacher],
+    teacher: Optional[dict[str, Any]],
 ) -> None:
   """Writes both anew; a disk that is full is told and does not stop the run.
 
@@ -42,7 +42,7 @@ def write(
     run_number: seed of the run.
     gin_files: names of the configurations that it was started with.
     member: settings in which it differs from others side by side.
-    teacher: None if it learned from nothing.
+    teacher: what `provenance` says of it; None if it learned from nothing.
   """
   config = {
       'gin_files': list(gin_files),
@@ -50,16 +50,25 @@ def write(
       'network': _network(run.trainer.online_learner.network),
       'settings': settings_document(run.config),
       'member': dict(member),
-      'teacher': _provenance(teacher) if teacher else None,
+      'teacher': teacher,
       'rom': _rom(run.config.game),
   }
   document = summary.summarize(run, agent_name, run_number, config)
+  document['frames'] = provenance.frames(
+      run.trainer.counters.agent_steps, _collected_steps(run), teacher
+  )
   try:
     summary.write_json(os.path.join(base_dir, summary.FILE_NAME), document)
     path = os.path.join(base_dir, CONFIG_FILE)
     local.write_whole(path, gin.operative_config_str().encode())
   except OSError as e:
     logging.warning('The summary was not written (%s).', e.strerror)
+
+
+def _collected_steps(run: Run) -> int:
+  """Agent steps that the teacher has collected for a run."""
+  done = [phase.kind for phase in run.plan[: run.next_phase]]
+  return run.config.teacher_steps if plan_lib.COLLECTION in done else 0
 
 
 def settings_document(config: RunConfig) -> dict[str, Any]:
@@ -77,20 +86,6 @@ def _network(network: nn.Module) -> dict[str, Any]:
     return document | {'spec': network_spec.to_json(network)}
   except network_spec.NetworkSpecError:
     return document | {'spec': None}
-
-
-def _provenance(teacher: LoadedTeacher) -> dict[str, Any]:
-  """Where a teacher came from, for the summary."""
-  return {
-      'path': teacher.path,
-      'checkpoint_number': teacher.checkpoint_number,
-      'format': teacher.format,
-      'agent': teacher.agent,
-      'params_crc32c': fingerprint(teacher.params),
-      'recorded_score': teacher.score,
-      'training_steps': teacher.training_steps,
-      'replay_rows': len(teacher.replay) if teacher.replay else None,
-  }
 
 
 def _rom(game: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from absl import logging
 from dopamine.discrete_domains import run_experiment
 import gin
 
+from reincarnating_rl import provenance
 from reincarnating_rl import run_documents
 from reincarnating_rl import run_plan
 from reincarnating_rl import scores
@@ -404,8 +405,12 @@ class RunnerWithTeacher(run_experiment.Runner):
         self.run_number,
         gin_files=self._gin_files,
         member=self._member,
-        teacher=self._teacher,
+        teacher=self._provenance,
     )
+
+  @functools.cached_property
+  def _provenance(self) -> Optional[dict[str, Any]]:
+    return provenance.of_teacher(self._teacher) if self._teacher else None
 
   def close(self, checkpointer: RunCheckpointer) -> None:
     """Waits for what is being written, and gives the directory back."""

@@ -32,6 +32,7 @@ LAYERS = {
         'dopamine_logs',
         'gin_files',
         'group_runner',
+        'provenance',
         'reincarnation_networks',
         'run_documents',
         'run_logs',
