@@ -93,6 +93,9 @@ METHODS = {
         + (
             'JaxDQNAgent.min_replay_history = 1600',
             'JaxDQNAgent.target_update_period = 1',
+            # At three times that rate its representation collapses.
+            'create_linear_schedule.initial_lr = 0.0001',
+            'create_linear_schedule.final_lr = 0.00001',
         ),
     ),
     'kickstarting_dqn': Entry('qdagger_dqn', 'kickstarting_dqn'),

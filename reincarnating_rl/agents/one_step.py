@@ -163,7 +163,8 @@ class OneStepAgent:
             self.num_updates_per_train_step, self.update_period
         ),
         'target_update_period': self.target_update_period,
-        'prioritized': self.prioritized,
+        # Priorities are of the TD loss; without one there are none.
+        'prioritized': self.prioritized and method.objective.td != 'none',
         'resets': resets,
         'act_with_target': reset_settings.target_network().acts,
         'epsilon_train': self.epsilon_train,

@@ -63,6 +63,14 @@ def test_dagger_and_its_mixture(method_type):
   assert got.wean == got.lr_decay == (method_type == 'reincarnation')
 
 
+@pytest.mark.parametrize('method_type', METHOD_TYPES)
+def test_priorities_are_of_a_td_loss(method_type):
+  binding = f"QDaggerRainbowAgent.method_type = '{method_type}'"
+  gin_files.parse(['qdagger_rainbow.gin'], [binding])
+  agent = rainbow.QDaggerRainbowAgent(num_actions=3, seed=1)
+  assert agent.run_settings()['prioritized'] == (method_type != 'dagger')
+
+
 def test_drq():
   got = method(rainbow.QDaggerRainbowAgent, 'qdagger_drq').objective
   assert (got.td, got.double, got.augment) == ('huber', True, True)
