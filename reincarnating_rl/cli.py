@@ -82,6 +82,20 @@ def use_compilation_cache() -> None:
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
+def table(rows: Sequence[Sequence[str]]) -> str:
+  """Aligned columns, the first to the left; a line below the header."""
+  widths = [max(map(len, column)) for column in zip(*rows)]
+  lines = [
+      '  '.join(
+          cell.ljust(width) if i == 0 else cell.rjust(width)
+          for i, (cell, width) in enumerate(zip(row, widths))
+      ).rstrip()
+      for row in rows
+  ]
+  lines.insert(1, '-' * max(map(len, lines)))
+  return '\n'.join(lines)
+
+
 @contextlib.contextmanager
 def user_errors(kind: type[Exception] = ValueError) -> Iterator[None]:
   """Where input is checked: its ValueErrors are the user's to mend.

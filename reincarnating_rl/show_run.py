@@ -55,16 +55,7 @@ def table(document: dict[str, Any]) -> str:
             _number(entry['lambda']),
         )
     )
-  widths = [max(map(len, column)) for column in zip(*rows)]
-  lines = [
-      '  '.join(
-          cell.ljust(width) if i == 0 else cell.rjust(width)
-          for i, (cell, width) in enumerate(zip(row, widths))
-      ).rstrip()
-      for row in rows
-  ]
-  lines.insert(1, '-' * len(lines[0]))
-  return '\n'.join(lines)
+  return cli.table(rows)
 
 
 def _number(value: Optional[float]) -> str:

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import os
 
+import jax
+import numpy as np
 from probes import Linear
 from probes import SMALL_RUN
 
@@ -18,16 +20,34 @@ from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 
 FRAME_SHAPE = (6, 6)
+NETWORK = Linear()
 CONFIG = dataclasses.replace(
     SMALL_RUN,
     num_iterations=2,
     training_steps=40,
     evaluation_steps=16,
-    num_pretraining_iterations=0,
-    teacher_steps=0,
+    num_pretraining_steps=120,
     replay_capacity=60,  # the ring is written over in the second iteration
     frame_shape=FRAME_SHAPE,
 )
+# Without a teacher.
+ALONE = dataclasses.replace(
+    CONFIG,
+    num_pretraining_iterations=0,
+    num_pretraining_steps=SMALL_RUN.num_pretraining_steps,
+    teacher_steps=0,
+)
+DISTILLING_LEARNER = learner_lib.Learner(
+    NETWORK,
+    learner_lib.Objective('huber', distill='policy'),
+    learner_lib.adam_direction(),
+)
+
+
+@functools.cache
+def teacher_params():
+  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
+  return NETWORK.init(jax.random.PRNGKey(9), states)['params']
 
 
 def make_env(num_envs, seed, stream=()):
@@ -49,13 +69,13 @@ def make_run(
     teacher=None,
     **changes,
 ):
-  """A run before its first phase; `changes` of CONFIG."""
+  """A run before its first phase; `changes` of ALONE."""
   learner = learner_lib.Learner(
-      network or Linear(),
+      network or NETWORK,
       objective or learner_lib.Objective('huber'),
       optimizer or learner_lib.adam_direction(),
   )
-  config = dataclasses.replace(CONFIG, **changes)
+  config = dataclasses.replace(ALONE, **changes)
   return Run(config, learner, make_env, random_score=-1.0, teacher=teacher)
 
 

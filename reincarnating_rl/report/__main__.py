@@ -171,7 +171,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   for note in report.notes:
     print(f'Note: {note}', file=sys.stderr)
   what, rows = text.headline(report)
-  print(f'{what}\n\n{text.table(rows)}\n\n{path}')
+  print(f'{what}\n\n{cli.table(rows)}\n\n{path}')
 
 
 if __name__ == '__main__':

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Sequence
-
 from reincarnating_rl.report import samples
 from reincarnating_rl.report import words
 from reincarnating_rl.report.contents import Report
@@ -42,17 +40,3 @@ def _of_games(report: Report) -> tuple[str, list[list[str]]]:
       score = words.estimate(row.value, row.low, row.high)
       rows.append([row.method, row.game, score, str(row.runs)])
   return 'Mean return, 95% bootstrap intervals', rows
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-  """Aligned columns, the first to the left."""
-  widths = [max(map(len, column)) for column in zip(*rows)]
-  lines = [
-      '  '.join(
-          cell.ljust(width) if i == 0 else cell.rjust(width)
-          for i, (cell, width) in enumerate(zip(row, widths))
-      ).rstrip()
-      for row in rows
-  ]
-  lines.insert(1, '-' * max(map(len, lines)))
-  return '\n'.join(lines)

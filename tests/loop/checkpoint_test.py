@@ -12,14 +12,15 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
-from probes import Linear
-from probes import SMALL_RUN
 import pytest
+from small_runs import CONFIG
+from small_runs import DISTILLING_LEARNER
+from small_runs import make_env
+from small_runs import NETWORK
+from small_runs import teacher_params
 
-from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.archive import arrays as arrays_lib
 from reincarnating_rl.archive.errors import ArchiveError
-from reincarnating_rl.envs import probe
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop import checkpoint as checkpoint_lib
 from reincarnating_rl.loop import state as state_lib
@@ -30,22 +31,6 @@ from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
 
-FRAME_SHAPE = (6, 6)
-NETWORK = Linear()
-CONFIG = dataclasses.replace(
-    SMALL_RUN,
-    num_iterations=2,
-    training_steps=40,
-    evaluation_steps=16,
-    num_pretraining_steps=120,
-    replay_capacity=60,  # the ring is written over in the second iteration
-    frame_shape=FRAME_SHAPE,
-)
-LEARNER = learner_lib.Learner(
-    NETWORK,
-    learner_lib.Objective('huber', distill='policy'),
-    learner_lib.adam_direction(),
-)
 # Index into the plan, whether the student is evaluated, steps from there.
 PLACES = {
     'evaluation of the teacher': (0, True, 3),
@@ -60,29 +45,12 @@ PLACES = {
 each_place = pytest.mark.parametrize('place', PLACES)
 
 
-@functools.cache
-def teacher_params():
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return NETWORK.init(jax.random.PRNGKey(9), states)['params']
-
-
-def make_env(num_envs, seed, stream=()):
-  return probe.ProbeVector(
-      probe.Gridworld(),
-      num_envs,
-      seed,
-      stream,
-      max_agent_steps=7,
-      frame_shape=FRAME_SHAPE,
-  )
-
-
 def make_run(
     env=make_env, listeners=(), teacher=None, coefficients=None, **changes
 ):
   return Run(
       dataclasses.replace(CONFIG, **changes),
-      LEARNER,
+      DISTILLING_LEARNER,
       env,
       random_score=-1.0,
       teacher=teacher or Teacher(Policy(NETWORK, teacher_params())),

@@ -10,9 +10,12 @@ import types
 
 import jax
 import numpy as np
-from probes import Linear
-from probes import SMALL_RUN
 import pytest
+from small_runs import CONFIG
+from small_runs import DISTILLING_LEARNER
+from small_runs import make_env
+from small_runs import NETWORK
+from small_runs import teacher_params
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
@@ -26,25 +29,9 @@ from reincarnating_rl.loop.run import Teacher
 from reincarnating_rl.replay import blocks
 from reincarnating_rl.resets import PRESETS
 
-FRAME_SHAPE = (6, 6)
-NETWORK = Linear()
-CONFIG = dataclasses.replace(
-    SMALL_RUN,
-    num_iterations=2,
-    training_steps=40,
-    evaluation_steps=16,
-    num_pretraining_steps=120,
-    replay_capacity=60,  # the ring is written over in the second iteration
-    frame_shape=FRAME_SHAPE,
-)
-LEARNER = learner_lib.Learner(
-    NETWORK,
-    learner_lib.Objective('huber', distill='policy'),
-    learner_lib.adam_direction(),
-)
 OFFLINE = OfflineLearning(
     dataclasses.replace(
-        LEARNER, objective=learner_lib.Objective('huber', cql=True)
+        DISTILLING_LEARNER, objective=learner_lib.Objective('huber', cql=True)
     ),
     learner_lib.Coefficients(cql=0.5, temperature=0.1),
     learning_rate=0.02,
@@ -69,24 +56,13 @@ WAYS = {
 }
 
 
-@functools.cache
-def _params():
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return NETWORK.init(jax.random.PRNGKey(9), states)['params']
-
-
 def _run(offline=None, **changes):
   return Run(
       dataclasses.replace(CONFIG, **changes),
-      LEARNER,
-      functools.partial(
-          probe.ProbeVector,
-          probe.Gridworld(),
-          max_agent_steps=7,
-          frame_shape=FRAME_SHAPE,
-      ),
+      DISTILLING_LEARNER,
+      make_env,
       random_score=-1.0,
-      teacher=Teacher(Policy(NETWORK, _params())),
+      teacher=Teacher(Policy(NETWORK, teacher_params())),
       offline=offline,
   )
 
@@ -322,7 +298,7 @@ def test_a_network_of_another_shape_is_refused():
 
 def test_teachers_are_told_apart():
   run, other = _run(), _run()
-  params = jax.tree.map(lambda x: x + 1, _params())
+  params = jax.tree.map(lambda x: x + 1, teacher_params())
   other.teacher = Teacher(Policy(NETWORK, params))
   ours, theirs = identity.settings(run), identity.settings(other)
   assert {k for k in ours if ours[k] != theirs[k]} == {'teacher'}
