@@ -162,26 +162,27 @@ class GroupRunner:
       self.runners[by_run[id(run)]].saved(run)
 
     options = self.runners[0].keeper_options
-    with Keeper(pairs, on_saved=saved, **options) as keeper:
+    try:
+      with Keeper(pairs, on_saved=saved, **options) as keeper:
 
-      def after_phase(run: Run) -> None:
-        record = run.records[-1]
-        if record.student_score is not None:
-          logging.info(
-              'Run %d: score %.2f after %s %d.',
-              self._run_numbers[by_run[id(run)]],
-              record.student_score,
-              record.phase,
-              record.iteration,
-          )
-        keeper.after_phase(run)
+        def after_phase(run: Run) -> None:
+          record = run.records[-1]
+          if record.student_score is not None:
+            logging.info(
+                'Run %d: score %.2f after %s %d.',
+                self._run_numbers[by_run[id(run)]],
+                record.student_score,
+                record.phase,
+                record.iteration,
+            )
+          keeper.after_phase(run)
 
-      try:
         SideBySide(runs).run(after_phase, keeper.at_step_of_all)
         keeper.finish()
-      finally:
-        for runner, (_, checkpointer) in zip(self.runners, pairs):
-          runner.close(checkpointer)
+    finally:
+      # After the keeper: it saves what has broken down.
+      for runner, (_, checkpointer) in zip(self.runners, pairs):
+        runner.close(checkpointer)
     return runs
 
   def _write_summary(self) -> None:

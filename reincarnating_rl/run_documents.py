@@ -81,11 +81,10 @@ def settings_document(config: RunConfig) -> dict[str, Any]:
 
 def _network(network: nn.Module) -> dict[str, Any]:
   """The student's network for the summary: a name, and how to build it."""
-  document = {'name': network_spec.label(network)}
-  try:
-    return document | {'spec': network_spec.to_json(network)}
-  except network_spec.NetworkSpecError:
-    return document | {'spec': None}
+  return {
+      'name': network_spec.label(network),
+      'spec': network_spec.to_json_if_possible(network),
+  }
 
 
 def _rom(game: str) -> dict[str, Any]:

@@ -414,9 +414,11 @@ class RunnerWithTeacher(run_experiment.Runner):
 
   def close(self, checkpointer: RunCheckpointer) -> None:
     """Waits for what is being written, and gives the directory back."""
-    checkpointer.close()
-    self._logs.close()
-    base_dir_lib.give_back(self._base_dir)
+    try:
+      checkpointer.close()
+    finally:
+      self._logs.close()
+      base_dir_lib.give_back(self._base_dir)
 
 
 @gin.configurable

@@ -14,8 +14,11 @@ import pytest
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment
+from reincarnating_rl import group_runner
 from reincarnating_rl import train
+from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop import memory
+from reincarnating_rl.loop.stopped import StoppedError
 
 BINDINGS = (
     *TINY,
@@ -62,6 +65,24 @@ def runners(base_dir, *more):
       ).runners
 
   return with_flags(make, base_dir, *more)
+
+
+def test_what_breaks_down_is_saved(tmp_path, monkeypatch):
+  class Broken:
+
+    def __init__(self, runs):
+      del runs
+
+    def run(self, *unused):
+      raise EnvironmentFailedError('An emulator is broken')
+
+  def make():
+    return experiment.make_runner(train.experiment_of_flags(), str(tmp_path))
+
+  group = with_flags(make, tmp_path, '--num_seeds=2')
+  monkeypatch.setattr(group_runner, 'SideBySide', Broken)
+  with pytest.raises(StoppedError, match='An emulator is broken'):
+    group.run_experiment()
 
 
 def summary(folder):

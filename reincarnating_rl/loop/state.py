@@ -12,7 +12,6 @@ import dataclasses
 import functools
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
 
-from flax import linen as nn
 import jax
 import numpy as np
 
@@ -183,7 +182,9 @@ def snapshot(run: Run) -> Snapshot:
   document = {
       'schema': SCHEMA,
       'settings': identity.settings(run),
-      'network': _network_document(run.trainer.online_learner.network),
+      'network': network_spec.to_json_if_possible(
+          trainer.online_learner.network
+      ),
       'next_phase': run.next_phase,
       'steps_done': run.steps_done,
       'random_score': run.random_score,
@@ -218,14 +219,6 @@ def snapshot(run: Run) -> Snapshot:
       for name, leaf in _named(jax.device_get(trees)).items()
   }
   return Snapshot(document, arrays, windows)
-
-
-def _network_document(network: nn.Module) -> Optional[dict[str, Any]]:
-  """So that the checkpoint can be a teacher; None for one of one's own."""
-  try:
-    return network_spec.to_json(network)
-  except network_spec.NetworkSpecError:
-    return None
 
 
 def _named(tree: Any) -> dict[str, Any]:

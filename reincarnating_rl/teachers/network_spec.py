@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any
+from typing import Any, Optional
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -44,6 +44,14 @@ def to_json(network: nn.Module) -> dict[str, Any]:
       value = getattr(network, field.name)
       document[field.name] = _to_json(value, f'{kind.__name__}.{field.name}')
   return document
+
+
+def to_json_if_possible(network: nn.Module) -> Optional[dict[str, Any]]:
+  """As `to_json`; None for a network that cannot be written down."""
+  try:
+    return to_json(network)
+  except NetworkSpecError:
+    return None
 
 
 def _to_json(value: Any, name: str) -> Any:
