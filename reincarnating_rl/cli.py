@@ -56,13 +56,18 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def quiet_libraries() -> None:
-  """Keeps the information of libraries out of the log, not their warnings."""
+  """Keeps the information of libraries out of the log, not their warnings.
 
-  def is_ours(record) -> bool:
+  Those are warnings that a user can do something about: not that a library
+  will use something else of its own one day.
+  """
+
+  def is_wanted(record) -> bool:
     chatty = any(part in record.pathname for part in _CHATTY)
-    return record.levelno > 20 or not chatty
+    deprecation = str(record.msg).startswith('DEPRECATION WARNING')
+    return not chatty or (record.levelno > 20 and not deprecation)
 
-  logging.get_absl_handler().addFilter(is_ours)
+  logging.get_absl_handler().addFilter(is_wanted)
 
 
 def use_compilation_cache() -> None:

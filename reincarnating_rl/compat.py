@@ -8,20 +8,51 @@ Two things that Dopamine reaches for are gone:
   0.25 (a dependency of Dopamine) adds an entry. jax moved the table.
 
 `prepare_dopamine` must run before the first import of Dopamine. Where the real
-thing is there, it steps aside.
+thing is there, it steps aside. It also imports what Dopamine stands on, without
+the dozen lines that this makes TensorFlow, Gym and TensorFlow Probability say
+about themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 import types
+from typing import Iterator
+import warnings
 
 
 def prepare_dopamine() -> None:
   """Makes `import dopamine...` work; safe to call many times."""
   _provide_baselines()
   _provide_aval_mappings()
+  if 'dopamine.discrete_domains.run_experiment' not in sys.modules:
+    with _quiet():
+      importlib.import_module('dopamine.discrete_domains.run_experiment')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Nothing reaches stderr, that of C++ included; all of it on an error."""
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  with tempfile.TemporaryFile() as kept, warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    os.dup2(kept.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      kept.seek(0)
+      os.write(stderr, kept.read())
+      raise
+    finally:
+      sys.stderr.flush()
+      os.dup2(stderr, 2)
+      os.close(stderr)
 
 
 def _provide_baselines() -> None:

@@ -99,3 +99,21 @@ def test_importing_the_module_changes_nothing(tmp_path):
       print(any(n.split('.')[0] in ('baselines', 'jax') for n in sys.modules))
   """
   assert run_python(code, tmp_path) == ['False']
+
+
+def test_imports_say_nothing_but_errors(tmp_path):
+  code = """
+      import os
+      from reincarnating_rl import compat
+      os.dup2(os.open('stderr', os.O_WRONLY | os.O_CREAT), 2)
+      compat.prepare_dopamine()
+      assert os.path.getsize('stderr') == 0
+      try:
+        with compat._quiet():
+          os.write(2, b'the cause')
+          raise ImportError
+      except ImportError:
+        print(open('stderr').read())
+  """
+  code = f'import os; os.chdir({str(tmp_path)!r})\n' + textwrap.dedent(code)
+  assert run_python(code, tmp_path) == ['the', 'cause']
