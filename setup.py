@@ -20,6 +20,7 @@ REQUIREMENTS = [
     'orbax-checkpoint>=0.12,<0.13',  # replay of teachers
     # Dopamine imports it; arch 7, on which rliable stands, breaks on pandas 3.
     'pandas>=2.2,<3',
+    'pyyaml>=6,<7',  # descriptions of sweeps
     'rliable>=1.2,<1.3',  # the statistics of reports
     # Dopamine imports it without declaring it (through TensorFlow Probability).
     'setuptools>=65',
@@ -43,9 +44,12 @@ EXTRAS = {
         'pyink==26.5.1',  # formatting, pinned: its output is checked
         'pytest>=8,<10',  # tests
         'pytest-xdist>=3.6,<4',  # two test processes
+        'ray[tune]>=2.50,<3',  # sweeps are carried out in tests
         'ruff>=0.17,<0.18',  # lint
         'wandb>=0.20,<0.32',  # its logs are tested, offline
     ],
+    # Carries out sweeps, here and on clusters.
+    'launch': ['ray[tune]>=2.50,<3'],
     # MP4 of `evaluate --video`: no dependencies, half the size of what brings a
     # whole program (imageio-ffmpeg). Without it there is a GIF.
     'video': ['av>=18,<19'],

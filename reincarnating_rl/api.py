@@ -11,6 +11,7 @@ The command line goes through the same functions.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -21,6 +22,7 @@ from reincarnating_rl import cli
 from reincarnating_rl import experiment
 from reincarnating_rl import show_run
 from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import metrics_file
 
 
@@ -62,6 +64,11 @@ class Result:
       UserError: if there is none, or it is damaged.
     """
     return show_run.read_summary(self.base_dir)
+
+  @property
+  def in_use(self) -> bool:
+    """Whether a process has taken the directory, and has not ended."""
+    return base_dir_lib.is_taken(self.base_dir)
 
   @property
   def scores(self) -> list[Score]:
@@ -202,6 +209,58 @@ def describe_plan(wanted: Experiment) -> str:
     with gin_files.of_its_own(), cli.user_errors():
       runner = experiment.make_runner(wanted, scratch, dry_run=True)
       return runner.describe_plan()
+
+
+class Needs(NamedTuple):
+  """What a run would do, and allocate.
+
+  Attributes:
+    agent_steps: by kind of phase ('online', 'data_collection'), and of
+      'evaluation' and 'teacher_evaluation'.
+    updates: by kind of phase.
+    iterations: phases that end with an evaluation of the student.
+    num_bytes: of the replays of student and teacher.
+  """
+
+  agent_steps: dict[str, int]
+  updates: dict[str, int]
+  iterations: int
+  num_bytes: int
+
+
+def needs_of(wanted: Experiment) -> Needs:
+  """Checks an experiment, as a dry run does, and returns what it comes to.
+
+  Args:
+    wanted: of one run.
+
+  Raises:
+    UserError: for what does not resolve or fit.
+  """
+  from reincarnating_rl import gin_files
+  from reincarnating_rl.loop import plan
+
+  with tempfile.TemporaryDirectory() as scratch:
+    with gin_files.of_its_own(), cli.user_errors():
+      runner = experiment.make_runner(wanted, scratch, dry_run=True)
+      problem = runner.missing_data()
+      if problem:
+        raise cli.UserError(problem)
+      runner.check_memory()
+      forecasts, memory = runner.forecasts(), runner.memory()
+      evaluation_steps = runner.run_config.evaluation_steps
+  agent_steps, updates = collections.Counter(), collections.Counter()
+  iterations = 0
+  for forecast in forecasts:
+    kind = forecast.phase.kind
+    agent_steps[kind] += forecast.agent_steps
+    updates[kind] += forecast.updates
+    if kind == plan.TEACHER_EVALUATION:
+      agent_steps[kind] += evaluation_steps
+    elif kind != plan.COLLECTION:
+      agent_steps['evaluation'] += evaluation_steps
+      iterations += 1
+  return Needs(dict(agent_steps), dict(updates), iterations, sum(memory))
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:

@@ -6,12 +6,13 @@ they want as an `Experiment`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import glob
 import importlib
 import os
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from absl import logging
 
@@ -71,6 +72,39 @@ class Experiment:
   fork_from: Optional[str] = None
 
 
+# Field -> flag of `train`; what is missing here is called as the field.
+_FLAGS = {
+    'bindings': 'gin_bindings',
+    'teacher': 'teacher_checkpoint_dir',
+}
+# No flag: the game is bound.
+_GAME_BINDING = 'create_atari_environment.game_name'
+
+
+def flags_of(wanted: Experiment, base_dir: str) -> list[str]:
+  """The flags with which `train` does what is wanted.
+
+  Args:
+    wanted: the experiment.
+    base_dir: where it goes.
+  """
+  flags = ['--base_dir', base_dir]
+  if wanted.game is not None:
+    flags += ['--gin_bindings', f'{_GAME_BINDING} = {wanted.game!r}']
+  for field in dataclasses.fields(wanted):
+    value = getattr(wanted, field.name)
+    flag = f'--{_FLAGS.get(field.name, field.name)}'
+    said = field.name != 'agent' and value == field.default
+    if said or field.name == 'game':
+      continue
+    if isinstance(value, bool):
+      flags.append(flag)
+      continue
+    for one in value if isinstance(value, tuple) else (value,):
+      flags += [flag, str(one)]
+  return flags
+
+
 def agent_class(name: str) -> Any:
   """The class behind an agent's name, or behind 'module:class'.
 
@@ -91,6 +125,22 @@ def agent_class(name: str) -> Any:
     raise cli.UserError(f'--agent {name} cannot be imported: {e}.') from e
 
 
+def own_files(agent: str) -> tuple[str, ...]:
+  """The configuration that an agent has if none is named: at most one."""
+  from reincarnating_rl import gin_files
+
+  name = f'{agent}.gin'
+  return (name,) if name in gin_files.shipped() else ()
+
+
+def has_teacher(agent: str) -> bool:
+  """Whether that agent learns from one; True while there is no such agent."""
+  try:
+    return agent_class(agent).needs_teacher
+  except cli.UserError:
+    return True
+
+
 def expand_bindings(bindings: Sequence[str], agent: Any) -> list[str]:
   """Turns a bare '@network' into a binding of the agent's network."""
   return [
@@ -99,6 +149,52 @@ def expand_bindings(bindings: Sequence[str], agent: Any) -> list[str]:
       else b
       for b in bindings
   ]
+
+
+@contextlib.contextmanager
+def own_gin(files: Sequence[str]) -> Iterator[None]:
+  """gin with what some files bind, and nothing else, for a while."""
+  from reincarnating_rl import gin_files
+
+  with gin_files.of_its_own():
+    gin_files.parse(files, ())
+    yield
+
+
+def faults(wanted: Experiment) -> list[str]:
+  """Every name that does not resolve: agent, game, gin files, bindings.
+
+  Args:
+    wanted: an experiment, of which `make_runner` would say the first.
+  """
+  from reincarnating_rl import compat
+
+  compat.prepare_dopamine()
+  from reincarnating_rl import gin_files
+  from reincarnating_rl import runner  # noqa: F401  registers what is bound
+
+  found = []
+
+  def attempt(part: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+      with cli.user_errors():
+        return part(*arguments)
+    except cli.UserError as e:
+      found.append(str(e))
+    return None
+
+  if wanted.game is not None:
+    attempt(atari.check_game, wanted.game)
+  agent = attempt(agent_class, wanted.agent)
+  bindings = wanted.bindings
+  if agent is not None:
+    bindings = expand_bindings(bindings, agent)
+  with gin_files.of_its_own():
+    for path in wanted.gin_files:
+      attempt(gin_files.parse, [path], [])
+    for binding in bindings:
+      attempt(gin_files.parse, [], [binding])
+  return found
 
 
 def load_teacher(wanted: Experiment, agent: Any) -> Optional[Any]:
@@ -271,13 +367,12 @@ def make_runner(
   from reincarnating_rl.agents import settings
 
   agent = agent_class(wanted.agent)
-  files = wanted.gin_files
-  if not files and f'{wanted.agent}.gin' in gin_files.shipped():
-    files = (f'{wanted.agent}.gin',)
+  files = wanted.gin_files or own_files(wanted.agent)
+  if files != wanted.gin_files:
     logging.info('The configuration is %s.', *files)
   gin_files.parse(files, expand_bindings(wanted.bindings, agent))
   teacher = load_teacher(wanted, agent)
-  bound_game = settings.query('create_atari_environment.game_name')
+  bound_game = settings.query(_GAME_BINDING)
   game = choose_game(wanted, bound_game, teacher)
   if wanted.atari_roms_path:
     atari.use_roms(wanted.atari_roms_path, game)
@@ -285,7 +380,7 @@ def make_runner(
     teacher = random_teacher(game, wanted.run_number)
   if teacher is not None:
     check_teacher_fits(teacher, game)
-  gin.parse_config(f"create_atari_environment.game_name = '{game}'")
+  gin.parse_config(f'{_GAME_BINDING} = {game!r}')
 
   runner_class = (
       runner_lib.ReincarnationRunner

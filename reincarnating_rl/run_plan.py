@@ -43,6 +43,21 @@ def memory(
   )
 
 
+def forecasts(
+    config: RunConfig,
+    agent: Any,
+    teacher: Optional[LoadedTeacher],
+    teacher_is_known: bool,
+) -> list[forecast_lib.PhaseForecast]:
+  """What each phase of a run will come to; see `describe`."""
+  phases = plan_lib.make_plan(
+      config,
+      evaluate_teacher=teacher is not None and not teacher_is_known,
+      reincarnate=teacher is not None,
+  )
+  return forecast_lib.forecast(config, phases, *_given(agent, teacher))
+
+
 def describe(
     config: RunConfig,
     agent: Any,
@@ -59,15 +74,10 @@ def describe(
     teacher: None to learn from nothing.
     teacher_is_known: whether its score is, so that it needs no evaluation.
   """
-  phases = plan_lib.make_plan(
-      config,
-      evaluate_teacher=teacher is not None and not teacher_is_known,
-      reincarnate=teacher is not None,
-  )
   lines = [f'{agent_name} on {config.game}, seed {config.seed}']
   lines += plan_text.describe(
       config,
-      forecast_lib.forecast(config, phases, *_given(agent, teacher)),
+      forecasts(config, agent, teacher, teacher_is_known),
       memory(config, agent, teacher),
   )
   problem = missing_data(config, teacher)

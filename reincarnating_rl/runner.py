@@ -258,6 +258,15 @@ class RunnerWithTeacher(run_experiment.Runner):
         self._teacher_score is not None,
     )
 
+  def forecasts(self) -> list[forecast_lib.PhaseForecast]:
+    """What each phase of the run will come to."""
+    return run_plan.forecasts(
+        self.run_config,
+        self._agent,
+        self._teacher,
+        self._teacher_score is not None,
+    )
+
   def memory(self) -> forecast_lib.Memory:
     """Bytes that the replays of this run will need."""
     return run_plan.memory(self.run_config, self._agent, self._teacher)

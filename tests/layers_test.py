@@ -65,7 +65,7 @@ MAY_IMPORT = {
     4: {0, 1, 2, 3},
     5: {0, 1, 2, 3, 4},
     6: {0, 1, 2, 3, 4, 5},
-    7: {6},
+    7: {4, 6},
 }
 # Within a layer modules stand side by side, but for these.
 ONE_GROUP = (5, 6)

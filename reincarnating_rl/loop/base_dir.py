@@ -70,6 +70,27 @@ def take(path: str) -> None:
   _TAKEN[path] = lock
 
 
+def is_taken(path: str) -> bool:
+  """Whether another process has a directory.
+
+  Args:
+    path: of a directory, which need not be there.
+  """
+  try:
+    lock = os.open(os.path.join(path, _LOCK), os.O_RDWR)
+  except OSError:
+    return False
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:
+    pass
+  finally:
+    os.close(lock)
+  return False
+
+
 def give_back(path: str) -> None:
   """Ends `take`; without effect if it was not taken."""
   lock = _TAKEN.pop(path, None)

@@ -34,8 +34,8 @@ def describe(
       f'updates per agent step, {config.grouped_updates} at a time.'
   )
   lines.append(
-      f'Memory: {_size(memory.student)} for the replay of the student, '
-      f'{_size(memory.teacher)} for the data of the teacher.'
+      f'Memory: {size(memory.student)} for the replay of the student, '
+      f'{size(memory.teacher)} for the data of the teacher.'
   )
   return lines
 
@@ -58,7 +58,8 @@ def _phase(config: RunConfig, forecast: PhaseForecast) -> str:
   return f'{phase.iteration:4d}  {phase.kind:20}{", ".join(work)}'
 
 
-def _size(num_bytes: int) -> str:
+def size(num_bytes: int) -> str:
+  """As MiB, or GiB from one on."""
   if num_bytes < 2**30:
     return f'{num_bytes / 2**20:.1f} MiB'
   return f'{num_bytes / 2**30:.2f} GiB'

@@ -19,7 +19,7 @@ from reincarnating_rl.loop.records import PhaseRecord
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class _Lines:
+class Lines:
   """A file that is given bars, and holds lines."""
 
   def __init__(self, file: TextIO):
@@ -57,7 +57,7 @@ class ProgressBar(Listener):
     # Notebooks show bars of their own, or redraw the text.
     in_notebook = type(file).__module__.startswith('ipykernel')
     self._moves = self._terminal or in_notebook
-    self._file = file if self._moves else _Lines(file)
+    self._file = file if self._moves else Lines(file)
     self._bar: Optional[tqdm] = None
     self._postfix: dict[str, str] = {}
 

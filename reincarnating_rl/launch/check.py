@@ -1,0 +1,102 @@
+"""Everything that is wrong with the trials of a sweep, before any starts."""
+
+from __future__ import annotations
+
+import collections
+from concurrent import futures
+import multiprocessing
+import os
+from typing import Callable, NamedTuple, Optional, Sequence
+
+from absl import logging
+
+from reincarnating_rl import api
+from reincarnating_rl import cli
+from reincarnating_rl import experiment
+from reincarnating_rl.api import Needs
+from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.launch import disk
+from reincarnating_rl.launch.sweep import Faults
+from reincarnating_rl.launch.trials import Configuration
+from reincarnating_rl.launch.trials import Trial
+
+# So many configurations are checked while another process would start.
+_FOR_ONE_PROCESS = 16
+
+
+def check(
+    root: str,
+    found: Sequence[Configuration],
+    trials: Sequence[Trial],
+    announce: Callable[[int], None] = lambda count: None,
+) -> dict[str, Needs]:
+  """Refuses a sweep that cannot be carried out as it is.
+
+  Args:
+    root: directory of the sweep.
+    found: its configurations.
+    trials: made of them.
+    announce: called with how many configurations were checked meanwhile.
+
+  Returns:
+    What a run of each configuration comes to, by its name.
+
+  Raises:
+    Faults: all that is wrong, each once.
+  """
+  faults: dict[str, list[str]] = collections.defaultdict(list)
+  needs = {}
+  # Elsewhere, for what one run needs makes threads, and Ray forks.
+  with futures.ProcessPoolExecutor(
+      min(os.cpu_count() or 1, -(-len(found) // _FOR_ONE_PROCESS)),
+      multiprocessing.get_context('spawn'),
+  ) as processes:
+    outcomes = processes.map(_check_one, [c.experiment for c in found])
+    for configuration, outcome in zip(found, outcomes):
+      needs[configuration.name] = outcome.needs
+      for fault in outcome.faults:
+        faults[fault].append(configuration.name)
+      announce(1)
+  sentences = [_with_names(*item) for item in faults.items()]
+  sentences += _same_directory(root, trials) + disk.changed(root, trials)
+  if sentences:
+    raise Faults(sentences)
+  return needs
+
+
+class _Outcome(NamedTuple):
+  needs: Optional[Needs]
+  faults: list[str]
+
+
+def _check_one(wanted: Experiment) -> _Outcome:
+  """In a process that learns nothing: what an experiment comes to."""
+  import jax
+
+  jax.config.update('jax_platforms', 'cpu')
+  logging.set_verbosity(logging.WARNING)
+  cli.quiet_libraries()
+  faults = experiment.faults(wanted)
+  if faults:
+    return _Outcome(None, faults)
+  try:
+    return _Outcome(api.needs_of(wanted), [])
+  except cli.UserError as e:
+    return _Outcome(None, [str(e)])
+
+
+def _with_names(fault: str, names: Sequence[str]) -> str:
+  more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+  return f'{fault.rstrip(".")} ({names[0]}{more})'
+
+
+def _same_directory(root: str, trials: Sequence[Trial]) -> list[str]:
+  counts = collections.Counter(
+      directory for trial in trials for directory in trial.directories(root)
+  )
+  return [
+      f'{count} runs would go to {os.path.normpath(directory)}: let their '
+      'agents, values or seeds have different names'
+      for directory, count in counts.items()
+      if count > 1
+  ]

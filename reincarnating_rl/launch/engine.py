@@ -1,0 +1,240 @@
+"""Trials on Ray Tune: here, or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import logging
+import os
+import shutil
+import signal
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
+
+from reincarnating_rl import cli
+from reincarnating_rl import experiment
+from reincarnating_rl.launch import disk
+from reincarnating_rl.launch import process
+from reincarnating_rl.launch.board import Board
+from reincarnating_rl.launch.disk import Reached
+from reincarnating_rl.launch.trials import Trial
+
+ATTEMPTS = 3
+_STATE = '.ray'
+# Read by Ray when it is imported.
+_ENVIRONMENT = {
+    'RAY_AIR_NEW_OUTPUT': '0',
+    'RAY_USAGE_STATS_ENABLED': '0',
+    'TUNE_DISABLE_AUTO_CALLBACK_LOGGERS': '1',
+    # A trial is asked to end, and saves.
+    'TUNE_FORCE_TRIAL_CLEANUP_S': '60',
+}
+
+
+class Resources(NamedTuple):
+  """What a trial is given, and how many there are at once.
+
+  Attributes:
+    cpus: cores of a trial.
+    gpus: accelerators of a trial, or a share of one.
+    num_parallel: trials at once; None = as many as fit.
+    address: of a cluster; None = this machine.
+  """
+
+  cpus: int = 1
+  gpus: float = 0.0
+  num_parallel: Optional[int] = None
+  address: Optional[str] = None
+
+
+def import_ray() -> Any:
+  """Ray, which a single run never needs.
+
+  Raises:
+    UserError: if it is not installed.
+  """
+  os.environ.update(_ENVIRONMENT)
+  try:
+    import ray
+    from ray import tune  # noqa: F401
+  except ImportError as e:
+    raise cli.UserError(
+        'Ray is not installed, which carries out sweeps: pip install '
+        "'reincarnating_rl[launch]' (--dry_run works without it)."
+    ) from e
+  for name in ('ray', 'ray.tune'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  return ray
+
+
+@contextlib.contextmanager
+def connected(resources: Resources) -> Iterator[int]:
+  """Ray for a while.
+
+  Args:
+    resources: where, and what a trial needs.
+
+  Yields:
+    How many trials run at once.
+
+  Raises:
+    UserError: if a cluster does not answer, or no trial ever fits.
+  """
+  ray = import_ray()
+  options = {'logging_level': logging.CRITICAL, 'log_to_driver': False}
+  if resources.address is None:
+    options |= {'include_dashboard': False, 'num_cpus': os.cpu_count()}
+  try:
+    ray.init(address=resources.address or 'local', **options)
+  except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+    reason = str(e).strip().split('\n')[0].rstrip('.')
+    raise cli.UserError(
+        f'The cluster {resources.address or "on this machine"} does not '
+        f'answer: {reason}. Look at `ray status` there, or leave out '
+        '--address.'
+    ) from e
+  try:
+    yield _at_once(ray.cluster_resources(), resources)
+  finally:
+    ray.shutdown()
+
+
+def fit_here(resources: Resources) -> int:
+  """How many trials this machine has room for, without asking Ray."""
+  fits = [(os.cpu_count() or 1) // resources.cpus]
+  if resources.gpus:
+    fits.append(int(len(glob.glob('/dev/nvidia[0-9]*')) / resources.gpus))
+  return max(min(fits), 1)
+
+
+def _at_once(there: dict[str, float], resources: Resources) -> int:
+  """How many trials fit."""
+  fits = []
+  for name, kind, needed in (
+      ('cpus', 'CPU', resources.cpus),
+      ('gpus', 'GPU', resources.gpus),
+  ):
+    have = there.get(kind, 0)
+    if needed > have:
+      raise cli.UserError(
+          f'A trial wants {needed:g} {kind}s, and there are {have:g}: lower '
+          f'--{name}.'
+      )
+    if needed:
+      fits.append(int(have // needed))
+  return min([*fits, resources.num_parallel or min(fits)])
+
+
+def carry_out(
+    root: str, trials: Sequence[Trial], resources: Resources, board: Board
+) -> None:
+  """Carries trials out; those that fail are tried again from their checkpoint.
+
+  Args:
+    root: directory of the sweep; on a cluster all nodes see it.
+    trials: to be done.
+    resources: of each.
+    board: told what happens.
+
+  Raises:
+    StoppedError: if it was interrupted.
+  """
+  from ray import tune
+
+  state = os.path.join(root, _STATE)
+  configs = [_config(root, trial, resources) for trial in trials]
+  tuner = tune.Tuner(
+      tune.with_resources(
+          _carry_out_one, {'cpu': resources.cpus, 'gpu': resources.gpus}
+      ),
+      param_space={'trial': tune.grid_search(configs)},
+      tune_config=tune.TuneConfig(max_concurrent_trials=resources.num_parallel),
+      run_config=tune.RunConfig(
+          name='trials',
+          storage_path=state,
+          verbose=0,
+          callbacks=[_callback(board)],
+          failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+      ),
+  )
+  with _terminated_as_interrupted():
+    tuner.fit()
+  shutil.rmtree(state, ignore_errors=True)
+
+
+def _config(root: str, trial: Trial, resources: Resources) -> dict[str, Any]:
+  """What the worker is told; no more than text and numbers."""
+  return {
+      'name': trial.name,
+      'command': [
+          *process.PROGRAM,
+          *experiment.flags_of(trial.experiment, trial.base_dir(root)),
+      ],
+      'directories': trial.directories(root),
+      'log': os.path.join(trial.directories(root)[0], disk.LOG),
+      'cpus': resources.cpus,
+      'gpus': resources.gpus,
+  }
+
+
+def _carry_out_one(config: dict[str, Any]) -> None:
+  """On a worker: one trial."""
+  from ray import tune
+
+  trial = config['trial']
+  process.carry_out(
+      trial['command'],
+      trial['directories'],
+      trial['log'],
+      num_cores=trial['cpus'],
+      gpus=trial['gpus'],
+      report=lambda reached: tune.report(dataclasses.asdict(reached)),
+  )
+
+
+def _callback(board: Board) -> Any:
+  """What tells the board of Tune's events."""
+  from ray import tune
+
+  name_of = lambda trial: trial.config['trial']['name']
+
+  class ToBoard(tune.Callback):
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+      board.started(name_of(trial))
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+      fields = dataclasses.fields(Reached)
+      board.reached(
+          name_of(trial), Reached(**{f.name: result[f.name] for f in fields})
+      )
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+      board.done(name_of(trial))
+
+    def on_trial_recover(self, iteration, trials, trial, **info):
+      board.failed(name_of(trial), _reason(trial), for_good=False)
+
+    def on_trial_error(self, iteration, trials, trial, **info):
+      board.failed(name_of(trial), _reason(trial), for_good=True)
+
+  return ToBoard()
+
+
+def _reason(trial: Any) -> str:
+  """Why a trial failed, as its worker said it."""
+  # The end of the traceback that Ray brings here as text.
+  last = str(trial.get_error()).strip().split('\n')[-1]
+  return last.rpartition(f'{process.TrialFailed.__name__}: ')[2]
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+  """A SIGTERM ends a sweep as Ctrl-C does."""
+  before = signal.signal(
+      signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
+  )
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)

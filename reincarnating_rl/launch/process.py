@@ -1,0 +1,129 @@
+"""A trial's process: started, watched, ended with whoever started it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+from reincarnating_rl.api import Result
+from reincarnating_rl.launch import child
+from reincarnating_rl.launch import cores
+from reincarnating_rl.launch import disk
+from reincarnating_rl.launch.disk import Reached
+
+# That a trial is an execution of.
+PROGRAM = (sys.executable, '-um', 'reincarnating_rl.train')
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_FOR_OTHERS = 120.0
+# Share of a device's memory that XLA takes beforehand, as when it is alone.
+_MEMORY_SHARE = 0.75
+
+
+class TrialFailed(Exception):
+  """A process ended with an error; the text is its last words."""
+
+
+def carry_out(
+    command: Sequence[str],
+    directories: Sequence[str],
+    log_path: str,
+    *,
+    num_cores: Optional[int] = None,
+    gpus: float = 0.0,
+    environment: Optional[Mapping[str, str]] = None,
+    report: Callable[[Reached], None] = lambda reached: None,
+) -> int:
+  """Runs a trial to its end; one that is half done goes on.
+
+  Args:
+    command: PROGRAM and its flags.
+    directories: of its runs, which say how far it is.
+    log_path: of a file that its output is added to.
+    num_cores: that it is kept on; None = anywhere.
+    gpus: share of an accelerator that is its.
+    environment: variables; None = those of this process.
+    report: called whenever it is further.
+
+  Returns:
+    The most memory that it has taken, in bytes.
+
+  Raises:
+    TrialFailed: if it ends with an error.
+  """
+  environment = dict(os.environ if environment is None else environment)
+  if 0.0 < gpus < 1.0:
+    share = f'{gpus * _MEMORY_SHARE:.3f}'
+    environment.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', share)
+  os.makedirs(os.path.dirname(log_path), exist_ok=True)
+  _await_others(directories)
+  with cores.held(num_cores or 0) as own, open(log_path, 'ab') as log:
+    began = log.tell()
+    log.write(f'$ {shlex.join(command)}\n'.encode())
+    log.flush()
+    process = subprocess.Popen(
+        child.command(own, command),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    )
+    try:
+      status, usage = _watch(process.pid, directories, report)
+    except BaseException:
+      process.terminate()  # It saves.
+      process.wait()
+      raise
+  process.returncode = os.waitstatus_to_exitcode(status)
+  if process.returncode:
+    raise TrialFailed(_last_words(log_path, began, process.returncode))
+  report(disk.reached(directories))
+  return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
+
+def _await_others(directories: Sequence[str]) -> None:
+  """Waits for a process of an earlier launch, which may be saving yet."""
+  patience = time.monotonic() + _SECONDS_FOR_OTHERS
+  while any(Result(directory).in_use for directory in directories):
+    if time.monotonic() > patience:
+      return  # `train` says who has it.
+    time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _watch(
+    pid: int,
+    directories: Sequence[str],
+    report: Callable[[Reached], None],
+) -> tuple[int, Any]:
+  """Waits for a process; returns its status, and what it has used."""
+  seen = None
+  while True:
+    ended, status, usage = os.wait4(pid, os.WNOHANG)
+    if ended:
+      return status, usage
+    time.sleep(_SECONDS_BETWEEN_LOOKS)
+    stamps = [_stamp(directory) for directory in directories]
+    if stamps != seen:
+      seen = stamps
+      report(disk.reached(directories))
+
+
+def _stamp(directory: str) -> Optional[int]:
+  try:
+    return os.stat(os.path.join(directory, disk.SUMMARY)).st_mtime_ns
+  except OSError:
+    return None
+
+
+def _last_words(path: str, began: int, status: int) -> str:
+  """The last line that a process wrote, preferably its error."""
+  with open(path, 'rb') as f:
+    f.seek(began)
+    lines = f.read()[-20000:].decode(errors='replace').splitlines()
+  lines = [line.strip() for line in lines if line.strip()]
+  errors = [line for line in lines if line.startswith('Error: ')]
+  last = (errors or lines or ['it said nothing'])[-1].removeprefix('Error: ')
+  return f'exit {status}: {last} (its log is {path})'
