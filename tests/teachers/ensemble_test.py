@@ -232,7 +232,7 @@ def test_data_are_those_of_the_first_that_left_some(caplog):
   empty = make_teacher('a', 0)
   left = make_teacher('b', 1, replay=make_replay())
   later = make_teacher('c', 2, replay=make_replay())
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', logger='absl'):
     ensemble = teachers.combine([empty, left, later])
   assert ensemble.replay is left.replay
   assert '12 rows of b' in caplog.text
