@@ -139,7 +139,7 @@ def reincarnate(
     base_dir: str,
     *,
     agent: str = Experiment.agent,
-    teacher: Optional[str] = None,
+    teacher: Optional[str | Sequence[str]] = None,
     game: Optional[str] = None,
     gin_files: Sequence[str] = (),
     bindings: Mapping[str, Any] | Sequence[str] = (),
@@ -154,7 +154,8 @@ def reincarnate(
   Args:
     base_dir: of the run.
     agent: who learns: a name of `experiment.AGENTS`, or 'module:class'.
-    teacher: a run directory, a gs:// address or 'bundled:<Game>'.
+    teacher: a run directory, a gs:// address or 'bundled:<Game>'; a list of
+      them = all together, as TeacherEnsemble is bound.
     game: None = as bound, else the teacher's.
     gin_files: configurations; none = the agent's own.
     bindings: what overrides them: {'Runner.training_steps': 100}, or lines as

@@ -43,8 +43,8 @@ class Experiment:
     gin_files: configurations; none = the agent's own.
     bindings: such as 'Runner.training_steps = 100', over those of the files.
     teacher: a run directory, its checkpoints/, a gs:// address or
-      'bundled:<Game>'.
-    teacher_checkpoint_number: None = the newest.
+      'bundled:<Game>'; a sequence of them = all together.
+    teacher_checkpoint_number: None = the newest; a sequence = one of each.
     teacher_checkpoint_file_prefix: of Dopamine's checkpoint files.
     teacher_agent: 'dqn', 'rainbow' or 'iqn'; None = as its parameters tell.
     allow_random_teacher: whether an untrained network may stand in for one.
@@ -59,8 +59,8 @@ class Experiment:
   agent: str = 'qdagger_rainbow'
   gin_files: tuple[str, ...] = ()
   bindings: tuple[str, ...] = ()
-  teacher: Optional[str] = None
-  teacher_checkpoint_number: Optional[int] = None
+  teacher: Optional[str | Sequence[str]] = None
+  teacher_checkpoint_number: Optional[int | Sequence[Optional[int]]] = None
   teacher_checkpoint_file_prefix: str = 'ckpt'
   teacher_agent: Optional[str] = None
   allow_random_teacher: bool = False
@@ -70,6 +70,34 @@ class Experiment:
   num_seeds: Optional[int] = None
   population: Optional[str] = None
   fork_from: Optional[str] = None
+
+  @property
+  def teachers(self) -> tuple[tuple[str, Optional[int]], ...]:
+    """Path and checkpoint of each teacher; none if a path is empty.
+
+    Raises:
+      UserError: if it is not clear which checkpoint is whose.
+    """
+    paths = _as_tuple(self.teacher)
+    numbers = _as_tuple(self.teacher_checkpoint_number) or (None,)
+    if not all(paths):
+      return ()
+    if len(numbers) == 1:
+      numbers *= len(paths)
+    if paths and len(numbers) != len(paths):
+      raise cli.UserError(
+          f'--teacher_checkpoint_number is given {len(numbers)} times, '
+          f'--teacher_checkpoint_dir {len(paths)} times: give the number once '
+          'for all teachers, or once for each.'
+      )
+    return tuple(zip(paths, numbers))
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+  """What is given once, several times or not at all."""
+  if value is None:
+    return ()
+  return (value,) if isinstance(value, (str, int)) else tuple(value)
 
 
 # Field -> flag of `train`; what is missing here is called as the field.
@@ -198,22 +226,24 @@ def faults(wanted: Experiment) -> list[str]:
 
 
 def load_teacher(wanted: Experiment, agent: Any) -> Optional[Any]:
-  """Loads the teacher that an experiment names.
+  """Loads the teacher that an experiment names, or several as one.
 
   Raises:
     UserError: if there is none.
-    TeacherError: if it cannot be read.
+    TeacherError: if it cannot be read, or teachers do not fit each other.
+    ValueError: for a combination of them that makes no sense.
   """
   from reincarnating_rl import teachers
+  from reincarnating_rl.agents import settings
 
   if not agent.needs_teacher:
-    if wanted.teacher:
+    if wanted.teachers:
       raise cli.UserError(
           f'--agent {wanted.agent} learns from nothing: leave out '
           '--teacher_checkpoint_dir.'
       )
     return None
-  if not wanted.teacher:
+  if not wanted.teachers:
     if wanted.allow_random_teacher:
       return None
     raise cli.UserError(
@@ -221,14 +251,21 @@ def load_teacher(wanted: Experiment, agent: Any) -> Optional[Any]:
         '--teacher_checkpoint_dir (bundled:Pong, say), or '
         '--allow_random_teacher to take an untrained network.'
     )
-  # Its data are read when the plan is known to need them.
-  return teachers.load(
-      wanted.teacher,
-      wanted.teacher_checkpoint_number,
-      wanted.teacher_checkpoint_file_prefix,
-      agent=wanted.teacher_agent,
-      read_replay=False,
-  )
+  several = len(wanted.teachers) > 1
+  weighted = settings.query('TeacherEnsemble.weights') is not None
+  how = settings.teacher_ensemble() if several or weighted else None
+  found = [
+      # Its data are read when the plan is known to need them.
+      teachers.load(
+          path,
+          number,
+          wanted.teacher_checkpoint_file_prefix,
+          agent=wanted.teacher_agent,
+          read_replay=False,
+      )
+      for path, number in wanted.teachers
+  ]
+  return found[0] if how is None else teachers.combine(found, how)
 
 
 def choose_game(
@@ -248,11 +285,10 @@ def choose_game(
     )
   if wanted.game is not None:
     game, reason = wanted.game, 'as wanted'
-  if game is None and teacher is not None and teacher.game:
-    game, reason = teacher.game, 'from the manifest of the teacher'
-  if game is None and wanted.teacher:
-    game = atari.game_of_path(wanted.teacher)
-    reason = 'from the path of the teacher'
+  if game is None and teacher is not None:
+    game = game_of_teacher(teacher)
+    source = 'manifest' if teacher.game else 'path'
+    reason = f'from the {source} of the teacher'
   if game is None:
     game, reason = DEFAULT_GAME, 'by default'
   atari.check_game(game)
@@ -263,6 +299,27 @@ def choose_game(
     )
   logging.info('The game is %s (%s).', game, reason)
   return game
+
+
+def game_of_teacher(teacher: Any) -> Optional[str]:
+  """The game that manifests, or else paths, name; None if none does.
+
+  Raises:
+    UserError: if those of several teachers name different ones.
+  """
+  from reincarnating_rl.teachers.ensemble import members_of
+
+  told = {
+      t.path: t.game or atari.game_of_path(t.path) for t in members_of(teacher)
+  }
+  told = {path: game for path, game in told.items() if game is not None}
+  if len(set(told.values())) > 1:
+    listed = ', '.join(f'{path} of {game}' for path, game in told.items())
+    raise cli.UserError(
+        f'Teachers together must have one game, but {listed} are named: choose '
+        'others, or bind create_atari_environment.game_name.'
+    )
+  return next(iter(told.values()), None)
 
 
 def check_teacher_fits(teacher: Any, game: str) -> None:
@@ -365,6 +422,8 @@ def make_runner(
   from reincarnating_rl import group_runner
   from reincarnating_rl import runner as runner_lib
   from reincarnating_rl.agents import settings
+  from reincarnating_rl.loop import population as population_lib
+  from reincarnating_rl.teachers.ensemble import mixes_policies
 
   agent = agent_class(wanted.agent)
   files = wanted.gin_files or own_files(wanted.agent)
@@ -413,6 +472,7 @@ def make_runner(
     )
 
   population, first = members(wanted), wanted.run_number
+  population_lib.check_teacher(population or (), mixes_policies(teacher))
   if population is None and wanted.num_seeds is None:
     group_runner.check_layout(base_dir, None)
     return make_one(base_dir, first)

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.loop import forecast as forecast_lib
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import plan_text
+from reincarnating_rl.loop import population
 from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.teachers import LoadedEnsemble
 from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.teachers.ensemble import members_of
+
+
+def teacher_for(
+    method: Method,
+    teacher: Optional[LoadedTeacher],
+    member: population.Member,
+) -> Optional[LoadedTeacher]:
+  """The teacher as a method asks it: policies are mixed at its temperature.
+
+  Args:
+    method: what the student does.
+    teacher: as it was loaded; None to learn from nothing.
+    member: settings in which the run differs from others side by side.
+
+  Raises:
+    ValueError: for several teachers, if the method goes on with the weights of
+      one.
+  """
+  if not isinstance(teacher, LoadedEnsemble):
+    return teacher
+  if method.reload is not None:
+    raise ValueError(
+        'This method goes on with the weights of one network, but '
+        f'{len(teacher.members)} teachers are named: give '
+        '--teacher_checkpoint_dir once, or choose another --agent.'
+    )
+  coefficients = population.coefficients_of(method.coefficients, member)
+  return teacher.at_temperature(coefficients.temperature)
 
 
 def missing_data(
@@ -75,6 +107,7 @@ def describe(
     teacher_is_known: whether its score is, so that it needs no evaluation.
   """
   lines = [f'{agent_name} on {config.game}, seed {config.seed}']
+  lines += _teacher_lines(teacher)
   lines += plan_text.describe(
       config,
       forecasts(config, agent, teacher, teacher_is_known),
@@ -84,6 +117,18 @@ def describe(
   if problem:
     lines.append(f'Warning: {problem}')
   return '\n'.join(lines)
+
+
+def _teacher_lines(teacher: Optional[LoadedTeacher]) -> list[str]:
+  """Who teaches, one line each, and what is made of several."""
+  if teacher is None:
+    return []
+  lines = [f'Teacher {t.path}: {t.describe()}.' for t in members_of(teacher)]
+  if isinstance(teacher, LoadedEnsemble):
+    temperature = teacher.temperature
+    at = '' if temperature is None else f', temperature {temperature:g}'
+    lines.append(f'Together: {teacher.describe()}{at}.')
+  return lines
 
 
 def _given(agent: Any, teacher: Optional[LoadedTeacher]) -> tuple[int, int]:

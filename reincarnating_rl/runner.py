@@ -209,6 +209,9 @@ class RunnerWithTeacher(run_experiment.Runner):
     The loop saves whole runs; Dopamine's checkpointer has no part in it.
     """
     del prefix
+    self._teacher = run_plan.teacher_for(
+        self._agent.method(), self._teacher, self._member
+    )
     problem = self.missing_data()
     if problem and not self._dry_run:
       raise ValueError(problem)

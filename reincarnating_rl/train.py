@@ -28,14 +28,18 @@ _GIN_BINDINGS = flags.DEFINE_multi_string(
     'bare @network binds the network of the agent.',
 )
 _BASE_DIR = flags.DEFINE_string('base_dir', None, 'Where the run goes.')
-_TEACHER_DIR = flags.DEFINE_string(
+_TEACHER_DIR = flags.DEFINE_multi_string(
     'teacher_checkpoint_dir',
-    None,
+    [],
     'The teacher: a run directory, its checkpoints/, a gs:// address, or '
-    "'bundled:Pong'.",
+    "'bundled:Pong'; given several times, all of them together, as "
+    'TeacherEnsemble says.',
 )
-_TEACHER_NUMBER = flags.DEFINE_integer(
-    'teacher_checkpoint_number', None, 'Its checkpoint; default the newest.'
+_TEACHER_NUMBER = flags.DEFINE_multi_integer(
+    'teacher_checkpoint_number',
+    [],
+    'Its checkpoint; default the newest. Of several teachers: given once for '
+    'all of them, or once for each.',
 )
 _TEACHER_PREFIX = flags.DEFINE_string(
     'teacher_checkpoint_file_prefix', 'ckpt', 'Of its checkpoint files.'
@@ -86,8 +90,8 @@ def experiment_of_flags() -> Experiment:
       agent=_AGENT.value,
       gin_files=tuple(_GIN_FILES.value),
       bindings=tuple(_GIN_BINDINGS.value),
-      teacher=_TEACHER_DIR.value,
-      teacher_checkpoint_number=_TEACHER_NUMBER.value,
+      teacher=tuple(_TEACHER_DIR.value),
+      teacher_checkpoint_number=tuple(_TEACHER_NUMBER.value),
       teacher_checkpoint_file_prefix=_TEACHER_PREFIX.value,
       teacher_agent=_TEACHER_AGENT.value,
       allow_random_teacher=_ALLOW_RANDOM_TEACHER.value,

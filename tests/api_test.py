@@ -4,28 +4,12 @@ import gin
 import matplotlib
 import pytest
 import small_teacher
+import tiny_pong
 
 import reincarnating_rl as rrl
 from reincarnating_rl import api
 from reincarnating_rl import cli
 from reincarnating_rl import experiment
-
-_TINY = {
-    'Runner.num_iterations': 1,
-    'Runner.training_steps': 40,
-    'Runner.evaluation_steps': 8,
-    'Runner.max_steps_per_episode': 10,
-    'RunnerWithTeacher.num_eval_envs': 2,
-    'RunnerWithTeacher.num_pretraining_iterations': 1,
-    'RunnerWithTeacher.num_pretraining_steps': 4,
-    'RunnerWithTeacher.teacher_steps': 40,
-    'ReplayBuffer.max_capacity': 200,
-    'ReplayBuffer.batch_size': 4,
-    'JaxDQNAgent.min_replay_history': 20,
-    'JaxDQNAgent.network': '@reincarnation_networks.NatureDQNNetwork',
-    'reincarnation_networks.NatureDQNNetwork.features': (4, 8, 8),
-    'reincarnation_networks.NatureDQNNetwork.hidden_size': 16,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +31,7 @@ def somebody_elses(value=1):
 
 
 def _run(base_dir, teacher, more=None, **options):
-  bindings = _TINY | (more or {})
+  bindings = tiny_pong.BINDINGS | (more or {})
   options = {'agent': 'qdagger_dqn', 'bindings': bindings} | options
   return rrl.reincarnate(str(base_dir), teacher=teacher, **options)
 
@@ -124,7 +108,7 @@ def test_two_games_are_refused(tmp_path):
 
 def test_the_plan_alone():
   wanted = experiment.Experiment(
-      agent='dqn', game='Pong', bindings=api.binding_lines(_TINY)
+      agent='dqn', game='Pong', bindings=api.binding_lines(tiny_pong.BINDINGS)
   )
   assert 'dqn on Pong, seed 0' in api.describe_plan(wanted)
 

@@ -235,6 +235,7 @@ def test_bundled_teachers_and_no_normalization_without_scores(capsys, tmp_path):
         ({'path': 'bundled:Pong', 'params_crc32c': '0'}, 'not the network any'),
         ({'path': 'bundled:Pong', 'checkpoint_number': 1}, 'no checkpoint 1'),
         ({'path': '{other}'}, 'has 4 actions, the student has 6'),
+        ({'path': 'a and b', 'teachers': [{}, {}]}, 'it is 2 teachers'),
     ],
 )
 def test_a_teacher_that_cannot_be_had_is_told_once(

@@ -18,11 +18,11 @@ import numpy as np
 from probes import each_probe
 from probes import NUM_ACTIONS
 from probes import small_vector
+from probes import table_policy
 from probes import TIME_LIMIT
 import pytest
 
 from reincarnating_rl import networks
-from reincarnating_rl.envs import probe as probe_lib
 from reincarnating_rl.envs.probe import ConstantReward
 from reincarnating_rl.envs.probe import ContextualBandit
 from reincarnating_rl.envs.probe import DelayedReward
@@ -489,19 +489,6 @@ SHORTEST_WAY = 5  # agent steps
 ROOM_VALUES = ROOM.optimal_q_values(GAMMA)
 
 
-class PerfectGuide(networks.nn.Module):
-  """Reads the cell off the newest frame, and knows its values."""
-
-  num_actions: int = NUM_ACTIONS
-
-  def __call__(self, x, rng_key=None):
-    frames = probe_lib.draw_states(ROOM.num_states, FRAME_SHAPE) > 0
-    newest = x[..., -1] > 0  # [B, H, W]
-    overlap = jnp.einsum('bhw,shw->bs', newest * 1.0, frames * 1.0)
-    q_values = jnp.asarray(ROOM_VALUES)[overlap.argmax(axis=1)]
-    return networks.NetworkOutput(q_values, q_values)
-
-
 def room_vector(num_envs, seed=0, stream=()):
   """Leaves one step to spare: chance does not find the way out."""
   return small_vector(
@@ -546,7 +533,7 @@ def run_in_room(
       make_learner('huber', distill=distill),
       room_vector,
       random_score=0.0,
-      teacher=Teacher(Policy(PerfectGuide(), {}), score=1.0),
+      teacher=Teacher(table_policy(ROOM_VALUES), score=1.0),
       beginning=beginning,
   )
   run.run()

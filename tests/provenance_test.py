@@ -11,12 +11,12 @@ from reincarnating_rl import teachers
 
 NETWORK = networks.make_network(3, features=(2, 2, 2), hidden_size=4)
 STATES = np.zeros((1, 84, 84, 4), np.uint8)
-PARAMS = NETWORK.init(jax.random.PRNGKey(1), STATES)['params']
 
 
-def _teacher(path, agent_steps=None, number=7):
+def _teacher(path, agent_steps=None, number=7, seed=1):
+  params = NETWORK.init(jax.random.PRNGKey(seed), STATES)['params']
   return teachers.LoadedTeacher(
-      str(path), NETWORK, PARAMS, number, agent_steps=agent_steps
+      str(path), NETWORK, params, number, agent_steps=agent_steps
   )
 
 
@@ -49,6 +49,54 @@ def test_a_chain_of_three(tmp_path):
       'before': 4000 + 1000 + 1200,
       'chain': 4000 + 1000 + 1200 + 140,
   }
+
+
+def test_several_teachers_are_all_named(tmp_path):
+  first, second = _teacher('a', 100), _teacher('b', 20, number=8)
+  weights = teachers.Combination(weights=(1, 3))
+  both = provenance.of_teacher(teachers.combine([first, second], weights, 0.5))
+  assert both['path'] == 'a and b' and both['checkpoint_number'] is None
+  assert (both['combine'], both['weights']) == ('mixture', [0.25, 0.75])
+  assert both['temperature'] == 0.5
+  assert both['teachers'] == [
+      provenance.of_teacher(first),
+      provenance.of_teacher(second),
+  ]
+
+
+def test_what_several_teachers_share_counts_once(tmp_path):
+  """Two students of one teacher, and an earlier checkpoint of the first."""
+  root = provenance.of_teacher(_teacher('bundled:Pong', 1000, seed=0))
+  for name in ('one', 'two'):
+    _leave_summary(tmp_path / name, root, online=0, collected=10)
+  members = [
+      _teacher(tmp_path / 'one', 100, number=1, seed=1),
+      _teacher(tmp_path / 'one', 200, number=2, seed=2),
+      _teacher(tmp_path / 'two', 300, seed=3),
+  ]
+  together = provenance.of_teacher(teachers.combine(members))
+  links = [(a['path'], a['frames']) for a in together['ancestors']]
+  assert links == [
+      (str(tmp_path / 'one'), 4 * 210),
+      ('bundled:Pong', 4000),
+      (str(tmp_path / 'two'), 4 * 310),
+  ]
+  assert together['frames'] == 0
+  frames = provenance.frames(25, 5, together)
+  assert frames['before'] == 4 * (210 + 310) + 4000
+  # Who learns from a student of theirs has all of them behind it.
+  _leave_summary(tmp_path / 'heir', together, online=25, collected=5)
+  heir = provenance.of_teacher(_teacher(tmp_path / 'heir', 25, seed=4))
+  assert len(heir['ancestors']) == 1 + len(links)
+  before = provenance.frames(0, 0, heir)['before']
+  assert before == frames['before'] + 4 * (25 + 5)
+
+
+def test_the_same_teacher_twice_has_played_once(tmp_path):
+  twice = teachers.combine([_teacher('a', 100), _teacher('elsewhere/a', 100)])
+  known = provenance.of_teacher(twice)
+  assert len(known['teachers']) == 2
+  assert provenance.frames(0, 0, known)['before'] == 400
 
 
 def test_from_nothing():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Iterable, NamedTuple, Optional
+from typing import Any, Iterable, NamedTuple, Optional, Sequence
 
 from dopamine.jax.agents.dqn import dqn_agent
 
@@ -15,6 +15,8 @@ import gin
 import optax
 
 from reincarnating_rl import learner as learner_lib
+from reincarnating_rl.teachers.ensemble import Combination
+from reincarnating_rl.teachers.ensemble import MIXTURE
 
 _CAPACITY_BINDINGS = (
     'dopamine.jax.replay_memory.replay_buffer.ReplayBuffer.max_capacity',
@@ -58,6 +60,22 @@ def reincarnation_linearly_decaying_epsilon(
 
   del warmup_steps
   return schedules.linearly_decaying_epsilon(decay_period, step, epsilon)
+
+
+@gin.configurable('TeacherEnsemble', module='reincarnating_rl')
+def teacher_ensemble(
+    combine: str = MIXTURE, weights: Optional[Sequence[float]] = None
+) -> Combination:
+  """How several teachers become one; see `teachers.ensemble.Combination`.
+
+  Args:
+    combine: 'mixture' or 'best'.
+    weights: of a mixture, one a teacher.
+
+  Raises:
+    ValueError: one sentence, for values that make no sense.
+  """
+  return Combination(combine, weights)
 
 
 class OptimizerSettings(NamedTuple):

@@ -147,6 +147,11 @@ def find_teacher(
   if not known.get('path'):
     return None
   try:
+    if known.get('teachers'):
+      raise TeacherError(
+          f'it is {len(known["teachers"])} teachers together, of which one can '
+          'be shown.'
+      )
     teacher = teachers.load(
         known['path'], known.get('checkpoint_number'), read_replay=False
     )

@@ -105,6 +105,23 @@ def describe(member: Member) -> str:
   return ', '.join(f'{name} {value:g}' for name, value in member.items())
 
 
+def check_teacher(members: Sequence[Member], mixes: bool) -> None:
+  """Raises a ValueError if members want teachers that they cannot share.
+
+  Args:
+    members: of a population.
+    mixes: whether their teacher mixes policies, at the temperature of all.
+  """
+  wanted = {member.get('distill_temperature') for member in members}
+  if mixes and len(wanted) > 1:
+    named = sorted(f'{t:g}' if t else "the agent's own" for t in wanted)
+    raise ValueError(
+        f'The population sets distill_temperature to {", ".join(named)}, but '
+        'its members share one mixture of teachers, which has one temperature: '
+        "give all the same, or bind TeacherEnsemble.combine to 'best'."
+    )
+
+
 def check_objective(members: Sequence[Member], has_annealing: bool) -> None:
   """Raises a ValueError if a member sets what something else sets."""
   if has_annealing and any('gamma' in member for member in members):

@@ -108,9 +108,8 @@ def _teacher(run: Run) -> Optional[str]:
   teacher = run.teacher
   if teacher is None:
     return None
-  place = f'checkpoint {teacher.checkpoint_number} of {teacher.path}'
-  if teacher.identity == place:
-    return f'the teacher {place}'
+  if teacher.identity == teacher.place:
+    return f'the teacher {teacher.place}'
   # The same parameters are the same teacher, wherever they lie.
   return f'a teacher of checksum {teacher.identity}'
 

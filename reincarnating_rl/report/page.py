@@ -314,7 +314,7 @@ def _games_played(runs: Sequence[Run]) -> list[list[str]]:
         if teacher is None
         else [
             teacher.identity,
-            f'checkpoint {teacher.checkpoint_number} of {teacher.path}',
+            teacher.place,
             words.number(run.teacher_score),
         ]
     )

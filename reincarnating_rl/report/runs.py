@@ -48,13 +48,18 @@ class TeacherFacts(NamedTuple):
 
   Attributes:
     identity: equal for equal parameters, wherever the files lie.
-    path: where they lay.
-    checkpoint_number: which of those there.
+    path: where they lay; of several together, in words.
+    checkpoint_number: which of those there; None of several together.
   """
 
   identity: str
   path: str
   checkpoint_number: Optional[int]
+
+  @property
+  def place(self) -> str:
+    """Where the parameters lay, in words."""
+    return _place(self.path, self.checkpoint_number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +213,26 @@ def _teacher(document: Optional[Mapping[str, Any]]) -> Optional[TeacherFacts]:
   if not document:
     return None
   path, number = str(document.get('path')), document.get('checkpoint_number')
-  place = f'checkpoint {number} of {path}'
+  if document.get('teachers'):
+    path = _places(document)
+  place = _place(path, number)
   return TeacherFacts(document.get('params_crc32c') or place, path, number)
+
+
+def _place(path: str, number: Optional[int]) -> str:
+  return path if number is None else f'checkpoint {number} of {path}'
+
+
+def _places(document: Mapping[str, Any]) -> str:
+  """Where several teachers lay, and what was made of them."""
+  places = ' and '.join(
+      _place(str(t.get('path')), t.get('checkpoint_number'))
+      for t in document['teachers']
+  )
+  how = str(document.get('combine'))
+  if document.get('weights'):
+    how += ', weights ' + ', '.join(f'{w:.3g}' for w in document['weights'])
+  return f'{places} ({how})'
 
 
 def _points(directory: str, entries: list[Any]) -> tuple[Point, ...]:

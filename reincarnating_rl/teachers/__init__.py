@@ -1,7 +1,17 @@
 """Teachers: where they lie, what they know, and the data they left."""
 
+from reincarnating_rl.teachers.ensemble import Combination
+from reincarnating_rl.teachers.ensemble import combine
+from reincarnating_rl.teachers.ensemble import LoadedEnsemble
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.loading import load
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 
-__all__ = ('LoadedTeacher', 'TeacherError', 'load')
+__all__ = (
+    'Combination',
+    'LoadedEnsemble',
+    'LoadedTeacher',
+    'TeacherError',
+    'combine',
+    'load',
+)

@@ -43,7 +43,7 @@ class LoadedTeacher:
     path: where it came from, as given.
     network: its network.
     params: their values, float32.
-    checkpoint_number: which checkpoint was read.
+    checkpoint_number: which checkpoint was read; None of several at once.
     game: in Dopamine's spelling, None where nothing tells.
     score: recorded mean return, None where there is none.
     training_steps: that its agent has counted, None if unknown: agent steps,
@@ -62,7 +62,7 @@ class LoadedTeacher:
   path: str
   network: nn.Module
   params: Any
-  checkpoint_number: int
+  checkpoint_number: Optional[int]
   game: Optional[str] = None
   score: Optional[float] = None
   training_steps: Optional[int] = None

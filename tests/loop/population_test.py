@@ -24,6 +24,17 @@ def read(tmp_path, members):
   return population.read(str(path))
 
 
+def test_members_share_a_mixture_of_one_temperature():
+  differ = [{'distill_temperature': 0.1}, {'distill_temperature': 1.0}]
+  with pytest.raises(ValueError, match='to 0.1, 1, but its members share'):
+    population.check_teacher(differ, True)
+  with pytest.raises(ValueError, match="to 0.1, the agent's own, but"):
+    population.check_teacher([differ[0], {}], True)
+  population.check_teacher(differ, False)
+  population.check_teacher([differ[0], differ[0]], True)
+  population.check_teacher([{}, {'margin': 1.0}], True)
+
+
 def test_members_are_read_as_they_stand(tmp_path):
   assert read(tmp_path, MEMBERS) == MEMBERS
 

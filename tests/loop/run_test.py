@@ -8,6 +8,7 @@ import math
 import jax
 import numpy as np
 from probes import SMALL_RUN
+from probes import table_policy
 import pytest
 
 from reincarnating_rl import learner as learner_lib
@@ -295,7 +296,7 @@ def test_student_of_a_good_teacher_is_good_after_pretraining():
       LEARNER,
       _make_env(config),
       random_score=1 / 3,
-      teacher=Teacher(Policy(_OptimalNetwork(), {})),
+      teacher=Teacher(table_policy(BANDIT.optimal_q_values(0.99))),
       coefficients=learner_lib.Coefficients(temperature=0.1),
   )
   while run.plan[run.next_phase].kind != plan_lib.ONLINE:
@@ -303,22 +304,6 @@ def test_student_of_a_good_teacher_is_good_after_pretraining():
   assert run.teacher_score == 1.0
   assert run.records[-1].student_score == 1.0
   assert run.records[-1].metrics['teacher_agreement'] > 0.9
-
-
-class _OptimalNetwork(networks.nn.Module):
-  """Reads the bandit's state off the frame: a teacher that is never wrong."""
-
-  num_actions = 3
-
-  def __call__(self, x, rng_key=None):
-    frames = probe.draw_states(BANDIT.num_states, FRAME_SHAPE)
-    newest = x[..., -1].astype(np.float32)  # [B, H, W]
-    matches = jax.numpy.einsum(
-        'bhw,shw->bs', newest, (frames > 0).astype(np.float32)
-    )
-    q_values = jax.numpy.asarray(BANDIT.optimal_q_values(0.99))
-    q_values = q_values[matches.argmax(axis=-1)]
-    return networks.NetworkOutput(q_values, newest)
 
 
 def test_nothing_is_compiled_after_the_first_online_iteration(compilations):

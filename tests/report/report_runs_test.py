@@ -161,6 +161,36 @@ def test_a_summary_that_lacks_something_is_named(tmp_path, name):
     runs.read(path, document)
 
 
+def test_several_teachers_are_told_with_their_combination(tmp_path):
+  path = write_run(tmp_path / 'run', [1.0])
+  one = {'path': 'bundled:Pong', 'checkpoint_number': 25}
+  other = {'path': '/b', 'checkpoint_number': 3}
+
+  def teach_by_two(document):
+    document['config']['teacher'] |= {
+        'path': 'bundled:Pong and /b',
+        'checkpoint_number': None,
+        'combine': 'mixture',
+        'weights': [0.75, 0.25],
+        'teachers': [one, other],
+    }
+
+  written_runs.edit(path, teach_by_two)
+  teacher = _read(path).teacher
+  places = 'checkpoint 25 of bundled:Pong and checkpoint 3 of /b'
+  assert teacher.place == f'{places} (mixture, weights 0.75, 0.25)'
+  assert teacher.identity == 'Pong 25'
+
+  def forget(document):
+    known = document['config']['teacher']
+    del known['params_crc32c']
+    known['combine'], known['weights'] = 'best', None
+
+  written_runs.edit(path, forget)
+  teacher = _read(path).teacher
+  assert teacher.identity == teacher.place == f'{places} (best)'
+
+
 def test_an_older_summary_says_what_it_lacks(tmp_path):
   path = write_run(tmp_path / 'run', [1.0])
 
