@@ -25,14 +25,21 @@ import types
 from typing import Iterator
 import warnings
 
+# They import TensorFlow and Gym, and TensorFlow Probability.
+_TALKATIVE = (
+    'dopamine.discrete_domains.run_experiment',
+    'dopamine.jax.agents.dqn.dqn_agent',
+)
+
 
 def prepare_dopamine() -> None:
   """Makes `import dopamine...` work; safe to call many times."""
   _provide_baselines()
   _provide_aval_mappings()
-  if 'dopamine.discrete_domains.run_experiment' not in sys.modules:
+  if not all(name in sys.modules for name in _TALKATIVE):
     with _quiet():
-      importlib.import_module('dopamine.discrete_domains.run_experiment')
+      for name in _TALKATIVE:
+        importlib.import_module(name)
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ def flags_of(wanted: Experiment, base_dir: str) -> list[str]:
     if isinstance(value, bool):
       flags.append(flag)
       continue
-    for one in value if isinstance(value, tuple) else (value,):
+    for one in _as_tuple(value):
       flags += [flag, str(one)]
   return flags
 

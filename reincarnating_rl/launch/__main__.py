@@ -284,7 +284,6 @@ def _kind(trial: Trial, needs: Needs) -> Hashable:
   return rates_lib.kind_of(trial.configuration.experiment, needs)
 
 
-define_flags()
-
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

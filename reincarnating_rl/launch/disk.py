@@ -137,15 +137,13 @@ def changed(root: str, trials: Sequence[Trial]) -> list[str]:
     if before is None or before == now or not there:
       continue
     names = sorted(k for k in now if before.get(k) != now[k])
+    differences = [
+        f'{n} {json.dumps(before.get(n))} instead of {json.dumps(now[n])}'
+        for n in names
+    ]
     faults.append(
         f'{os.path.join(root, directory)} was run with '
-        + ', '.join(f'{n} {_shown(before.get(n))}' for n in names)
-        + ', and is wanted with '
-        + ', '.join(_shown(now[n]) for n in names)
-        + ': choose another --base_dir, or another name for it'
+        f'{", ".join(differences)}: choose another --base_dir, or give it '
+        'another name'
     )
   return faults
-
-
-def _shown(value: Any) -> str:
-  return json.dumps(value)

@@ -56,7 +56,8 @@ class Sweep:
     agents: who learns.
     networks: such as '@reincarnation_networks.FullRainbowNetwork'; none = the
       agents' own.
-    teachers: addresses, in which {game} stands for the game.
+    teachers: addresses, in which {game} stands for the game; a list in their
+      place are several teachers together.
     seeds: run numbers.
     gin_files: after those of each agent.
     bindings: for all.
@@ -69,7 +70,7 @@ class Sweep:
   games: tuple[str, ...] = ()
   agents: tuple[Method, ...] = ()
   networks: tuple[str, ...] = ()
-  teachers: tuple[str, ...] = ()
+  teachers: tuple[str | tuple[str, ...], ...] = ()
   seeds: tuple[int, ...] = (0,)
   gin_files: tuple[str, ...] = ()
   bindings: tuple[str, ...] = ()
@@ -224,6 +225,17 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
   return tuple(values)
 
 
+def _teachers(name: str, value: Any) -> tuple[str | tuple[str, ...], ...]:
+  entries = value if isinstance(value, list) else [value]
+  if not entries:
+    raise ValueError(f'{name} is empty')
+  found = []
+  for entry in entries:
+    texts = _texts(f'an entry of {name}', entry)
+    found.append(texts if isinstance(entry, list) else texts[0])
+  return tuple(found)
+
+
 def _seeds(name: str, value: Any) -> tuple[int, ...]:
   if _is_count(value) and value > 0:
     return tuple(range(value))
@@ -303,7 +315,7 @@ _PARSERS = {
     'games': _texts,
     'agents': _methods,
     'networks': _texts,
-    'teachers': _texts,
+    'teachers': _teachers,
     'seeds': _seeds,
     'gin_files': _texts,
     'bindings': _bindings,

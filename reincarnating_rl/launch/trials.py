@@ -162,9 +162,14 @@ def _teachers(sweep: Sweep, method: Method, game: str) -> list[tuple[str, Any]]:
   """(label, address) of each; agents that learn from nothing have one None."""
   if not sweep.teachers or not experiment.has_teacher(method.agent):
     return [('', None)]
-  addresses = [teacher.replace('{game}', game) for teacher in sweep.teachers]
-  several = len(addresses) > 1
-  return [(folder(a) if several else '', a) for a in addresses]
+  fill = lambda address: address.replace('{game}', game)
+  found = []
+  for entry in sweep.teachers:
+    together = isinstance(entry, tuple)
+    address = tuple(map(fill, entry)) if together else fill(entry)
+    label = folder('+'.join(address) if together else address)
+    found.append((label if len(sweep.teachers) > 1 else '', address))
+  return found
 
 
 def _networks(sweep: Sweep) -> list[_Choice]:

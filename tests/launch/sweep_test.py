@@ -113,6 +113,20 @@ def test_networks_and_several_teachers_have_names_in_the_path():
   assert found[4].name == 'Pong/dqn/NatureDQNNetwork'
 
 
+def test_teachers_together_are_one_entry():
+  sweep = sweep_lib.parse(
+      {
+          'games': 'Pong',
+          'agents': 'qdagger_dqn',
+          'teachers': [['bundled:{game}', '/runs/{game}/1'], 'bundled:{game}'],
+      }
+  )
+  both, one = configurations(sweep)
+  assert both.experiment.teacher == ('bundled:Pong', '/runs/Pong/1')
+  assert both.name == 'Pong/qdagger_dqn/bundled_Pong+_runs_Pong_1'
+  assert one.experiment.teacher == 'bundled:Pong'
+
+
 def test_samples_are_drawn_once_and_for_all():
   description = {
       'games': 'Pong',

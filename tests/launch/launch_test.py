@@ -1,0 +1,101 @@
+"""The entry point of sweeps: flags, and all faults at once."""
+
+from absl import flags
+import pytest
+
+from reincarnating_rl import cli
+from reincarnating_rl import experiment
+from reincarnating_rl import train
+from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.launch import __main__ as launch
+from reincarnating_rl.launch import sweep as sweep_lib
+
+
+@pytest.fixture(name='values')
+def _values():
+  values = flags.FlagValues()
+  launch.define_flags(values)
+
+  def parse(*arguments):
+    values(['launch', *arguments])
+    return values
+
+  return parse
+
+
+def test_flags_replace_entries_of_the_file(values):
+  given = launch.description(
+      values(
+          '--games=Pong,Boxing',
+          '--agents=dqn',
+          '--seeds=0,3',
+          '--grid=a.b=[1, 2]',
+          '--gin_bindings=c.d = 4',
+          '--gin_bindings=e.f = 5',
+          '--num_samples=2',
+      )
+  )
+  assert given == {
+      'games': ['Pong', 'Boxing'],
+      'agents': ['dqn'],
+      'seeds': [0, 3],
+      'grid': {'a.b': [1, 2]},
+      'bindings': ['c.d = 4', 'e.f = 5'],
+      'num_samples': 2,
+  }
+  assert launch.description(values()) == given
+
+
+def test_flags_that_make_no_sense(values):
+  with pytest.raises(cli.UserError, match='--seeds a must be whole numbers'):
+    launch.description(values('--seeds=a'))
+  with pytest.raises(cli.UserError, match='--base_dir is missing'):
+    launch.main([], values('--seeds=1'))
+
+
+def test_all_faults_are_listed_before_anything_starts(values, tmp_path):
+  root = tmp_path / 'sweep'
+  arguments = values(
+      f'--base_dir={root}',
+      '--games=Pong,Bxing',
+      '--agents=qdagger_dqn,dqm',
+      '--teachers=bundled:{game}',
+      '--gin_bindings=Runner.nonsense = 1',
+      '--gin_files=none.gin',
+      '--dry_run',
+  )
+  with pytest.raises(sweep_lib.Faults, match='for 4 faults') as e:
+    launch.main([], arguments)
+  text = str(e.value)
+  assert "'Runner' doesn't have a parameter named 'nonsense'" in text
+  assert 'and 3 more' in text
+  assert "There is no agent called 'dqm'" in text
+  assert "no Atari game called 'Bxing'. Did you mean Boxing" in text
+  assert 'none.gin does not exist' in text
+  assert not root.exists()
+
+
+def test_a_trial_is_a_command_that_train_understands():
+  wanted = Experiment(
+      agent='qdagger_dqn',
+      gin_files=('qdagger_dqn.gin', 'comparison.gin'),
+      bindings=('a.b = 1', "c.d = 'x'"),
+      teacher=('bundled:Pong', '/t'),
+      teacher_checkpoint_number=(3, 4),
+      allow_random_teacher=True,
+      run_number=7,
+      num_seeds=2,
+      population='/p.json',
+  )
+  saved = flags.FLAGS.flag_values_dict()
+  command = experiment.flags_of(wanted, '/base')
+  try:
+    flags.FLAGS.unparse_flags()
+    assert flags.FLAGS(['train', *command]) == ['train']
+    assert train.experiment_of_flags() == wanted
+  finally:
+    for name, value in saved.items():
+      setattr(flags.FLAGS, name, value)
+  # The game has no flag.
+  on_pong = experiment.flags_of(Experiment(game='Pong'), '/base')
+  assert "create_atari_environment.game_name = 'Pong'" in on_pong

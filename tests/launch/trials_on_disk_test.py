@@ -1,0 +1,153 @@
+"""What a sweep finds of itself on the disk, and what trials take."""
+
+import json
+
+import pytest
+import written_runs
+
+from reincarnating_rl import cli
+from reincarnating_rl.api import Needs
+from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.launch import cores
+from reincarnating_rl.launch import disk
+from reincarnating_rl.launch import rates as rates_lib
+from reincarnating_rl.launch.disk import Reached
+from reincarnating_rl.launch.rates import Rates
+from reincarnating_rl.launch.trials import Configuration
+from reincarnating_rl.launch.trials import Trial
+
+NEEDS = Needs(
+    {'online': 1000, 'evaluation': 300, 'data_collection': 0},
+    {'online': 250, 'pretraining': 50},
+    3,
+    2**20,
+)
+
+
+def trial(seeds=(1,), bindings=()):
+  wanted = Experiment(agent='dqn', game='Pong', bindings=bindings)
+  return Trial(Configuration('Pong/dqn', wanted), seeds, len(seeds) > 1)
+
+
+def test_how_far_a_trial_is(tmp_path):
+  one = trial((1, 2))
+  directories = one.directories(str(tmp_path))
+  assert disk.reached(directories) == Reached()
+  facts = {'random_score': -20.0, 'teacher_score': 20.0}
+  settings = {'num_iterations': 2}
+  written_runs.write_run(
+      directories[0], [0.0, 4.0], seed=1, settings=settings, **facts
+  )
+  reached = disk.reached(directories)
+  assert reached == Reached(2, False, 4.0, 0.6)
+  written_runs.write_run(
+      directories[1], [8.0], seed=2, settings=settings, **facts
+  )
+  assert disk.reached(directories) == Reached(
+      3, False, 6.0, pytest.approx(0.65)
+  )
+  written_runs.edit(
+      directories[1],
+      lambda d: d['config']['settings'].update(num_iterations=1),
+  )
+  assert disk.reached(directories).finished
+
+
+def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):
+  root = str(tmp_path)
+  before = trial((1, 2), ('a = 1',))
+  assert disk.read_record(root) == {}
+  disk.write_record(root, [before])
+  after = trial((1,), ('a = 2',))
+  # Nothing ran there yet.
+  assert disk.changed(root, [after]) == []
+  written_runs.write_run(before.directories(root)[0], [1.0], seed=1)
+  assert disk.changed(root, [before, trial((1,), ('a = 1',))]) == []
+  [fault] = disk.changed(root, [after])
+  assert 'run_1 was run with bindings ["a = 1"] instead of ["a = 2"]' in fault
+  # More seeds join.
+  disk.write_record(root, [trial((3,), ('a = 1',))])
+  assert sorted(disk.read_record(root)) == [
+      f'Pong/dqn/run_{seed}' for seed in (1, 2, 3)
+  ]
+  (tmp_path / disk.RECORD).write_text('{')
+  with pytest.raises(cli.UserError, match='cannot be read'):
+    disk.read_record(root)
+
+
+def test_a_record_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(cli.UserError, match='cannot be'):
+    disk.write_record(str(tmp_path / 'file' / 'sweep'), [trial()])
+
+
+def test_time_is_units_times_rates():
+  rates = Rates({'online': 0.1, 'evaluation': 0.01, 'pretraining': 2.0}, 7.0, 5)
+  one = rates_lib.estimate(NEEDS, rates, 1)
+  assert one.seconds == pytest.approx(7 + 100 + 3 + 100)
+  assert one.num_bytes == 2**20 + 5
+  three = rates_lib.estimate(NEEDS, rates, 3)
+  assert three.seconds == pytest.approx(7 + 3 * 203)
+  assert three.num_bytes == 3 * 2**20 + 5
+
+
+def test_rates_of_a_finished_run(tmp_path):
+  directory = written_runs.write_run(tmp_path / 'run', [1.0], seed=1)
+  written_runs.edit(
+      directory,
+      lambda d: d.update(seconds={'online': 50.0, 'pretraining': 10.0, 'x': 1}),
+  )
+  rates = rates_lib.of_finished(directory, NEEDS)
+  assert rates == Rates({'online': 0.05, 'pretraining': 0.2})
+
+
+def test_rates_of_a_brief_run_leave_out_compilation(tmp_path):
+  """The second iteration took 90 seconds, of which the evaluation took 40."""
+  lengths = {'eval': {'returns': [0.0, 0.0], 'lengths': [150, 50]}}
+  lines = [
+      {'phase': 'data_collection', 'agent_steps': 400, 'seconds': 20.0},
+      {'phase': 'online', 'agent_steps': 100, 'updates': 9, 'seconds': 500.0},
+      {'phase': 'online', 'agent_steps': 200, 'updates': 34, 'seconds': 590.0},
+  ]
+  for line in lines:
+    online = line['phase'] == 'online'
+    line |= {'kind': 'phase', 'episodes': lengths if online else {}}
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (tmp_path / 'metrics.jsonl').write_text(text)
+  spent = {'data_collection': 20.0, 'online': 500.0, 'evaluation': 80.0}
+  (tmp_path / 'summary.json').write_text(json.dumps({'seconds': spent}))
+  rates = rates_lib.of_brief(rates_lib.Result(str(tmp_path)))
+  assert rates.seconds == {
+      'data_collection': 20 / 400,
+      'evaluation': 80 / 400,
+      'online': pytest.approx((90 - 40) / 100),
+  }
+
+
+def test_configurations_of_one_kind_are_measured_once():
+  kind = lambda **kw: rates_lib.kind_of(Experiment(**kw), NEEDS)
+  assert kind(game='Pong', bindings=('a = 1',)) == kind(
+      game='Boxing', bindings=('a = 2',)
+  )
+  assert kind(bindings=('@a.Network',)) != kind(bindings=('@b.Network',))
+  assert kind(agent='dqn') != kind(agent='rainbow')
+  twice = NEEDS._replace(updates={'online': 500})
+  assert rates_lib.kind_of(Experiment(), twice) != kind()
+
+
+def test_the_last_of_several_at_once():
+  # 5 | 3, then 4 on the one that is free first, then 1 on the other.
+  assert rates_lib.together([5.0, 3.0, 4.0, 1.0], 2) == 7.0
+  assert rates_lib.together([5.0, 3.0], 1) == 8.0
+  assert rates_lib.together([], 3) == 0.0
+
+
+def test_cores_are_held_by_one_at_a_time():
+  with cores.held(1) as one:
+    with cores.held(1) as other:
+      assert len(one) == 1 and not set(one) & set(other)
+    with cores.held(10_000) as too_many:
+      assert too_many == ()
+    # They were given back.
+    with cores.held(1) as again:
+      assert again == other
