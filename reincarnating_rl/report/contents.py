@@ -145,9 +145,15 @@ def _run(run: Any) -> dict[str, Any]:
       'game': run.game,
       'seed': run.seed,
       'finished': run.finished,
-      'teacher': run.teacher and run.teacher._asdict(),
+      'teacher': run.teacher and _teacher(run.teacher),
+      'frames': dict(run.frames),
       'teacher_score': run.teacher_score,
       'random_score': run.random_score,
       'rom': dict(run.rom),
       'versions': dict(run.versions),
   }
+
+
+def _teacher(teacher: Any) -> dict[str, Any]:
+  chain = [link._asdict() for link in teacher.chain.links]
+  return teacher._asdict() | {'chain': chain}

@@ -11,6 +11,7 @@ import html
 import os
 from typing import Iterator, Sequence
 
+from reincarnating_rl.report import chains
 from reincarnating_rl.report import contents
 from reincarnating_rl.report import identity
 from reincarnating_rl.report import references
@@ -271,6 +272,8 @@ def _provenance(report: Report) -> Iterator[str]:
   runs = [run for method in report.in_order for run in method.all_runs]
   yield _tag('h3', 'Teachers and games')
   yield _table(_games_played(runs), 'words')
+  yield _tag('h3', 'Who learned from whom')
+  yield _table(chains.table(runs), 'words')
   yield _tag('h3', 'Runs')
   rows = [['directory', 'method', 'game', 'seed', 'updates', 'time', 'final']]
   for method in report.in_order:

@@ -15,6 +15,7 @@ from reincarnating_rl import cli
 from reincarnating_rl.loop import metrics_file
 from reincarnating_rl.loop import plan
 from reincarnating_rl.loop import summary
+from reincarnating_rl.report import chains
 
 _TRAINING = (plan.PRETRAINING, plan.ONLINE)
 # What a summary of this version says beyond the least that is needed.
@@ -50,11 +51,13 @@ class TeacherFacts(NamedTuple):
     identity: equal for equal parameters, wherever the files lie.
     path: where they lay; of several together, in words.
     checkpoint_number: which of those there; None of several together.
+    chain: the teacher, its own, and so on.
   """
 
   identity: str
   path: str
   checkpoint_number: Optional[int]
+  chain: chains.Chain = chains.Chain()
 
   @property
   def place(self) -> str:
@@ -85,6 +88,8 @@ class Run:
     lacking: documented entries that its summary does not have.
     points: evaluations of the student, in order.
     planned: (pretraining, online) iterations.
+    frames: played 'online', 'collected' by the teacher, in the whole 'chain';
+      what is not recorded is missing.
   """
 
   path: str
@@ -105,6 +110,7 @@ class Run:
   lacking: tuple[str, ...]
   points: tuple[Point, ...]
   planned: tuple[int, int]
+  frames: Mapping[str, Optional[int]] = dataclasses.field(default_factory=dict)
 
   @property
   def done(self) -> tuple[int, int]:
@@ -179,6 +185,7 @@ def read(directory: str, document: Mapping[str, Any]) -> Run:
           pretraining if teacher else 0,
           _count(settings, 'num_iterations', where),
       ),
+      frames=document.get('frames') or {},
   )
 
 
@@ -216,7 +223,12 @@ def _teacher(document: Optional[Mapping[str, Any]]) -> Optional[TeacherFacts]:
   if document.get('teachers'):
     path = _places(document)
   place = _place(path, number)
-  return TeacherFacts(document.get('params_crc32c') or place, path, number)
+  return TeacherFacts(
+      document.get('params_crc32c') or place,
+      path,
+      number,
+      chains.read(document),
+  )
 
 
 def _place(path: str, number: Optional[int]) -> str:

@@ -100,7 +100,8 @@ def test_what_was_written_is_read(tmp_path):
       'qdagger_dqn',
   )
   assert run.gin_files == ('qdagger_dqn.gin', 'comparison.gin')
-  assert run.teacher == runs.TeacherFacts('Pong 25', 'bundled:Pong', 25)
+  assert run.teacher[:3] == ('Pong 25', 'bundled:Pong', 25)
+  assert [link.path for link in run.teacher.chain.links] == ['bundled:Pong']
   assert (run.random_score, run.teacher_score) == (-20.7, 16.0)
   assert run.points == (
       runs.Point('pretraining', 1, 0, 4000, 1.0, 20.0, 8),
