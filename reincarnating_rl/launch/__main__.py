@@ -24,11 +24,13 @@ from reincarnating_rl.launch import board as board_lib
 from reincarnating_rl.launch import check
 from reincarnating_rl.launch import disk
 from reincarnating_rl.launch import engine
+from reincarnating_rl.launch import evolving
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import rates as rates_lib
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch import trials as trials_lib
 from reincarnating_rl.launch.rates import Rates
+from reincarnating_rl.launch.sweep import Sweep
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop.stopped import StoppedError
@@ -151,7 +153,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     return
-  run(root, trials, needs, resources)
+  run(root, sweep, trials, needs, resources)
 
 
 def _prepare_this_process() -> None:
@@ -164,6 +166,7 @@ def _prepare_this_process() -> None:
 
 def run(
     root: str,
+    sweep: Sweep,
     trials: Sequence[Trial],
     needs: Mapping[str, Needs],
     resources: engine.Resources,
@@ -174,7 +177,11 @@ def run(
     UserError: at the end, if trials have failed; StoppedError: if interrupted.
   """
   there = {t.name: disk.reached(t.directories(root)) for t in trials}
-  missing = [t for t in trials if not there[t.name].finished]
+  iterations = {
+      t.name: needs[t.configuration.name].iterations * len(t.seeds)
+      for t in trials
+  }
+  missing = [t for t in trials if there[t.name].iterations < iterations[t.name]]
   print(
       f'{len(trials)} trials: {len(trials) - len(missing)} are done, '
       f'{len(missing)} to do, in {root}.'
@@ -182,13 +189,18 @@ def run(
   if not missing:
     return
   disk.write_record(root, trials)
-  iterations = {
-      t.name: needs[t.configuration.name].iterations * len(t.seeds)
-      for t in trials
-  }
   with engine.connected(resources) as at_once:
     with board_lib.Board(iterations, there, at_once) as board:
-      engine.carry_out(root, missing, resources, board)
+      if sweep.population is None:
+        engine.carry_out(root, missing, resources, board)
+      else:
+        names = {trial.configuration.name for trial in missing}
+        for name in dict.fromkeys(t.configuration.name for t in trials):
+          members = [t for t in trials if t.configuration.name == name]
+          if name in names:
+            evolving.carry_out(
+                root, sweep.population, members, needs[name], resources, board
+            )
   print(board.table())
   failed = board.names(board_lib.FAILED)
   if failed:
@@ -225,7 +237,8 @@ def forecast(
     one = needs[trial.configuration.name]
     size = len(trial.seeds)
     estimate = rates_lib.estimate(one, rates[_kind(trial, one)], size)
-    finished = disk.reached(trial.directories(root)).finished
+    reached = disk.reached(trial.directories(root))
+    finished = reached.iterations >= size * one.iterations
     if not finished:
       left.append(estimate.seconds)
       largest = max(largest, estimate.num_bytes)
@@ -266,7 +279,8 @@ def measured(
     kind = _kind(trial, one)
     kinds.setdefault(kind, trial)
     for directory in trial.directories(root):
-      if kind not in rates and disk.reached([directory]).finished:
+      done = disk.reached([directory]).iterations >= one.iterations
+      if done and kind not in rates:
         rates[kind] = rates_lib.of_finished(directory, one)
   missing = [kind for kind in kinds if kind not in rates]
   for kind in tqdm.tqdm(missing, desc='measuring', unit=' brief runs'):

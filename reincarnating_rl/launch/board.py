@@ -68,7 +68,7 @@ class Board:
     self.rows = {
         name: Row(
             count,
-            DONE if reached[name].finished else WAITING,
+            DONE if reached[name].iterations >= count else WAITING,
             reached[name],
         )
         for name, count in iterations.items()
@@ -108,6 +108,8 @@ class Board:
   def started(self, name: str) -> None:
     """A trial starts, or starts again after a failure."""
     row = self.rows[name]
+    if row.state == RUNNING:
+      return  # It waited for others.
     row.state, row.since = RUNNING, time.monotonic()
     row.attempts += 1
     if row.attempts == 1:
@@ -168,7 +170,10 @@ class Board:
     return row
 
   def _say(self, text: str) -> None:
-    tqdm.tqdm.write(text, file=self._file)
+    if self._moves:
+      tqdm.tqdm.write(text, file=self._file)
+    else:
+      self._file.write(text)
 
   def _iterations_done(self) -> int:
     return sum(row.reached.iterations for row in self.rows.values())

@@ -23,13 +23,11 @@ class Reached:
 
   Attributes:
     iterations: evaluations of the student, of all its seeds.
-    finished: whether all its runs have ended.
     score: of the last evaluation, a mean over seeds; None before the first.
     normalized: the same, teacher = 1 and random = 0; None without a teacher.
   """
 
   iterations: int = 0
-  finished: bool = False
   score: Optional[float] = None
   normalized: Optional[float] = None
 
@@ -54,7 +52,6 @@ def reached(directories: Sequence[str]) -> Reached:
   ]
   return Reached(
       sum(len(run.points) for run in begun),
-      all(run is not None and run.finished for run in runs),
       _mean(scores),
       _mean(normalized),
   )

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import signal
-from typing import Any, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment
@@ -135,20 +135,43 @@ def carry_out(
     trials: to be done.
     resources: of each.
     board: told what happens.
+  """
+  from ray import tune
 
-  Raises:
-    StoppedError: if it was interrupted.
+  configs = [_config(root, trial, resources) for trial in trials]
+  space = {'trial': tune.grid_search(configs)}
+  fit(root, _carry_out_one, space, resources, board)
+
+
+def fit(
+    root: str,
+    trainable: Callable[[dict[str, Any]], None],
+    space: dict[str, Any],
+    resources: Resources,
+    board: Board,
+    scheduler: Any = None,
+) -> None:
+  """Has Tune call a function for each point of a space.
+
+  Args:
+    root: directory of the sweep.
+    trainable: called on workers; raises what makes it start again.
+    space: of its argument; 'trial' has at least a 'name'.
+    resources: of each call.
+    board: told what happens.
+    scheduler: of Tune; None = first come, first served.
   """
   from ray import tune
 
   state = os.path.join(root, _STATE)
-  configs = [_config(root, trial, resources) for trial in trials]
   tuner = tune.Tuner(
       tune.with_resources(
-          _carry_out_one, {'cpu': resources.cpus, 'gpu': resources.gpus}
+          trainable, {'cpu': resources.cpus, 'gpu': resources.gpus}
       ),
-      param_space={'trial': tune.grid_search(configs)},
-      tune_config=tune.TuneConfig(max_concurrent_trials=resources.num_parallel),
+      param_space=space,
+      tune_config=tune.TuneConfig(
+          max_concurrent_trials=resources.num_parallel, scheduler=scheduler
+      ),
       run_config=tune.RunConfig(
           name='trials',
           storage_path=state,

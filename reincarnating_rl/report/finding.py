@@ -85,7 +85,8 @@ def _walk(top: str) -> Iterator[tuple[str, dict[str, Any]]]:
       if _SIGNS_OF_A_RUN & {*folders, *files}:
         yield directory, {}
         folders.clear()
-    folders.sort()
+    # Hidden ones hold what was set aside.
+    folders[:] = sorted(f for f in folders if not f.startswith('.'))
 
 
 def read(directory: str) -> dict[str, Any]:

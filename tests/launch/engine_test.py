@@ -36,7 +36,7 @@ def carry_out(root, trials, output=None):
   iterations = {
       t.name: stand_in_train.NUM_ITERATIONS * len(t.seeds) for t in trials
   }
-  missing = [t for t in trials if not there[t.name].finished]
+  missing = [t for t in trials if there[t.name].iterations < iterations[t.name]]
   resources = engine.Resources(num_parallel=2)
   process.PROGRAM = PROGRAM
   with engine.connected(resources) as at_once:
