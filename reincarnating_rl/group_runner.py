@@ -157,8 +157,14 @@ class GroupRunner:
         member = population_lib.describe(runner.member)
         lines.append(f'Run {number}: {member}')
     if self._training is not None:
-      num_iterations = self.runners[0].run_config.num_iterations
-      lines.append(self._training.describe(len(self.runners), num_iterations))
+      config = self.runners[0].run_config
+      lines.append(
+          self._training.describe(
+              len(self.runners),
+              config.num_iterations,
+              config.num_pretraining_iterations,
+          )
+      )
     return '\n'.join(lines)
 
   def prepare(self) -> None:

@@ -169,15 +169,18 @@ class PopulationBasedTraining:
           'members.'
       )
 
-  def describe(self, num_runs: int, num_iterations: int) -> str:
+  def describe(
+      self, num_runs: int, num_iterations: int, offset: int = 0
+  ) -> str:
     """What will happen, in words.
 
     Args:
       num_runs: side by side.
       num_iterations: online; after the last one nobody copies any more.
+      offset: iterations of the plan before the first of these.
     """
-    due = [i for i in range(1, num_iterations) if self.is_due(i)]
-    when = f'after online iterations {", ".join(map(str, due))}'
+    due = [offset + i for i in range(1, num_iterations) if self.is_due(i)]
+    when = f'after iterations {", ".join(map(str, due))}'
     if not due:
       when = f'never, since there are only {num_iterations} online iterations'
     count = self.num_copying(num_runs)
