@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from reincarnating_rl.replay import ring
 from reincarnating_rl.replay import sum_tree
+from reincarnating_rl.replay.ring import Priorities
 from reincarnating_rl.replay.ring import ReplaySpec
 from reincarnating_rl.replay.ring import ReplayState
 from reincarnating_rl.replay.ring import Storage
@@ -37,7 +38,12 @@ def graft(spec: ReplaySpec, source: ReplayState, own: Storage) -> ReplayState:
   Returns:
     The new replay.
   """
-  return _graft(spec, source, own)
+  storage, tree = _graft(spec, source, own)
+  # Copies: what is made here will be donated, the source belongs to others.
+  max_priority = jnp.array(source.priorities.max_priority)
+  return ReplayState(
+      storage, Priorities(tree, max_priority), jnp.array(source.add_count)
+  )
 
 
 def _before_head(
@@ -55,7 +61,9 @@ def _take(spec: ReplaySpec, storage: Storage, add_count: jax.Array) -> Storage:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _graft(spec: ReplaySpec, source: ReplayState, own: Storage) -> ReplayState:
+def _graft(
+    spec: ReplaySpec, source: ReplayState, own: Storage
+) -> tuple[Storage, sum_tree.SumTree]:
   num_own = spec.stack_size - 1
   at = _before_head(spec, source.add_count, num_own)
   # All of them are cut off, so that no return ends behind the first of them.
@@ -68,5 +76,4 @@ def _graft(spec: ReplaySpec, source: ReplayState, own: Storage) -> ReplayState:
   tree = sum_tree.set_leaves(
       source.priorities.tree, across, jnp.zeros(across.shape, jnp.float32)
   )
-  priorities = source.priorities._replace(tree=tree)
-  return ReplayState(storage, priorities, source.add_count)
+  return storage, tree

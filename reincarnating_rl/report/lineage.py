@@ -20,7 +20,13 @@ from reincarnating_rl.report.runs import Run
 FIGURE = 'lineage'  # without what it ends in
 _COLOR_MAP = 'viridis'
 _THICK, _THIN = 4.5, 1.4
-_ARROW = {'arrowstyle': '-|>', 'linewidth': 0.9, 'mutation_scale': 8}
+# Curved: where two start at once, neither hides the other.
+_ARROW = {
+    'arrowstyle': '-|>',
+    'connectionstyle': 'arc3,rad=-0.25',
+    'linewidth': 0.9,
+    'mutation_scale': 8,
+}
 _PALE, _DARK = '0.65', '0.1'
 
 
@@ -163,6 +169,7 @@ def _add_lines(figure: Any, axes: Any, history: History, name: str) -> None:
         color=colors.to_rgba(stretch.member[name]),
         linewidth=_THICK if stretch.leads else _THIN,
         solid_capstyle='butt',
+        antialiased=False,  # else there are gaps between stretches
         zorder=2,
     )
     if stretch.parent != stretch.run:
@@ -185,13 +192,13 @@ def _add_lines(figure: Any, axes: Any, history: History, name: str) -> None:
 
 
 def _norm(history: History, name: str) -> Any:
-  """Logarithmic where values differ by more than three times."""
+  """Logarithmic where values differ by more than ten times."""
   from matplotlib.colors import LogNorm
   from matplotlib.colors import Normalize
 
   values = [stretch.member[name] for stretch in history.stretches]
   low, high = min(values), max(values)
-  if 0 < 3 * low < high:
+  if 0 < 10 * low < high:
     return LogNorm(low, high)
   return Normalize(low, high)
 

@@ -117,6 +117,16 @@ def _is_new(spec, row, num, extra):
   return row // ENVS in slots
 
 
+def test_nothing_is_shared_with_the_source():
+  """Whoever writes to what is made gives up its arrays."""
+  spec = ReplaySpec(20 * ENVS, ENVS, 2, frame_shape=(3, 3))
+  source, _ = _filled(spec, 1, 14, 0.2)
+  own, _ = _filled(spec, 2, 14, 0.2)
+  made = graft.graft(spec, source, graft.newest(spec, own))
+  jax.tree.map(lambda x: x.delete(), made)
+  assert not any(x.is_deleted() for x in jax.tree.leaves((source, own)))
+
+
 def test_most_rows_can_still_be_drawn():
   spec = ReplaySpec(40 * ENVS, ENVS, 2, frame_shape=(3, 3))
   source, _ = _filled(spec, 1, 30, 0.0)
