@@ -421,6 +421,7 @@ def make_runner(
   from reincarnating_rl import gin_files
   from reincarnating_rl import group_runner
   from reincarnating_rl import runner as runner_lib
+  from reincarnating_rl.agents import population_settings
   from reincarnating_rl.agents import settings
   from reincarnating_rl.loop import population as population_lib
   from reincarnating_rl.teachers.ensemble import mixes_policies
@@ -475,8 +476,16 @@ def make_runner(
   population_lib.check_teacher(population or (), mixes_policies(teacher))
   if population is None and wanted.num_seeds is None:
     group_runner.check_layout(base_dir, None)
+    if population_settings.population_based_training() is not None:
+      raise cli.UserError(
+          'PopulationBasedTraining is bound, but there is a single run, and '
+          'nobody to copy: give --num_seeds or --population, or remove the '
+          'binding.'
+      )
     return make_one(base_dir, first)
   size = wanted.num_seeds or len(population)
+  if population is not None:
+    group_runner.check_is_input(base_dir, wanted.population)
   group_runner.check_layout(base_dir, range(first, first + size))
   return group_runner.GroupRunner(
       base_dir, make_one, range(first, first + size), population

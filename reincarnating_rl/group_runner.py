@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from typing import Any, Callable, Optional, Sequence
@@ -9,11 +10,15 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import jax
 
+from reincarnating_rl.agents import population_settings
 from reincarnating_rl.agents import reset_settings
+from reincarnating_rl.loop import lineage as lineage_lib
 from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import population as population_lib
 from reincarnating_rl.loop import summary
+from reincarnating_rl.loop.exploits import Exploits
 from reincarnating_rl.loop.keeper import Keeper
+from reincarnating_rl.loop.lineage import Lineage
 from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.side_by_side import device_of
@@ -60,6 +65,20 @@ def check_layout(base_dir: str, run_numbers: Optional[Sequence[int]]) -> None:
   )
 
 
+def check_is_input(base_dir: str, population: str) -> None:
+  """Refuses a population's file where a file of the group will be.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  path = os.path.join(os.path.expanduser(base_dir), lineage_lib.FILE_NAME)
+  if os.path.realpath(path) == os.path.realpath(population):
+    raise ValueError(
+        f'--population {population} is where the group writes who copied whom: '
+        'move the file out of --base_dir, or give it another name.'
+    )
+
+
 def _listed(numbers: Sequence[int]) -> str:
   return ', '.join(map(str, numbers))
 
@@ -94,11 +113,16 @@ class GroupRunner:
     """
     resets = reset_settings.reset_schedule()
     anneals = resets is not None and resets.annealing is not None
-    population_lib.check_objective(members or (), anneals)
+    self._training = population_settings.population_based_training()
+    mutated = ()
+    if self._training is not None:
+      self._training.check_size(len(run_numbers))
+      mutated = self._training.names
+    population_lib.check_objective([*(members or ()), mutated], anneals)
     self._base_dir = os.path.abspath(os.path.expanduser(base_dir))
     self._run_numbers = list(run_numbers)
-    self._members = list(members or ())
     self._prepared: list[tuple[Run, Any]] = []
+    self._exploits: Optional[Exploits] = None
     self.runners = [
         make_runner(
             folder(self._base_dir, number), number, member, f'run {number},'
@@ -128,8 +152,19 @@ class GroupRunner:
           f'{self._run_numbers[0]} to {self._run_numbers[-1]}; each has a '
           'replay of its own, the data of the teacher is shared.'
       )
-    for number, member in zip(self._run_numbers, self._members):
-      lines.append(f'Run {number}: {population_lib.describe(member)}')
+    for number, runner in zip(self._run_numbers, self.runners):
+      if runner.member:
+        member = population_lib.describe(runner.member)
+        lines.append(f'Run {number}: {member}')
+    if self._training is not None:
+      config = self.runners[0].run_config
+      lines.append(
+          self._training.describe(
+              len(self.runners),
+              config.num_iterations,
+              config.num_pretraining_iterations,
+          )
+      )
     return '\n'.join(lines)
 
   def prepare(self) -> None:
@@ -143,7 +178,30 @@ class GroupRunner:
       with jax.default_device(device_of(i, size)):
         teacher = self._prepared[0][0].teacher if self._prepared else None
         self._prepared.append(runner.make_run(teacher))
+    self._exploits = self._make_exploits([run for run, _ in self._prepared])
     self._write_summary()
+
+  def _make_exploits(self, runs: list[Run]) -> Optional[Exploits]:
+    """What lets the runs copy each other; None where they do not.
+
+    Raises:
+      ValueError: if what is on the disk does not fit together.
+    """
+    if self._training is None:
+      return None
+    lineage = Lineage(
+        self._base_dir,
+        self._run_numbers,
+        self._training.names,
+        [run.trainer.member for run in runs],
+        reached=max(run.next_phase for run in runs),
+    )
+    draws = functools.partial(
+        population_settings.generator, self._run_numbers[0]
+    )
+    exploits = Exploits(self._training, runs, lineage, draws)
+    lineage.write()
+    return exploits
 
   def run_experiment(self) -> list[Run]:
     """Carries all runs out, each saved meanwhile.
@@ -177,7 +235,11 @@ class GroupRunner:
             )
           keeper.after_phase(run)
 
-        SideBySide(runs).run(after_phase, keeper.at_step_of_all)
+        def before_phase(index: int) -> None:
+          if self._exploits is not None:
+            self._exploits.before_phase(index, keeper)
+
+        SideBySide(runs).run(after_phase, keeper.at_step_of_all, before_phase)
         keeper.finish()
     finally:
       # After the keeper: it saves what has broken down.

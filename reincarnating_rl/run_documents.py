@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 import os
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from absl import logging
 from flax import linen as nn
@@ -15,6 +15,7 @@ from reincarnating_rl import provenance
 from reincarnating_rl.buckets import local
 from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import plan as plan_lib
+from reincarnating_rl.loop import population
 from reincarnating_rl.loop import summary
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
@@ -30,7 +31,6 @@ def write(
     run_number: int,
     *,
     gin_files: Sequence[str],
-    member: Mapping[str, float],
     teacher: Optional[dict[str, Any]],
 ) -> None:
   """Writes both anew; a disk that is full is told and does not stop the run.
@@ -41,15 +41,16 @@ def write(
     agent_name: for the summary.
     run_number: seed of the run.
     gin_files: names of the configurations that it was started with.
-    member: settings in which it differs from others side by side.
     teacher: what `provenance` says of it; None if it learned from nothing.
   """
   config = {
       'gin_files': list(gin_files),
       'gin': gin.config_str(),
       'network': _network(run.trainer.online_learner.network),
-      'settings': settings_document(run.config),
-      'member': dict(member),
+      'settings': settings_document(
+          population.config_of(run.config, run.trainer.member)
+      ),
+      'member': run.trainer.member,
       'teacher': teacher,
       'rom': _rom(run.config.game),
   }

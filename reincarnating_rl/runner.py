@@ -7,7 +7,6 @@ differs in the list of phases only: it pretrains.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from typing import Any, Callable, Optional, Sequence
@@ -24,6 +23,7 @@ from reincarnating_rl import provenance
 from reincarnating_rl import run_documents
 from reincarnating_rl import run_plan
 from reincarnating_rl import scores
+from reincarnating_rl.agents import population_settings
 from reincarnating_rl.agents import replay_ratio as replay_ratio_lib
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.reloading import begin_as
@@ -35,7 +35,6 @@ from reincarnating_rl.loop import memory as memory_lib
 from reincarnating_rl.loop import population
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import check_resets
-from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.checkpoint import CHECKPOINTS_KEPT
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.keeper import Keeper
@@ -147,7 +146,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._label = label
     self._teacher_score = teacher_score
     self._dry_run = dry_run
-    self._member = member or {}
+    self._member = member
     self._gin_files = gin_files
     self._wandb_project = wandb_project
     if wandb_project is not None:
@@ -209,6 +208,9 @@ class RunnerWithTeacher(run_experiment.Runner):
     The loop saves whole runs; Dopamine's checkpointer has no part in it.
     """
     del prefix
+    self._member = population_settings.first_member(
+        self._member, self.run_number, self.values_of_all()
+    )
     self._teacher = run_plan.teacher_for(
         self._agent.method(), self._teacher, self._member
     )
@@ -221,6 +223,11 @@ class RunnerWithTeacher(run_experiment.Runner):
     super()._create_directories()
 
   @property
+  def member(self) -> Member:
+    """Settings in which it begins to differ from others side by side."""
+    return self._member
+
+  @property
   def run_config(self) -> RunConfig:
     """The settings of the loop.
 
@@ -228,6 +235,11 @@ class RunnerWithTeacher(run_experiment.Runner):
       ValueError: if they make no sense.
     """
     return population.config_of(self._shared_config(), self._member)
+
+  def values_of_all(self) -> dict[str, Optional[float]]:
+    """What those settings are for a member that does not set them."""
+    coefficients = self._agent.method().coefficients
+    return population.values_of_all(self._shared_config(), coefficients)
 
   def _shared_config(self) -> RunConfig:
     """The settings that all members have."""
@@ -285,7 +297,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     Raises:
       ValueError: if the checkpoint in base_dir is of another run.
     """
-    config = self.run_config
+    config = self._shared_config()
     environments = functools.partial(
         AtariVector,
         config.game,
@@ -301,18 +313,17 @@ class RunnerWithTeacher(run_experiment.Runner):
       beginning = begin_as(
           self._teacher, learner, method.reload, config.update_horizon
       )
-    self._logs = self._make_logs(config)
+    self._logs = self._make_logs(self.run_config)
     run = Run(
         config,
         learner,
         environments,
         scores.random_score(config.game),
         teacher=teacher or self._make_teacher(config),
-        coefficients=population.coefficients_of(
-            method.coefficients, self._member
-        ),
+        coefficients=method.coefficients,
+        member=self._member,
         listeners=self._logs.listeners,
-        offline=self._offline_learning(),
+        offline=self._agent.make_offline_learning(),
         beginning=beginning,
     )
     checkpointer = self._make_checkpointer()
@@ -353,17 +364,9 @@ class RunnerWithTeacher(run_experiment.Runner):
             'agent': self.agent_name,
             'ROM': rom_in_use(self._game).md5,
             **settings.optimizer_identity(),
+            **population_settings.identity(self._member),
         },
     )
-
-  def _offline_learning(self) -> Optional[OfflineLearning]:
-    offline = self._agent.make_offline_learning()
-    if offline is None:
-      return None
-    coefficients = population.coefficients_of(
-        offline.coefficients, self._member
-    )
-    return dataclasses.replace(offline, coefficients=coefficients)
 
   def _make_teacher(self, config: RunConfig) -> Optional[Teacher]:
     if self._teacher is None:
@@ -416,7 +419,6 @@ class RunnerWithTeacher(run_experiment.Runner):
         self.agent_name,
         self.run_number,
         gin_files=self._gin_files,
-        member=self._member,
         teacher=self._provenance,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Optional
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def interpolated_learning_rate(
 
 def next_distillation_weight(
     lambda_: float,
-    teacher_normalized: float,
+    teacher_normalized: Optional[float],
     online_agent_steps: int,
     decay_period: int,
 ) -> float:
@@ -51,7 +52,8 @@ def next_distillation_weight(
 
   Args:
     lambda_: its value so far.
-    teacher_normalized: the student's score, 1 being the teacher's.
+    teacher_normalized: the student's score, 1 being the teacher's; None beside
+      a teacher no better than chance: no score counts then, but time does.
     online_agent_steps: taken by the student so far.
     decay_period: agent steps after which lambda is 0; negative = never.
 
@@ -62,6 +64,8 @@ def next_distillation_weight(
   expired = 0 <= decay_period < online_agent_steps
   if lambda_ <= 0.0 or expired:
     return 0.0
+  if teacher_normalized is None:
+    return lambda_
   return max(1.0 - teacher_normalized, 0.0)
 
 

@@ -1,6 +1,8 @@
 """Prints the outcome of a run as a table and draws its learning curve.
 
 python -m reincarnating_rl.show_run BASE_DIR
+
+Of runs that copy each other: who copied whom, and the lineage of the best.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any, Optional, Sequence
 
 from reincarnating_rl import cli
 from reincarnating_rl.loop import summary
+from reincarnating_rl.report import lineage
 
 FIGURE = 'learning_curve.png'
 
@@ -116,7 +119,15 @@ def figure(document: dict[str, Any]) -> Any:
 def main(argv: Sequence[str]) -> None:
   if len(argv) != 2:
     raise cli.UserError('Name one run: reincarnating_rl.show_run BASE_DIR.')
+  if lineage.has_lineage(argv[1]):
+    lineage.show(argv[1])
+    return
   document = read_summary(argv[1])
+  if 'iterations' not in document:
+    raise cli.UserError(
+        f'{argv[1]} holds several runs: name one of '
+        f'{", ".join(document["runs"])} in it.'
+    )
   path = os.path.join(argv[1], FIGURE)
   figure(document).savefig(path, dpi=150)
   print(table(document))

@@ -17,6 +17,8 @@ from reincarnating_rl import experiment
 from reincarnating_rl import group_runner
 from reincarnating_rl import train
 from reincarnating_rl.envs.base import EnvironmentFailedError
+from reincarnating_rl.loop import evolution
+from reincarnating_rl.loop import lineage
 from reincarnating_rl.loop import memory
 from reincarnating_rl.loop.stopped import StoppedError
 
@@ -181,6 +183,128 @@ def test_bad_input_is_one_sentence(tmp_path, members, more, words):
   assert words in sentence
   assert '\n' not in sentence and sentence.endswith('.')
   assert not base_dir.exists()
+
+
+# -- population-based training -------------------------------------------------
+
+TRAINING = (
+    'PopulationBasedTraining.interval = 1',
+    "PopulationBasedTraining.mutations = {'learning_rate': "
+    "('log_uniform', 1e-5, 1e-2)}",
+)
+
+
+def copying(*bindings):
+  return [f'--gin_bindings={b}' for b in (*TRAINING, *bindings)]
+
+
+def test_runs_that_copy_each_other_say_so(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
+  decide = evolution.decide  # So short runs have all the same score.
+
+  def by_index(training, scores, *others):
+    return decide(training, range(len(scores)), *others)
+
+  monkeypatch.setattr(evolution, 'decide', by_index)
+  group = tmp_path / 'group'
+  run(group, '--num_seeds=2', '--run_number=4', *copying())
+  document, (exploit,) = lineage.read(str(group))
+  assert document['run_numbers'] == [4, 5]
+  assert document['mutated'] == ['learning_rate']
+  (copy,) = exploit.copies
+  assert (copy.target, copy.source) == (0, 1)
+  assert copy.member != document['members'][1]
+  found = summary(group / 'run_4')['config']
+  assert found['member'] == copy.member
+  rate = copy.member['learning_rate']
+  assert found['settings']['learning_rate'] == rate
+  with open(group / 'run_4' / 'metrics.jsonl', encoding='utf-8') as f:
+    lines = [json.loads(line) for line in f]
+  told = [line['member'] for line in lines if line['kind'] == 'phase']
+  assert told == [document['members'][0]] * 3 + [copy.member]
+  other = summary(group / 'run_5')['config']
+  assert other['member'] == document['members'][1]
+
+  # Prolonged, it goes on where it was, with what it had copied.
+  run(
+      group,
+      '--num_seeds=2',
+      '--run_number=4',
+      *copying('Runner.num_iterations = 3'),
+  )
+  exploits = lineage.read(str(group))[1]
+  assert [e.iteration for e in exploits] == [2, 3]
+  assert exploits[0] == exploit
+  assert exploits[1].members[0] == copy.member
+  # How they copy is a setting.
+  with pytest.raises(cli.UserError, match='population-based training was'):
+    run(
+        group,
+        '--num_seeds=2',
+        '--run_number=4',
+        *copying('PopulationBasedTraining.quantile = 0.5'),
+    )
+
+
+def test_a_dry_run_tells_when_they_copy(tmp_path, capsys):
+  more = copying('Runner.num_iterations = 4')
+  run(tmp_path / 'group', '--num_seeds=4', '--dry_run', *more)
+  printed = capsys.readouterr().out
+  assert printed.count(': learning_rate ') == 5
+  assert 'after iterations 2, 3, 4: the 1 lowest of 4 runs' in printed
+  assert 'learning_rate (log-uniform, 1e-05, 0.01); final_learning' in printed
+
+
+@pytest.mark.parametrize(
+    'members, more, words',
+    [
+        (None, [], 'there is a single run, and nobody to copy'),
+        (None, ['--num_seeds=1'], 'needs two runs at least, but there is 1'),
+        ([{}], [], 'needs two runs at least, but there is 1'),
+        (
+            [{}, {}],
+            [
+                "--gin_bindings=PopulationBasedTraining.mutations = {'gamma': "
+                "('uniform', 0.9, 0.99)}",
+                "--gin_bindings=ResetSchedule.preset = 'bbf'",
+            ],
+            'sets gamma, and so does the annealing',
+        ),
+        (
+            [{}, {}],
+            ['--gin_bindings=PopulationBasedTraining.quantile = 0.6'],
+            'quantile must be above 0 and at most 0.5, got 0.6',
+        ),
+        (
+            None,
+            [
+                '--num_seeds=2',
+                "--gin_bindings=PopulationBasedTraining.mutations = {'margin': "
+                "('bounds', 0.1, 1.0)}",
+            ],
+            'bounds margin, but does not say where first values come from',
+        ),
+    ],
+)
+def test_what_cannot_be_copied_is_one_sentence(tmp_path, members, more, words):
+  base_dir = tmp_path / 'group'
+  more = [*copying(), *more]
+  if members is not None:
+    more.append(write_population(tmp_path, members))
+  with pytest.raises(cli.UserError) as error:
+    run(base_dir, *more)
+  sentence = str(error.value)
+  assert words in sentence
+  assert '\n' not in sentence and sentence.endswith('.')
+  assert not base_dir.exists()
+
+
+def test_a_population_is_not_written_over(tmp_path):
+  with pytest.raises(cli.UserError, match='move the file out of --base_dir'):
+    run(tmp_path, write_population(tmp_path, [{}, {}]))
+
+
+# -- memory --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('flags, count', [([], 1), (['--num_seeds=3'], 3)])

@@ -74,6 +74,7 @@ def _check_one(wanted: Experiment) -> _Outcome:
   import jax
 
   jax.config.update('jax_platforms', 'cpu')
+  logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
   cli.quiet_libraries()
   faults = experiment.faults(wanted)

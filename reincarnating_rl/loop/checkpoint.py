@@ -24,6 +24,7 @@ from reincarnating_rl.archive.vault import Saved
 from reincarnating_rl.archive.vault import Vault
 from reincarnating_rl.loop import identity
 from reincarnating_rl.loop import log_files
+from reincarnating_rl.loop import rings as rings_lib
 from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.run import Run
 
@@ -31,6 +32,9 @@ CHECKPOINTS_KEPT = 2
 _SHORT = 80  # characters of a setting that is shown whole
 # A run may be prolonged, at another learning rate from then on.
 _MAY_CHANGE = ('num_iterations', 'learning_rate')
+# What else is equal in the runs whose settings come from each other: how they
+# copy, and what each began with. A fork with others has settings of its own.
+LINEAGE = ('population-based training', 'member')
 
 
 class CheckpointMismatchError(ValueError):
@@ -82,7 +86,7 @@ class RunCheckpointer:
 
   def follow(self, run: Run) -> None:
     """Hands new rows of the replays on, where they make a segment."""
-    for name, ring in state_lib.rings(run).items():
+    for name, ring in rings_lib.of_run(run).items():
       self._row_log(name).follow(ring)
 
   def save(self, run: Run, wait: bool = True) -> bool:
@@ -100,7 +104,7 @@ class RunCheckpointer:
     """
     run.trainer.check_finite()
     run.listeners.on_saving()
-    rings = state_lib.rings(run)
+    rings = rings_lib.of_run(run)
     for name, ring in rings.items():
       self._row_log(name).seal(ring)
     for name in set(self._row_logs) - set(rings):
@@ -186,7 +190,7 @@ class RunCheckpointer:
       if self._logs_dir is not None:
         log_files.set_back(self._logs_dir, {})
       return False
-    self._check_settings(run, saved, any_settings)
+    changed = self._check_settings(run, saved, any_settings)
     for name, segments in saved.segments.items():
       folder = self._vault.rows_folder(name)
       self._row_logs[name] = RowLog(folder, self._background, segments)
@@ -197,6 +201,8 @@ class RunCheckpointer:
 
     try:
       state_lib.restore(run, saved.document, saved.arrays, read_rows)
+      if not changed.intersection(LINEAGE):
+        state_lib.restore_member(run, saved.document)
     except state_lib.StateMismatchError as e:
       raise CheckpointMismatchError(
           f'The checkpoint in {self._vault.folder} does not fit this run '
@@ -222,7 +228,10 @@ class RunCheckpointer:
     self._vault.copy_newest_of(Vault(other))
     self._next = max(self._vault.numbers()) + 1
 
-  def _check_settings(self, run: Run, saved: Saved, any_settings: bool) -> None:
+  def _check_settings(
+      self, run: Run, saved: Saved, any_settings: bool
+  ) -> set[str]:
+    """Names of the settings that are others, where they may be."""
     document = saved.document
     if document['schema'] != state_lib.SCHEMA:
       raise CheckpointMismatchError(
@@ -234,10 +243,13 @@ class RunCheckpointer:
     # A setting that was not there yet was what it is by default.
     before = identity.defaults() | document['settings']
     now = identity.settings(run) | self._identity
-    changes = [
-        _difference(k, str(before.get(k)), str(now.get(k)))
+    changed = [
+        k
         for k in {**before, **now}
         if k not in _MAY_CHANGE and before.get(k) != now.get(k)
+    ]
+    changes = [
+        _difference(k, str(before.get(k)), str(now.get(k))) for k in changed
     ]
     if changes and any_settings:
       logging.info('Going on with other settings: %s.', '; '.join(changes))
@@ -248,6 +260,7 @@ class RunCheckpointer:
           f'and --fork_from {os.path.dirname(self._vault.folder)} to go on '
           'there from this checkpoint.'
       )
+    return set(changed)
 
 
 def _difference(name: str, before: str, now: str) -> str:

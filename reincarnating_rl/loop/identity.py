@@ -9,18 +9,23 @@ import google_crc32c
 import jax
 import numpy as np
 
+from reincarnating_rl.loop import population
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 
 
 def settings(run: Run) -> dict[str, str]:
   """What must be equal for a run to go on from a checkpoint."""
-  fields = {k: str(v) for k, v in dataclasses.asdict(run.config).items()}
   trainer = run.trainer
+  config = population.config_of(run.config, trainer.began_as)
+  fields = {k: str(v) for k, v in dataclasses.asdict(config).items()}
   learner, offline = trainer.online_learner, trainer.offline
   fields['objective'] = str(learner.objective)
   fields['network'] = ' '.join(str(learner.network).split())
-  for name, value in trainer.coefficients._asdict().items():
+  coefficients = population.coefficients_of(
+      trainer.coefficients, trainer.began_as
+  )
+  for name, value in coefficients._asdict().items():
     fields[f'coefficient {name}'] = str(value)
   optional = {
       'beginning': trainer.beginning and trainer.beginning.describe(),

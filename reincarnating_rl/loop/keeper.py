@@ -169,17 +169,32 @@ class Keeper:
     Raises:
       StoppedError: if the disk does not take it.
     """
+    self.make_sure('the end')
+    for run in self._runs:
+      self._on_saved(run)
+
+  def make_sure(self, what: str) -> None:
+    """Waits until all runs are on the disk as they are now.
+
+    Args:
+      what: of each they are at, in words.
+
+    Raises:
+      StoppedError: if the disk does not take it.
+    """
     self._beat()
     for run in self._runs:
-      done = self._save(run, wait=True)
-      self._on_saved(run)
-      if not done:
-        raise StoppedError(
-            f'Error: the end of the run with seed {run.config.seed} could not '
-            f'be saved. {self._last_numbers()}. Make room; then, to go on, '
-            f'{self._way_on}.',
-            1,
-        )
+      if not self._save(run, wait=True):
+        raise self.full_disk(f'{what} of the run with seed {run.config.seed}')
+    self._last = time.monotonic()
+
+  def full_disk(self, what: str) -> StoppedError:
+    """The end of runs that cannot go on before something is on the disk."""
+    return StoppedError(
+        f'Error: {what} could not be saved. {self._last_numbers()}. Make room; '
+        f'then, to go on, {self._way_on}.',
+        1,
+    )
 
   # -- pieces ----------------------------------------------------------------
 
@@ -190,6 +205,8 @@ class Keeper:
   def _save(self, run: Run, wait: bool) -> bool:
     """Saves a run, unless nothing has happened since; whether it is saved."""
     checkpointer = self._checkpointers[id(run)]
+    if wait:
+      checkpointer.wait()
     # One that was not taken up yet is where its checkpoint is.
     if run.stage.take_up is not None or checkpointer.has(run):
       return True

@@ -11,9 +11,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
+from reincarnating_rl import schedules
 from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.loop.beginning import OfflineLearning
 from reincarnating_rl.loop.plan import RunConfig
 
 # Name in a file -> what it is called in Coefficients.
@@ -26,9 +28,9 @@ _COEFFICIENTS = {
     'margin': 'margin_size',
     'gamma': 'gamma',
 }
-_RATES = ('learning_rate', 'final_learning_rate')
+RATES = ('learning_rate', 'final_learning_rate')
 LAMBDA_SCALE = 'lambda_scale'
-NAMES = (*_RATES, LAMBDA_SCALE, *_COEFFICIENTS)
+NAMES = (*RATES, LAMBDA_SCALE, *_COEFFICIENTS)
 
 Member = Mapping[str, float]
 
@@ -73,20 +75,24 @@ def _check(path: str, index: int, name: str, value: Any) -> None:
         f'Member {index} of {path} sets {name}; members can differ in '
         f'{", ".join(NAMES)}.'
     )
-  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  highest = 1.0 if name == 'gamma' else sys.float_info.max
-  positive = name in ('distill_temperature', 'gamma')
-  in_range = is_number and 0.0 <= value <= highest and (value or not positive)
-  if not in_range:
+  if not in_range(name, value):
     raise ValueError(
         f'Member {index} of {path} sets {name} to {value!r}, which is no '
         f'number in its range.'
     )
 
 
+def in_range(name: str, value: Any) -> bool:
+  """Whether a setting of that name can have that value."""
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  highest = 1.0 if name == 'gamma' else sys.float_info.max
+  positive = name in ('distill_temperature', 'gamma')
+  return is_number and 0.0 <= value <= highest and bool(value or not positive)
+
+
 def config_of(config: RunConfig, member: Member) -> RunConfig:
   """The settings of a member, from those of all."""
-  rates = {name: member[name] for name in _RATES if name in member}
+  rates = {name: member[name] for name in RATES if name in member}
   return dataclasses.replace(config, **rates)
 
 
@@ -98,6 +104,53 @@ def coefficients_of(coefficients: Coefficients, member: Member) -> Coefficients:
   return coefficients._replace(
       distill=coefficients.distill * scale, margin=coefficients.margin * scale
   )
+
+
+def weighed(
+    config: RunConfig,
+    coefficients: Coefficients,
+    offline: Optional[OfflineLearning],
+    member: Member,
+    lambda_: float,
+) -> Coefficients:
+  """What a member learns with, with the learning rate that follows lambda.
+
+  Args:
+    config: of all.
+    coefficients: of all, online.
+    offline: how it learns now; None = online, or as online.
+    member: what it differs in.
+    lambda_: distillation weight.
+  """
+  config = config_of(config, member)
+  if offline is not None:
+    coefficients = offline.coefficients
+  rate = config.learning_rate
+  if offline is not None and offline.learning_rate is not None:
+    rate = offline.learning_rate
+  elif config.final_learning_rate is not None:
+    rate = schedules.interpolated_learning_rate(
+        config.learning_rate, config.final_learning_rate, lambda_
+    )
+  return coefficients_of(coefficients, member)._replace(
+      learning_rate=rate, lambda_=lambda_
+  )
+
+
+def values_of_all(
+    config: RunConfig, coefficients: Coefficients
+) -> dict[str, Optional[float]]:
+  """What a setting is for a member that does not set it; None = there is none.
+
+  Args:
+    config: of all.
+    coefficients: of all.
+  """
+  values = {n: getattr(coefficients, ours) for n, ours in _COEFFICIENTS.items()}
+  values |= {name: getattr(config, name) for name in RATES}
+  if values['gamma'] is None:
+    values['gamma'] = config.gamma
+  return values | {LAMBDA_SCALE: 1.0}
 
 
 def describe(member: Member) -> str:

@@ -32,6 +32,7 @@ class PhaseRecord:
     student_score: mean return of the evaluation after it.
     teacher_normalized: that score, teacher = 1 and random = 0.
     lambda_: distillation weight after the phase.
+    member: settings in which the run differed from others side by side.
     metrics: means over the phase's updates, evaluation and training returns.
     episodes: returns and lengths (agent steps) of the episodes that ended in
       it, by 'eval' and 'train'.
@@ -46,6 +47,7 @@ class PhaseRecord:
   student_score: Optional[float] = None
   teacher_normalized: Optional[float] = None
   lambda_: Optional[float] = None
+  member: dict[str, float] = dataclasses.field(default_factory=dict)
   metrics: dict[str, float] = dataclasses.field(default_factory=dict)
   episodes: dict[str, EpisodeLists] = dataclasses.field(default_factory=dict)
   seconds: Optional[float] = dataclasses.field(default=None, compare=False)

@@ -23,6 +23,7 @@ from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.plan import Phase
 from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.player import Player
+from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.records import episode_metrics
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import Listeners
@@ -47,6 +48,8 @@ class Run:
     plan: its phases.
     next_phase: index into the plan.
     steps_done: of that phase: pretraining steps, or steps of all environments.
+    copied_after: the iteration after which it last became the continuation of
+      another run; 0 = it never did.
     at_step: called at every point between steps where the run can be saved.
     latest_checkpoint: tells the number of the newest one, or None.
     trainer: the student.
@@ -70,6 +73,7 @@ class Run:
       random_score: Optional[float],
       teacher: Optional[Teacher] = None,
       coefficients: Coefficients = Coefficients(),
+      member: Optional[Member] = None,
       listeners: Sequence[Listener] = (),
       offline: Optional[OfflineLearning] = None,
       beginning: Optional[Beginning] = None,
@@ -84,6 +88,7 @@ class Run:
         it first.
       teacher: None to learn from nothing.
       coefficients: those that do not decay.
+      member: settings that it has instead of these, among others side by side.
       listeners: told what happens.
       offline: how the student learns in pretraining; None = as online, and
         the optimizer keeps its moments.
@@ -100,6 +105,7 @@ class Run:
     )
     self.next_phase = 0
     self.steps_done = 0
+    self.copied_after = 0
     self.at_step: Callable[[Run], None] = lambda run: None
     self.latest_checkpoint: Callable[[], Optional[int]] = lambda: None
     self.teacher = teacher
@@ -118,6 +124,7 @@ class Run:
         learner,
         teacher=teacher.policy if teacher else None,
         coefficients=coefficients,
+        member=member,
         offline=offline,
         beginning=beginning,
         on_metrics=self._tell_metrics,
@@ -381,12 +388,10 @@ class Run:
           score, self.random_score, self.teacher_score
       )
     if phase.kind == plan_lib.ONLINE and self.config.wean:
-      # Beside a teacher no better than chance no score counts, but time does.
-      kept = 1.0 - trainer.lambda_
       trainer.set_lambda(
           schedules.next_distillation_weight(
               trainer.lambda_,
-              kept if normalized is None else normalized,
+              normalized,
               trainer.counters.agent_steps,
               self.config.distill_decay_period,
           )
@@ -428,6 +433,7 @@ class Run:
         self.trainer.counters.agent_steps,
         self.trainer.counters.updates_made,
         metrics=metrics,
+        member=dict(self.trainer.member),
         episodes={name: e.to_json() for name, e in finished.items()},
         seconds=sum(self.seconds.values()),
         **fields,

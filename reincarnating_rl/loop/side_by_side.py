@@ -66,6 +66,7 @@ class SideBySide:
       self,
       after_phase: Callable[[Run], None] = lambda run: None,
       at_step: AtStep = lambda runs, part, join: None,
+      before_phase: Callable[[int], None] = lambda index: None,
   ) -> None:
     """Carries out what is left of every run's plan.
 
@@ -76,6 +77,8 @@ class SideBySide:
       after_phase: called after each phase of each run.
       at_step: called after each step that runs have taken in one dispatch, with
         what gives each of them its own state for a moment, and takes it back.
+      before_phase: called before each phase, with its index in the plan; each
+        run has its own state, and none has begun with that phase anew.
     """
     self._at_step = at_step
     for i, run in enumerate(self.runs):
@@ -85,6 +88,7 @@ class SideBySide:
       behind = min(run.next_phase for run in self.runs)
       if behind == len(self.runs[0].plan):
         return
+      before_phase(behind)
       members = [
           i for i, run in enumerate(self.runs) if run.next_phase == behind
       ]

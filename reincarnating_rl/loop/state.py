@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from reincarnating_rl.loop import identity
+from reincarnating_rl.loop import rings
 from reincarnating_rl.loop.duties import Counters
 from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.evaluation import EpisodeTracker
@@ -38,10 +39,10 @@ SCHEMA = 2
 
 SAVED = {
     'Run': (
-        'next_phase steps_done random_score teacher_score records collected '
-        'teacher_data player trainer stage'
+        'next_phase steps_done copied_after random_score teacher_score records '
+        'collected teacher_data player trainer stage'
     ),
-    'Trainer': 'learner_state act_key lambda_ duties writer guide means',
+    'Trainer': 'member learner_state act_key lambda_ duties writer guide means',
     'Duties': 'counters given_rows',
     'Counters': (
         'training_steps agent_steps updates_due updates_made online_since '
@@ -49,7 +50,7 @@ SAVED = {
     ),
     'MetricMeans': '_pending _pending_updates _sums _count',
     'Guide': 'state',
-    'ReplayWriter': 'spec state slots_written pending',
+    'ReplayWriter': 'name spec state slots_written pending',
     'Player': 'env tracker observation first in_flight',
     'EpisodeTracker': 'returns lengths finished',
     'Stage': 'seconds activity',
@@ -62,7 +63,7 @@ SAVED = {
 MADE_ANEW = {
     'Run': 'config plan teacher at_step latest_checkpoint listeners',
     'Trainer': (
-        'config online_learner offline beginning eval_key _is_online '
+        'config online_learner offline beginning began_as eval_key _is_online '
         'coefficients _teacher _on_metrics'
     ),
     'Duties': 'config _reset_ticks',
@@ -75,9 +76,8 @@ MADE_ANEW = {
     'Collection': '_policy _epsilon',
 }
 
-# Rows of one segment on the disk: some tens of megabytes, a megabyte packed.
-_SEGMENT_ROWS = 8192
-_STUDENT, _TEACHER = 'student', 'teacher'
+# Names of arrays; the student's are called so whatever its rows are called.
+_STUDENT, _TEACHER = 'student', rings.TEACHER
 
 # The segments of a replay, by its name: first slot and columns of each.
 ReadRows = Callable[[str], Iterable[tuple[int, dict[str, np.ndarray]]]]
@@ -90,29 +90,6 @@ Moment = tuple
 
 class StateMismatchError(ValueError):
   """What was saved is not of such a run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DeviceRing:
-  """A replay as `archive.rows` sees it."""
-
-  spec: ReplaySpec
-  state: ReplayState
-  written: int
-
-  @property
-  def slots(self) -> int:
-    return self.spec.slots
-
-  @property
-  def segment_slots(self) -> int:
-    wanted = _SEGMENT_ROWS // self.spec.num_streams
-    return max(min(wanted, self.spec.slots // 2), 1)
-
-  def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
-    return blocks.read(
-        self.spec, self.state.storage, start, stop, self.segment_slots
-    )
 
 
 class Snapshot(NamedTuple):
@@ -144,6 +121,7 @@ def moment(run: Run) -> Moment:
       steps,
       _waits(player),
       run.trainer.lambda_,
+      run.copied_after,
   )
 
 
@@ -152,28 +130,17 @@ def _waits(player: Any) -> bool:
   return getattr(player, 'in_flight', None) is not None
 
 
+def is_between_phases(run: Run) -> bool:
+  """Whether a run has ended a phase and not begun with another."""
+  playing = run.stage.activity or run.stage.take_up
+  return not (run.steps_done or playing or _waits(run.player))
+
+
 def waits_for_emulator(run: Run) -> bool:
   """Whether a run waits for its environments, wherever it plays."""
   activity = run.stage.activity
   players = (run.player, activity, getattr(activity, 'player', None))
   return any(map(_waits, players))
-
-
-def rings(run: Run) -> dict[str, DeviceRing]:
-  """The replays of a run that a checkpoint needs, by name."""
-  found = {}
-  if run.player is not None:
-    found[_STUDENT] = _ring(run.trainer.writer)
-  if isinstance(run.stage.activity, Collection):
-    found[_TEACHER] = _ring(run.stage.activity.writer)
-  elif run.collected is not None:
-    spec, state = run.teacher_data
-    found[_TEACHER] = DeviceRing(spec, state, spec.slots)
-  return found
-
-
-def _ring(writer: ReplayWriter) -> DeviceRing:
-  return DeviceRing(writer.spec, writer.state, writer.slots_written)
 
 
 def snapshot(run: Run) -> Snapshot:
@@ -196,6 +163,9 @@ def snapshot(run: Run) -> Snapshot:
       'lambda': trainer.lambda_,
       'means': trainer.means.to_json(),
       'student_capacity': trainer.writer.spec.capacity if player else None,
+      'student_rows': trainer.writer.name if player else None,
+      'member': trainer.member,
+      'copied_after': run.copied_after,
       'player': _player_document(player) if player else None,
       'collected': _episodes_document(run.collected),
       'activity': _activity_document(activity) if activity else None,
@@ -211,7 +181,7 @@ def snapshot(run: Run) -> Snapshot:
     trees['activity'] = _activity_tree(activity)
   windows = {
       name: (max(ring.written - ring.slots, 0), ring.written)
-      for name, ring in rings(run).items()
+      for name, ring in rings.of_run(run).items()
   }
   # Copies: what is fetched may be the device's own memory.
   arrays = {
@@ -320,14 +290,16 @@ def restore(
   if document['player'] is not None:
     run.allocate_student(document['student_capacity'])
     _restore_player(run.player, document['player'], arrays, 'player')
-    _restore_writer(trainer.writer, arrays, _STUDENT, read_rows(_STUDENT))
+    trainer.writer.name = document.get('student_rows', trainer.writer.name)
+    rows = read_rows(trainer.writer.name)
+    _restore_writer(trainer.writer, arrays, _STUDENT, rows)
     trainer.writer.grow(
         run.config.student_capacity_with(trainer.duties.given_rows)
     )
     if trainer.guide is not None:
       trainer.guide.state = _tree(arrays, 'guide', trainer.guide.state)
   trainer.learner_state = _tree(arrays, 'learner_state', trainer.learner_state)
-  trainer.set_lambda(trainer.lambda_)  # the learning rate as configured now
+  trainer.set_lambda(trainer.lambda_)  # coefficients as configured now
   trainer.act_key = _tree(arrays, 'act_key', trainer.act_key)
   if document['collected'] is not None:
     _restore_collection(run, document['collected'], arrays, read_rows)
@@ -335,6 +307,13 @@ def restore(
     run.stage.take_up = functools.partial(
         _take_up, document['activity'], arrays, read_rows
     )
+
+
+def restore_member(run: Run, document: dict[str, Any]) -> None:
+  """Gives a run that was brought back what it had copied from others."""
+  if document.get('copied_after'):
+    run.copied_after = document['copied_after']
+    run.trainer.settle(document['member'])
 
 
 def _tree(arrays: Arrays, name: str, like: Any) -> Any:

@@ -20,6 +20,7 @@ from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Rows
 
 REWARD_CLIP = 1.0
+FIRST_NAME = 'student'
 
 # A replay and what describes it.
 Data = tuple[ReplaySpec, ReplayState]
@@ -32,6 +33,7 @@ class ReplayWriter:
   stored beside the rows: each state is looked at once, not once a sample.
 
   Attributes:
+    name: of its rows in checkpoints; rows under one name never change.
     spec: its static description.
     state: the replay on the device; owned here, donated at every write.
     slots_written: since it was empty, what it was given included.
@@ -56,6 +58,7 @@ class ReplayWriter:
     Raises:
       ValueError: if what is given does not fit.
     """
+    self.name = FIRST_NAME
     self.spec = spec
     self._teacher = teacher
     self._chunk = min(chunk, spec.slots - spec.update_horizon - spec.stack_size)

@@ -22,6 +22,7 @@ from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import sync_target
 from reincarnating_rl.learner import UpdateMany
 from reincarnating_rl.learner.resetting import reset_state
+from reincarnating_rl.loop import population
 from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import Beginning
@@ -37,6 +38,7 @@ from reincarnating_rl.loop.duties import Sync
 from reincarnating_rl.loop.duties import Work
 from reincarnating_rl.loop.guide import Guide
 from reincarnating_rl.loop.plan import RunConfig
+from reincarnating_rl.loop.population import Member
 from reincarnating_rl.loop.records import MetricMeans
 from reincarnating_rl.loop.records import TrainingDivergedError
 from reincarnating_rl.loop.store import Data
@@ -61,6 +63,8 @@ class Trainer:
     online_learner: pure functions of the online phases.
     offline: how it learns before them; None = in the same way.
     beginning: what the student begins with; None = fresh parameters.
+    began_as: settings in which it first differed from others side by side.
+    member: those in which it differs now.
     learner_state: parameters, optimizer, key, coefficients.
     duties: what is due when.
     lambda_: distillation weight.
@@ -76,6 +80,7 @@ class Trainer:
       *,
       teacher: Optional[Policy] = None,
       coefficients: Coefficients = Coefficients(),
+      member: Optional[Member] = None,
       offline: Optional[OfflineLearning] = None,
       beginning: Optional[Beginning] = None,
       on_metrics: Callable[[dict[str, float]], None] = lambda _: None,
@@ -87,6 +92,7 @@ class Trainer:
       learner: network, objective, optimizer.
       teacher: whose Q-values the objective may need, and who may guide.
       coefficients: those that do not decay.
+      member: settings that it has instead of these, among others side by side.
       offline: how to learn until the online phases; None = with `learner`.
       beginning: what the student begins with; None = fresh parameters.
       on_metrics: told the means of some hundred updates at a time.
@@ -104,6 +110,7 @@ class Trainer:
     self.means = MetricMeans()
     self._is_online = offline is None
     self.coefficients = coefficients
+    self.began_as = self.member = dict(member or {})
     self.beginning = beginning
     self._teacher = teacher
     self._on_metrics = on_metrics
@@ -111,7 +118,6 @@ class Trainer:
     check_parts(learner, offline, beginning)
     check_resets(config, learner)
     self.learner_state = self._initial_state(init_key)
-    self.set_lambda(self.lambda_)
     if config.guide is not None:
       if teacher is None:
         raise ValueError('A guide (RunConfig.guide) needs a teacher that acts.')
@@ -119,9 +125,7 @@ class Trainer:
       self.guide = Guide(config.guide, teacher, config.num_envs, guide_key)
 
   def _initial_state(self, rng_key: jax.Array) -> LearnerState:
-    coefficients = self.coefficients
-    if not self._is_online:
-      coefficients = self.offline.coefficients
+    coefficients = self._coefficients(self.lambda_)
     shape = self._observation_shape
     if self.beginning is None:
       return self.learner.init(rng_key, shape, coefficients)
@@ -151,6 +155,11 @@ class Trainer:
     params = state.target_params if acts else state.online_params
     return Policy(self.learner.network, params)
 
+  def settle(self, member: Member) -> None:
+    """Learns with other settings of a member from now on."""
+    self.member = dict(member)
+    self._weigh(self.lambda_)
+
   def set_lambda(self, lambda_: float) -> None:
     """Sets the distillation weight and the learning rate that follows it."""
     self.lambda_ = lambda_
@@ -158,19 +167,13 @@ class Trainer:
 
   def _weigh(self, lambda_: float) -> None:
     """Learns with that weight, and the learning rate that follows it."""
-    config = self.config
-    rate = config.learning_rate
-    if not self._is_online and self.offline.learning_rate is not None:
-      rate = self.offline.learning_rate
-    elif config.final_learning_rate is not None:
-      rate = schedules.interpolated_learning_rate(
-          config.learning_rate, config.final_learning_rate, lambda_
-      )
-    coefficients = self.learner_state.coefficients._replace(
-        learning_rate=rate, lambda_=lambda_
-    )
-    self.learner_state = self.learner_state._replace(
-        coefficients=coefficients.as_arrays()
+    coefficients = self._coefficients(lambda_).as_arrays()
+    self.learner_state = self.learner_state._replace(coefficients=coefficients)
+
+  def _coefficients(self, lambda_: float) -> Coefficients:
+    offline = None if self._is_online else self.offline
+    return population.weighed(
+        self.config, self.coefficients, offline, self.member, lambda_
     )
 
   # -- offline ---------------------------------------------------------------
@@ -231,10 +234,7 @@ class Trainer:
     state = self.learner_state
     if not self.offline.keeps_optimizer:
       fresh = self.learner.optimizer.init(state.online_params)
-      state = state._replace(opt_state=fresh)
-    self.learner_state = state._replace(
-        coefficients=self.coefficients.as_arrays()
-    )
+      self.learner_state = state._replace(opt_state=fresh)
     self.set_lambda(self.lambda_)
 
   def train_step(self, teacher_data: Optional[Data] = None) -> None:

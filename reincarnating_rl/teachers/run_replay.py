@@ -56,7 +56,8 @@ def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
     The replay, its update_horizon and gamma being the run's. None if the run
     had none yet, or, with a warning, too few steps for a single transition.
   """
-  if _RING not in saved.segments:
+  name = saved.document.get('student_rows') or _RING
+  if name not in saved.segments:
     return None
   settings = saved.document['settings']
   num_streams = int(settings['num_envs'])
@@ -82,8 +83,9 @@ def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
     )
     return None
   head = written % slots if written >= slots else 0
-  found = pieces(saved.segments[_RING], written - spec.slots, written, slots)
-  read = functools.partial(_read_storage, vault, saved.number, spec, found)
+  found = pieces(saved.segments[name], written - spec.slots, written, slots)
+  place = _Place(vault, saved.number, name)
+  read = functools.partial(_read_storage, place, spec, found)
   return TeacherReplay(spec, read, head=head, num_rows=num_rows)
 
 
@@ -118,8 +120,22 @@ def pieces(
   return sorted(found, key=lambda piece: piece.start % slots)
 
 
+class _Place(NamedTuple):
+  """Where rows lie.
+
+  Attributes:
+    vault: of the checkpoint that names them.
+    number: of that checkpoint.
+    name: of the rows.
+  """
+
+  vault: Vault
+  number: int
+  name: str
+
+
 def _read_storage(
-    vault: Vault, number: int, spec: ReplaySpec, found: list[Piece]
+    place: _Place, spec: ReplaySpec, found: list[Piece]
 ) -> Storage:
   """Streams the frames to the device; the small columns are kept meanwhile.
 
@@ -130,22 +146,24 @@ def _read_storage(
 
   def chunks() -> Iterator[np.ndarray]:
     for piece in found:
-      columns = _read_piece(vault, spec.num_streams, piece)
+      columns = _read_piece(place, spec.num_streams, piece)
       for name, parts in small.items():
         parts.append(columns[name])
       yield columns['frames']
 
-  frames = frames_on_device(spec, chunks(), f'Replay of checkpoint {number}')
+  frames = frames_on_device(
+      spec, chunks(), f'Replay of checkpoint {place.number}'
+  )
   column = lambda name: jnp.asarray(np.concatenate(small[name]))
   return Storage(frames, column('action'), column('reward'), column('flags'))
 
 
 def _read_piece(
-    vault: Vault, num_streams: int, piece: Piece
+    place: _Place, num_streams: int, piece: Piece
 ) -> dict[str, np.ndarray]:
   """The rows of a piece, by the name of the column."""
   try:
-    columns = vault.read_rows(_RING, piece.segment)
+    columns = place.vault.read_rows(place.name, piece.segment)
   except DamagedError as e:
     raise TeacherError(
         f'The replay cannot be read ({e}): a run that goes on removes what its '

@@ -60,7 +60,14 @@ def _teacher_policy():
   return Policy(NETWORK, NETWORK.init(jax.random.PRNGKey(9), states)['params'])
 
 
-def _run(seed, teacher=None, learner=LEARNER, coefficients=None, **changes):
+def _run(
+    seed,
+    teacher=None,
+    learner=LEARNER,
+    coefficients=None,
+    member=None,
+    **changes,
+):
   return Run(
       dataclasses.replace(CONFIG, seed=seed, **changes),
       learner,
@@ -68,6 +75,7 @@ def _run(seed, teacher=None, learner=LEARNER, coefficients=None, **changes):
       random_score=0.0,
       teacher=teacher or Teacher(_teacher_policy()),
       coefficients=coefficients or learner_lib.Coefficients(),
+      member=member,
   )
 
 
@@ -82,7 +90,7 @@ def _assert_same(run, alone, exact):
     assert ours.pop('episodes') == theirs.pop('episodes')
     del ours['seconds'], theirs['seconds']
     for name, value in theirs.items():
-      if isinstance(value, (str, type(None))):
+      if isinstance(value, (str, dict, type(None))):
         assert ours[name] == value
       else:
         same(ours[name], value, err_msg=name)
@@ -160,11 +168,11 @@ POPULATION = (
 )
 
 
-def _member(index, teacher=None):
+def _alone(index):
+  """A run with the settings of a member, and no member itself."""
   settings = POPULATION[index]
   return _run(
       index,
-      teacher,
       coefficients=population.coefficients_of(
           learner_lib.Coefficients(distill=2.0), settings
       ),
@@ -174,11 +182,18 @@ def _member(index, teacher=None):
 
 def test_members_of_a_population_equal_runs_with_their_settings():
   teacher = Teacher(_teacher_policy())
-  runs = [_member(i, teacher) for i in range(2)]
+  of_all = learner_lib.Coefficients(distill=2.0)
+  runs = [
+      _run(i, teacher, coefficients=of_all, member=POPULATION[i])
+      for i in range(2)
+  ]
   SideBySide(runs, stacked=True).run()
   for i, run in enumerate(runs):
-    alone = _member(i)
+    alone = _alone(i)
     alone.run()
+    assert all(r.member == POPULATION[i] for r in run.records)
+    for record in run.records:
+      record.member.clear()
     _assert_same(run, alone, exact=False)
   one, two = (run.trainer.learner_state.coefficients for run in runs)
   np.testing.assert_allclose((one.gamma, two.gamma), (0.9, 0.5))

@@ -20,6 +20,7 @@ from small_runs import teacher_params
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
 from reincarnating_rl.loop import identity
+from reincarnating_rl.loop import rings
 from reincarnating_rl.loop import state as state_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.beginning import OfflineLearning
@@ -76,7 +77,7 @@ class Saved:
     self.arrays = snapshot.arrays
     self._rows = {
         name: [(start, ring.read(start, stop))] if stop else []
-        for name, ring in state_lib.rings(run).items()
+        for name, ring in rings.of_run(run).items()
         for start, stop in [snapshot.windows[name]]
     }
 
