@@ -6,13 +6,12 @@ they want as an `Experiment`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import glob
 import importlib
 import os
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from absl import logging
 
@@ -32,6 +31,7 @@ AGENTS = {
     'rainbow': 'reincarnating_rl.agents.rainbow:ReincarnationRainbowAgent',
 }
 DEFAULT_GAME = 'Pong'
+GAME_BINDING = 'create_atari_environment.game_name'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Experiment:
     Raises:
       UserError: if it is not clear which checkpoint is whose.
     """
-    paths = _as_tuple(self.teacher)
-    numbers = _as_tuple(self.teacher_checkpoint_number) or (None,)
+    paths = as_tuple(self.teacher)
+    numbers = as_tuple(self.teacher_checkpoint_number) or (None,)
     if not all(paths):
       return ()
     if len(numbers) == 1:
@@ -93,44 +93,11 @@ class Experiment:
     return tuple(zip(paths, numbers))
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: Any) -> tuple[Any, ...]:
   """What is given once, several times or not at all."""
   if value is None:
     return ()
   return (value,) if isinstance(value, (str, int)) else tuple(value)
-
-
-# Field -> flag of `train`; what is missing here is called as the field.
-_FLAGS = {
-    'bindings': 'gin_bindings',
-    'teacher': 'teacher_checkpoint_dir',
-}
-# No flag: the game is bound.
-_GAME_BINDING = 'create_atari_environment.game_name'
-
-
-def flags_of(wanted: Experiment, base_dir: str) -> list[str]:
-  """The flags with which `train` does what is wanted.
-
-  Args:
-    wanted: the experiment.
-    base_dir: where it goes.
-  """
-  flags = ['--base_dir', base_dir]
-  if wanted.game is not None:
-    flags += ['--gin_bindings', f'{_GAME_BINDING} = {wanted.game!r}']
-  for field in dataclasses.fields(wanted):
-    value = getattr(wanted, field.name)
-    flag = f'--{_FLAGS.get(field.name, field.name)}'
-    said = field.name != 'agent' and value == field.default
-    if said or field.name == 'game':
-      continue
-    if isinstance(value, bool):
-      flags.append(flag)
-      continue
-    for one in _as_tuple(value):
-      flags += [flag, str(one)]
-  return flags
 
 
 def agent_class(name: str) -> Any:
@@ -161,14 +128,6 @@ def own_files(agent: str) -> tuple[str, ...]:
   return (name,) if name in gin_files.shipped() else ()
 
 
-def has_teacher(agent: str) -> bool:
-  """Whether that agent learns from one; True while there is no such agent."""
-  try:
-    return agent_class(agent).needs_teacher
-  except cli.UserError:
-    return True
-
-
 def expand_bindings(bindings: Sequence[str], agent: Any) -> list[str]:
   """Turns a bare '@network' into a binding of the agent's network."""
   return [
@@ -177,52 +136,6 @@ def expand_bindings(bindings: Sequence[str], agent: Any) -> list[str]:
       else b
       for b in bindings
   ]
-
-
-@contextlib.contextmanager
-def own_gin(files: Sequence[str]) -> Iterator[None]:
-  """gin with what some files bind, and nothing else, for a while."""
-  from reincarnating_rl import gin_files
-
-  with gin_files.of_its_own():
-    gin_files.parse(files, ())
-    yield
-
-
-def faults(wanted: Experiment) -> list[str]:
-  """Every name that does not resolve: agent, game, gin files, bindings.
-
-  Args:
-    wanted: an experiment, of which `make_runner` would say the first.
-  """
-  from reincarnating_rl import compat
-
-  compat.prepare_dopamine()
-  from reincarnating_rl import gin_files
-  from reincarnating_rl import runner  # noqa: F401  registers what is bound
-
-  found = []
-
-  def attempt(part: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-      with cli.user_errors():
-        return part(*arguments)
-    except cli.UserError as e:
-      found.append(str(e))
-    return None
-
-  if wanted.game is not None:
-    attempt(atari.check_game, wanted.game)
-  agent = attempt(agent_class, wanted.agent)
-  bindings = wanted.bindings
-  if agent is not None:
-    bindings = expand_bindings(bindings, agent)
-  with gin_files.of_its_own():
-    for path in wanted.gin_files:
-      attempt(gin_files.parse, [path], [])
-    for binding in bindings:
-      attempt(gin_files.parse, [], [binding])
-  return found
 
 
 def load_teacher(wanted: Experiment, agent: Any) -> Optional[Any]:
@@ -432,7 +345,7 @@ def make_runner(
     logging.info('The configuration is %s.', *files)
   gin_files.parse(files, expand_bindings(wanted.bindings, agent))
   teacher = load_teacher(wanted, agent)
-  bound_game = settings.query(_GAME_BINDING)
+  bound_game = settings.query(GAME_BINDING)
   game = choose_game(wanted, bound_game, teacher)
   if wanted.atari_roms_path:
     atari.use_roms(wanted.atari_roms_path, game)
@@ -440,7 +353,7 @@ def make_runner(
     teacher = random_teacher(game, wanted.run_number)
   if teacher is not None:
     check_teacher_fits(teacher, game)
-  gin.parse_config(f'{_GAME_BINDING} = {game!r}')
+  gin.parse_config(f'{GAME_BINDING} = {game!r}')
 
   runner_class = (
       runner_lib.ReincarnationRunner
@@ -473,10 +386,15 @@ def make_runner(
     )
 
   population, first = members(wanted), wanted.run_number
-  population_lib.check_teacher(population or (), mixes_policies(teacher))
+  training = population_settings.population_based_training()
+  population_lib.check_teacher(
+      population or (),
+      mixes_policies(teacher),
+      training.names if training else (),
+  )
   if population is None and wanted.num_seeds is None:
     group_runner.check_layout(base_dir, None)
-    if population_settings.population_based_training() is not None:
+    if training is not None:
       raise cli.UserError(
           'PopulationBasedTraining is bound, but there is a single run, and '
           'nobody to copy: give --num_seeds or --population, or remove the '

@@ -46,6 +46,7 @@ LAYERS = {
         'download',
         'evaluate',
         'experiment',
+        'experiment_forms',
         'inspect_teacher',
         'report',
         'show_run',

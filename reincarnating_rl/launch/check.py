@@ -12,7 +12,7 @@ from absl import logging
 
 from reincarnating_rl import api
 from reincarnating_rl import cli
-from reincarnating_rl import experiment
+from reincarnating_rl import experiment_forms
 from reincarnating_rl.api import Needs
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import disk
@@ -77,7 +77,7 @@ def _check_one(wanted: Experiment) -> _Outcome:
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
   cli.quiet_libraries()
-  faults = experiment.faults(wanted)
+  faults = experiment_forms.faults(wanted)
   if faults:
     return _Outcome(None, faults)
   try:

@@ -12,7 +12,7 @@ import signal
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 from reincarnating_rl import cli
-from reincarnating_rl import experiment
+from reincarnating_rl import experiment_forms
 from reincarnating_rl.launch import disk
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch.board import Board
@@ -191,7 +191,7 @@ def _config(root: str, trial: Trial, resources: Resources) -> dict[str, Any]:
       'name': trial.name,
       'command': [
           *process.PROGRAM,
-          *experiment.flags_of(trial.experiment, trial.base_dir(root)),
+          *experiment_forms.flags_of(trial.experiment, trial.base_dir(root)),
       ],
       'directories': trial.directories(root),
       'log': os.path.join(trial.directories(root)[0], disk.LOG),

@@ -118,7 +118,8 @@ class Report(NamedTuple):
     agent_steps: online ones done.
     score: mean return of the last evaluation.
     settings: in force.
-    source: index of whom it copied when it last started; itself at first.
+    source: index of whom it copied just before; its own if nobody.
+    copies: how often it has copied somebody so far.
   """
 
   member: int
@@ -127,6 +128,7 @@ class Report(NamedTuple):
   score: float
   settings: dict[str, Any]
   source: int
+  copies: int = 0
 
 
 def add_report(folder: str, report: Report) -> None:

@@ -1,9 +1,9 @@
 """A population on Ray Tune: its scheduler decides, processes of `train` learn.
 
-Every member reports after so many online iterations, and waits for the others.
-Then those with the lowest scores begin anew from a snapshot of those with the
-highest, with settings near theirs; the others go on. A snapshot is a folder of
-links to the files of a checkpoint, which never change.
+Every member reports after so many online iterations. If its score is then
+among the lowest that the others have last reported, it begins anew from a
+snapshot of one of the highest, with settings near theirs; nobody waits. A
+snapshot is a folder of links to the files of a checkpoint, which never change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 import numpy as np
 
 from reincarnating_rl import api
-from reincarnating_rl import experiment
+from reincarnating_rl import experiment_forms
 from reincarnating_rl.api import Needs
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import disk
@@ -50,12 +50,14 @@ class Origin(NamedTuple):
     source: index of the member that it continues; its own at first.
     iterations: online ones, after which it began.
     snapshot: directory that it began from; None = from nothing.
+    copies: how many came before, this one included.
   """
 
   settings: dict[str, Any]
   source: int
   iterations: int = 0
   snapshot: Optional[str] = None
+  copies: int = 0
 
 
 class _Member(NamedTuple):
@@ -155,7 +157,6 @@ def carry_out(
           perturbation_factors=population.perturbation_factors,
           custom_explore_fn=lambda config: config
           | {_SETTINGS: population.within(config[_SETTINGS])},
-          synch=True,
           log_config=False,
       ),
   )
@@ -223,7 +224,9 @@ def _carry_out_member(config: dict[str, Any]) -> None:
   origin = begin(member, copied, config[_SETTINGS])
   reports = evolution.read_reports(member.folder)
   for stop in member.stops:
-    if stop > origin.iterations and (stop, member.index) not in reports:
+    told = reports.get((stop, member.index))
+    done = told is not None and told.copies == origin.copies
+    if stop > origin.iterations and not done:
       report(member, learn_until(member, origin, stop))
 
 
@@ -240,9 +243,11 @@ def begin(
   origin = read_origin(member.directory)
   if copied is None and origin is not None:
     return origin
-  if copied is not None and origin == copied:
-    return origin  # It was begun before it was stopped.
   if origin is not None:
+    again = copied._replace(copies=origin.copies)
+    if origin == again:
+      return origin  # It was begun before it was stopped.
+    copied = copied._replace(copies=origin.copies + 1)
     name = f'{os.path.basename(member.directory)}_until_{copied.iterations}'
     replaced = os.path.join(member.folder, _REPLACED, name)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -275,6 +280,7 @@ def learn_until(member: _Member, origin: Origin, stop: int) -> Report:
       last.score,
       origin.settings,
       origin.source if stop == begun else member.index,
+      origin.copies,
   )
 
 
@@ -287,7 +293,7 @@ def flags_of(member: _Member, origin: Origin, stop: int) -> list[str]:
       bindings=wanted.bindings + api.binding_lines(changed),
       fork_from=origin.snapshot,
   )
-  return experiment.flags_of(wanted, member.directory)
+  return experiment_forms.flags_of(wanted, member.directory)
 
 
 def report(member: _Member, found: Report) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from reincarnating_rl import api
 from reincarnating_rl import cli
-from reincarnating_rl import experiment
+from reincarnating_rl import experiment_forms
 from reincarnating_rl.launch import evolution
 from reincarnating_rl.launch import sampling
 from reincarnating_rl.launch.evolution import Population
@@ -127,7 +127,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _read_gin(path: str) -> dict[str, Any]:
   """The Sweep.<entry> = ... of a gin file."""
-  with cli.user_errors(), experiment.own_gin([path]):
+  with cli.user_errors(), experiment_forms.own_gin([path]):
     return _entries()
 
 

@@ -158,13 +158,22 @@ def describe(member: Member) -> str:
   return ', '.join(f'{name} {value:g}' for name, value in member.items())
 
 
-def check_teacher(members: Sequence[Member], mixes: bool) -> None:
+def check_teacher(
+    members: Sequence[Member], mixes: bool, mutated: Sequence[str] = ()
+) -> None:
   """Raises a ValueError if members want teachers that they cannot share.
 
   Args:
     members: of a population.
     mixes: whether their teacher mixes policies, at the temperature of all.
+    mutated: settings that change while they learn.
   """
+  if mixes and 'distill_temperature' in mutated:
+    raise ValueError(
+        'PopulationBasedTraining.mutations changes distill_temperature, but '
+        'the members share one mixture of teachers, which has one temperature: '
+        "leave it out, or bind TeacherEnsemble.combine to 'best'."
+    )
   wanted = {member.get('distill_temperature') for member in members}
   if mixes and len(wanted) > 1:
     named = sorted(f'{t:g}' if t else "the agent's own" for t in wanted)

@@ -4,7 +4,7 @@ from absl import flags
 import pytest
 
 from reincarnating_rl import cli
-from reincarnating_rl import experiment
+from reincarnating_rl import experiment_forms
 from reincarnating_rl import train
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import __main__ as launch
@@ -88,7 +88,7 @@ def test_a_trial_is_a_command_that_train_understands():
       population='/p.json',
   )
   saved = flags.FLAGS.flag_values_dict()
-  command = experiment.flags_of(wanted, '/base')
+  command = experiment_forms.flags_of(wanted, '/base')
   try:
     flags.FLAGS.unparse_flags()
     assert flags.FLAGS(['train', *command]) == ['train']
@@ -97,5 +97,5 @@ def test_a_trial_is_a_command_that_train_understands():
     for name, value in saved.items():
       setattr(flags.FLAGS, name, value)
   # The game has no flag.
-  on_pong = experiment.flags_of(Experiment(game='Pong'), '/base')
+  on_pong = experiment_forms.flags_of(Experiment(game='Pong'), '/base')
   assert "create_atari_environment.game_name = 'Pong'" in on_pong

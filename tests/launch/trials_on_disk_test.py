@@ -44,9 +44,7 @@ def test_how_far_a_trial_is(tmp_path):
   written_runs.write_run(
       directories[1], [8.0], seed=2, settings=settings, **facts
   )
-  assert disk.reached(directories) == Reached(
-      3, False, 6.0, pytest.approx(0.65)
-  )
+  assert disk.reached(directories) == Reached(3, 6.0, pytest.approx(0.65))
 
 
 def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):

@@ -33,6 +33,10 @@ def test_members_share_a_mixture_of_one_temperature():
   population.check_teacher(differ, False)
   population.check_teacher([differ[0], differ[0]], True)
   population.check_teacher([{}, {'margin': 1.0}], True)
+  with pytest.raises(ValueError, match='mutations changes distill_temp'):
+    population.check_teacher([], True, ['gamma', 'distill_temperature'])
+  population.check_teacher([], False, ['distill_temperature'])
+  population.check_teacher([], True, ['gamma'])
 
 
 def test_members_are_read_as_they_stand(tmp_path):
