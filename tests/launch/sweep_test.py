@@ -1,9 +1,13 @@
 """Descriptions of sweeps: YAML, gin and flags, and what is wrong with them."""
 
+import dataclasses
 import math
+import pathlib
+import re
 
 import numpy as np
 import pytest
+import yaml
 
 from reincarnating_rl import cli
 from reincarnating_rl.launch import sampling
@@ -90,9 +94,9 @@ def test_gin_describes_the_same(tmp_path):
       Sweep.grid = {'Runner.training_steps': [10, 20]}
   """
   sweep = _read(tmp_path, text, name='sweep.gin')
-  yaml = 'games: Pong\nagents: dqn\nseeds: [3]\n'
-  yaml += 'grid: {Runner.training_steps: [10, 20]}'
-  assert sweep == _read(tmp_path, yaml)
+  same = 'games: Pong\nagents: dqn\nseeds: [3]\n'
+  same += 'grid: {Runner.training_steps: [10, 20]}'
+  assert sweep == _read(tmp_path, same)
   assert sweep == _read(tmp_path, text, name='sweep.gin')
 
 
@@ -215,6 +219,17 @@ def test_files_that_are_no_sweep(tmp_path, text, sentence):
     _read(tmp_path, text)
   with pytest.raises(cli.UserError, match='No such file'):
     sweep_lib.read(str(tmp_path / 'none.yaml'), {})
+
+
+def test_the_documentation_describes_sweeps():
+  text = (pathlib.Path(__file__).parents[2] / 'docs/scaling.md').read_text()
+  whole, population = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
+  sweep = sweep_lib.parse(yaml.safe_load(whole))
+  assert len(configurations(sweep)) == 2 * 3 * 2 * 4
+  entry = {'games': 'Pong', 'agents': 'dqn'} | yaml.safe_load(population)
+  assert sweep_lib.parse(entry).population.size == 8
+  named = set(re.findall(r'`(\w+)`', text))
+  assert {f.name for f in dataclasses.fields(sweep_lib.Sweep)} <= named
 
 
 def test_grid_of_the_command_line():
