@@ -114,10 +114,10 @@ class GroupRunner:
     resets = reset_settings.reset_schedule()
     anneals = resets is not None and resets.annealing is not None
     self._training = population_settings.population_based_training()
-    mutated = ()
+    mutated = {}
     if self._training is not None:
       self._training.check_size(len(run_numbers))
-      mutated = self._training.names
+      mutated = dict.fromkeys(self._training.names)
     population_lib.check_objective([*(members or ()), mutated], anneals)
     self._base_dir = os.path.abspath(os.path.expanduser(base_dir))
     self._run_numbers = list(run_numbers)

@@ -251,7 +251,7 @@ def test_a_dry_run_tells_when_they_copy(tmp_path, capsys):
   run(tmp_path / 'group', '--num_seeds=4', '--dry_run', *more)
   printed = capsys.readouterr().out
   assert printed.count(': learning_rate ') == 5
-  assert 'after iterations 2, 3, 4: the 1 lowest of 4 runs' in printed
+  assert 'after iterations 2, 3, 4: the lowest of 4 runs' in printed
   assert 'learning_rate (log-uniform, 1e-05, 0.01); final_learning' in printed
 
 

@@ -184,6 +184,9 @@ class PopulationBasedTraining:
     if not due:
       when = f'never, since there are only {num_iterations} online iterations'
     count = self.num_copying(num_runs)
+    who = f'the {count} lowest of {num_runs} runs copy one of as many highest'
+    if count == 1:
+      who = f'the lowest of {num_runs} runs copies the highest'
     what = 'weights, optimizer and replay'
     if not self.copy_replay:
       what = 'weights and optimizer'
@@ -192,9 +195,8 @@ class PopulationBasedTraining:
     if other := _other_rate(self.names):
       changes += f'; {other} by the same factor'
     return (
-        f'Population-based training, {when}: the {count} lowest of {num_runs} '
-        f'runs copy one of the {count} highest ({what}). Then settings change, '
-        f'times {factors}, or drawn anew with probability '
+        f'Population-based training, {when}: {who} ({what}). Then settings '
+        f'change, times {factors}, or drawn anew with probability '
         f'{self.resample_probability:g}: {changes}.'
     )
 

@@ -298,8 +298,14 @@ def test_one_run_has_nobody_to_copy():
 def test_what_will_happen_is_told():
   training = _training(RATE, interval=2, copy_replay=True)
   words = training.describe(4, 7)
-  assert 'after iterations 2, 4, 6: the 1 lowest of 4' in words
+  assert (
+      'after iterations 2, 4, 6: the lowest of 4 runs copies the highest'
+      in words
+  )
   assert 'learning_rate (log-uniform, 1e-05, 0.1); final_learning_rate' in words
   assert 'weights, optimizer and replay' in words
+  assert ': the 2 lowest of 8 runs copy one of as many' in training.describe(
+      8, 9
+  )
   assert 'after iterations 5, 7: ' in training.describe(4, 6, offset=3)
   assert 'never, since there are only 2' in training.describe(4, 2)
