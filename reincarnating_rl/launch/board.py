@@ -122,7 +122,9 @@ class Board:
     self._show()
 
   def done(self, name: str) -> None:
-    """It has come to its end."""
+    """It has come to its end; said again, it changes nothing."""
+    if self.rows[name].state == DONE:
+      return
     row = self._stop(name, DONE)
     self._say(f'{name} is done, {_score(row)}')
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+import warnings
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
@@ -180,7 +181,8 @@ def fit(
           failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
       ),
   )
-  with _terminated_as_interrupted():
+  with _terminated_as_interrupted(), warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # advice on what Tune could do faster
     tuner.fit()
   shutil.rmtree(state, ignore_errors=True)
 
@@ -236,7 +238,9 @@ def _callback(board: Board) -> Any:
       board.done(name_of(trial))
 
     def on_trial_recover(self, iteration, trials, trial, **info):
-      board.failed(name_of(trial), _reason(trial), for_good=False)
+      # A scheduler may have it begin anew without any error.
+      if trial.get_error() is not None:
+        board.failed(name_of(trial), _reason(trial), for_good=False)
 
     def on_trial_error(self, iteration, trials, trial, **info):
       board.failed(name_of(trial), _reason(trial), for_good=True)

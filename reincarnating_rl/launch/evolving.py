@@ -206,21 +206,12 @@ def _carry_out_member(config: dict[str, Any]) -> None:
   from ray import tune
 
   member = _Member(**config['trial'])
-  copied = None
   checkpoint = tune.get_checkpoint()
+  copied = None
   if checkpoint is not None:
     with checkpoint.as_directory() as directory:
       with open(os.path.join(directory, _STATE), encoding='utf-8') as f:
-        state = json.load(f)
-    if state['member'] != member.index:
-      copied = Origin(
-          config[_SETTINGS],
-          state['member'],
-          state['iterations'],
-          state['snapshot'],
-      )
-  if copied is not None and copied.iterations >= member.stops[-1]:
-    return  # At the end there is nothing left to do with a copy.
+        copied = wanted_copy(member, json.load(f), config[_SETTINGS])
   origin = begin(member, copied, config[_SETTINGS])
   reports = evolution.read_reports(member.folder)
   for stop in member.stops:
@@ -228,6 +219,27 @@ def _carry_out_member(config: dict[str, Any]) -> None:
     done = told is not None and told.copies == origin.copies
     if stop > origin.iterations and not done:
       report(member, learn_until(member, origin, stop))
+
+
+def wanted_copy(
+    member: _Member, state: dict[str, Any], settings: dict[str, Any]
+) -> Optional[Origin]:
+  """What a member shall continue; None = itself.
+
+  Whoever has come to the end has nothing to copy that could learn on.
+
+  Args:
+    member: which.
+    state: that the scheduler hands to it, of the member that left it.
+    settings: that it shall go on with.
+  """
+  if state['member'] == member.index:
+    return None
+  if state['iterations'] >= member.stops[-1]:
+    return None
+  return Origin(
+      settings, state['member'], state['iterations'], state['snapshot']
+  )
 
 
 def begin(

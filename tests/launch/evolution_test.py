@@ -161,6 +161,16 @@ def test_a_copy_takes_the_place_of_what_was_there(tmp_path):
   assert (tmp_path / 'run_1' / 'summary.json').read_text() == 'after'
 
 
+def test_nobody_copies_itself_or_who_has_ended(tmp_path):
+  one = member(tmp_path)
+  state = {'member': 0, 'iterations': 2, 'snapshot': '/s'}
+  assert evolving.wanted_copy(one, state, {'a.rate': 4}) == Origin(
+      {'a.rate': 4}, 0, 2, '/s'
+  )
+  assert evolving.wanted_copy(one, state | {'member': 1}, {}) is None
+  assert evolving.wanted_copy(one, state | {'iterations': 5}, {}) is None
+
+
 def test_flags_of_a_member(tmp_path):
   origin = Origin({'a.rate': 4}, 0, 2, '/snapshot')
   flags = evolving.flags_of(member(tmp_path), origin, 4)
