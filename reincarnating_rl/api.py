@@ -220,14 +220,12 @@ class Needs(NamedTuple):
       'evaluation' and 'teacher_evaluation'.
     updates: by kind of phase.
     iterations: phases that end with an evaluation of the student.
-    online_iterations: how many of them are online.
     num_bytes: of the replays of student and teacher.
   """
 
   agent_steps: dict[str, int]
   updates: dict[str, int]
   iterations: int
-  online_iterations: int
   num_bytes: int
 
 
@@ -253,7 +251,7 @@ def needs_of(wanted: Experiment) -> Needs:
       forecasts, memory = runner.forecasts(), runner.memory()
       evaluation_steps = runner.run_config.evaluation_steps
   agent_steps, updates = collections.Counter(), collections.Counter()
-  iterations = online = 0
+  iterations = 0
   for forecast in forecasts:
     kind = forecast.phase.kind
     agent_steps[kind] += forecast.agent_steps
@@ -263,10 +261,7 @@ def needs_of(wanted: Experiment) -> Needs:
     elif kind != plan.COLLECTION:
       agent_steps['evaluation'] += evaluation_steps
       iterations += 1
-      online += kind == plan.ONLINE
-  return Needs(
-      dict(agent_steps), dict(updates), iterations, online, sum(memory)
-  )
+  return Needs(dict(agent_steps), dict(updates), iterations, sum(memory))
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:

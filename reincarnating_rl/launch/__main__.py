@@ -24,13 +24,11 @@ from reincarnating_rl.launch import board as board_lib
 from reincarnating_rl.launch import check
 from reincarnating_rl.launch import disk
 from reincarnating_rl.launch import engine
-from reincarnating_rl.launch import evolving
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import rates as rates_lib
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch import trials as trials_lib
 from reincarnating_rl.launch.rates import Rates
-from reincarnating_rl.launch.sweep import Sweep
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop.stopped import StoppedError
@@ -153,7 +151,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     return
-  run(root, sweep, trials, needs, resources)
+  run(root, trials, needs, resources)
 
 
 def _prepare_this_process() -> None:
@@ -166,7 +164,6 @@ def _prepare_this_process() -> None:
 
 def run(
     root: str,
-    sweep: Sweep,
     trials: Sequence[Trial],
     needs: Mapping[str, Needs],
     resources: engine.Resources,
@@ -191,16 +188,7 @@ def run(
   disk.write_record(root, trials)
   with engine.connected(resources) as at_once:
     with board_lib.Board(iterations, there, at_once) as board:
-      if sweep.population is None:
-        engine.carry_out(root, missing, resources, board)
-      else:
-        names = {trial.configuration.name for trial in missing}
-        for name in dict.fromkeys(t.configuration.name for t in trials):
-          members = [t for t in trials if t.configuration.name == name]
-          if name in names:
-            evolving.carry_out(
-                root, sweep.population, members, needs[name], resources, board
-            )
+      engine.carry_out(root, missing, resources, board)
   print(board.table())
   failed = board.names(board_lib.FAILED)
   if failed:

@@ -108,8 +108,6 @@ class Board:
   def started(self, name: str) -> None:
     """A trial starts, or starts again after a failure."""
     row = self.rows[name]
-    if row.state == RUNNING:
-      return  # It waited for others.
     row.state, row.since = RUNNING, time.monotonic()
     row.attempts += 1
     if row.attempts == 1:
@@ -122,9 +120,7 @@ class Board:
     self._show()
 
   def done(self, name: str) -> None:
-    """It has come to its end; said again, it changes nothing."""
-    if self.rows[name].state == DONE:
-      return
+    """It has come to its end."""
     row = self._stop(name, DONE)
     self._say(f'{name} is done, {_score(row)}')
 

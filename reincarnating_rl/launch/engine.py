@@ -9,8 +9,7 @@ import logging
 import os
 import shutil
 import signal
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
-import warnings
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
@@ -139,40 +138,17 @@ def carry_out(
   """
   from ray import tune
 
-  configs = [_config(root, trial, resources) for trial in trials]
-  space = {'trial': tune.grid_search(configs)}
-  fit(root, _carry_out_one, space, resources, board)
-
-
-def fit(
-    root: str,
-    trainable: Callable[[dict[str, Any]], None],
-    space: dict[str, Any],
-    resources: Resources,
-    board: Board,
-    scheduler: Any = None,
-) -> None:
-  """Has Tune call a function for each point of a space.
-
-  Args:
-    root: directory of the sweep.
-    trainable: called on workers; raises what makes it start again.
-    space: of its argument; 'trial' has at least a 'name'.
-    resources: of each call.
-    board: told what happens.
-    scheduler: of Tune; None = first come, first served.
-  """
-  from ray import tune
-
   state = os.path.join(root, _STATE)
   tuner = tune.Tuner(
       tune.with_resources(
-          trainable, {'cpu': resources.cpus, 'gpu': resources.gpus}
+          _carry_out_one, {'cpu': resources.cpus, 'gpu': resources.gpus}
       ),
-      param_space=space,
-      tune_config=tune.TuneConfig(
-          max_concurrent_trials=resources.num_parallel, scheduler=scheduler
-      ),
+      param_space={
+          'trial': tune.grid_search(
+              [_config(root, trial, resources) for trial in trials]
+          )
+      },
+      tune_config=tune.TuneConfig(max_concurrent_trials=resources.num_parallel),
       run_config=tune.RunConfig(
           name='trials',
           storage_path=state,
@@ -181,8 +157,7 @@ def fit(
           failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
       ),
   )
-  with _terminated_as_interrupted(), warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # advice on what Tune could do faster
+  with _terminated_as_interrupted():
     tuner.fit()
   shutil.rmtree(state, ignore_errors=True)
 
@@ -238,9 +213,7 @@ def _callback(board: Board) -> Any:
       board.done(name_of(trial))
 
     def on_trial_recover(self, iteration, trials, trial, **info):
-      # A scheduler may have it begin anew without any error.
-      if trial.get_error() is not None:
-        board.failed(name_of(trial), _reason(trial), for_good=False)
+      board.failed(name_of(trial), _reason(trial), for_good=False)
 
     def on_trial_error(self, iteration, trials, trial, **info):
       board.failed(name_of(trial), _reason(trial), for_good=True)

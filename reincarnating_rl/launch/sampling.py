@@ -45,14 +45,6 @@ class Distribution(NamedTuple):
     """One value."""
     return _KINDS[self.kind][1](rng, *self.arguments)
 
-  def nearest(self, value: Any) -> Any:
-    """A value that it may have: the same, or the end of its range."""
-    if self.kind == 'choice':
-      return value
-    low, high = self.arguments
-    value = min(max(value, low), high)
-    return round(value) if self.kind == 'integers' else float(value)
-
 
 def parse(name: str, description: Any) -> Distribution:
   """Reads {kind: arguments}.

@@ -12,9 +12,7 @@ import yaml
 from reincarnating_rl import api
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
-from reincarnating_rl.launch import evolution
 from reincarnating_rl.launch import sampling
-from reincarnating_rl.launch.evolution import Population
 from reincarnating_rl.launch.sampling import Distribution
 
 # YAML takes 1e-4 for text: it wants a point.
@@ -67,8 +65,6 @@ class Sweep:
     sample: distributions by the name of what is bound: `num_samples` draws.
     num_samples: how many.
     sample_seed: of the draws.
-    population: in the place of seeds: members that copy each other; None = runs
-      are independent.
   """
 
   games: tuple[str, ...] = ()
@@ -82,7 +78,6 @@ class Sweep:
   sample: Mapping[str, Distribution] = dataclasses.field(default_factory=dict)
   num_samples: int = 1
   sample_seed: int = 0
-  population: Optional[Population] = None
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Sweep))
@@ -168,11 +163,6 @@ def parse(description: Mapping[str, Any]) -> Sweep:
     faults.append(
         f'num_samples is {sweep.num_samples}, but nothing is sampled: add '
         'an entry sample'
-    )
-  if sweep.population is not None and len(sweep.seeds) > 1:
-    faults.append(
-        f'a population has {sweep.population.size} members with seeds from the '
-        f'first on, but seeds are {list(sweep.seeds)}: give one'
     )
   if faults:
     raise Faults(faults)
@@ -333,5 +323,4 @@ _PARSERS = {
     'sample': _sample,
     'num_samples': _count,
     'sample_seed': _count,
-    'population': lambda _, value: evolution.parse(value),
 }

@@ -112,16 +112,9 @@ def make(
     found: its configurations.
     pack: whether seeds that follow each other go into one process.
   """
-  seeds = sweep.seeds
-  if sweep.population is not None:
-    # One a member; they go their own ways.
-    seeds, pack = (
-        tuple(seeds[0] + k for k in range(sweep.population.size)),
-        False,
-    )
-  spans = [(seed,) for seed in seeds]
+  spans = [(seed,) for seed in sweep.seeds]
   if pack:
-    spans = list(_consecutive(seeds))
+    spans = list(_consecutive(sweep.seeds))
   return [
       Trial(configuration, span, packed=pack)
       for span in spans
@@ -150,10 +143,6 @@ def _configuration(
   bindings = sweep.bindings + method.bindings
   for other in others:
     bindings += other.bindings
-  if sweep.population is not None:
-    # For what looks at one of them; members have their own over these.
-    settings = sweep.population.first_settings(0, sweep.seeds[0])
-    bindings += api.binding_lines(settings)
   name = '/'.join(
       [game, folder(method.name), *([','.join(labels)] if labels else [])]
   )

@@ -26,7 +26,6 @@ def test_lines_where_the_output_is_no_terminal():
     board.started('a')
     board.reached('a', Reached(4, 3.5, 0.35))
     board.done('a')
-    board.done('a')
   text = file.getvalue()
   assert '\r' not in text
   said = [line for line in text.splitlines() if line.startswith('a ')]
@@ -53,10 +52,3 @@ def test_a_terminal_has_a_line_for_each_that_runs():
     board.failed('b', 'no disk', for_good=True)
   assert board.names(board_lib.FAILED) == ['b']
   assert board.rows['b'].error == 'no disk'
-
-
-def test_who_waits_for_others_does_not_start_again():
-  with make(io.StringIO()) as board:
-    board.started('a')
-    board.started('a')
-  assert board.rows['a'].attempts == 1
