@@ -26,7 +26,8 @@ def way_on() -> str:
   module = getattr(sys.modules['__main__'], '__spec__', None)
   if module is None:
     return 'start it again with the same settings'
-  command = ['python', '-um', module.name, *sys.argv[1:]]
+  name = module.name.removesuffix('.__main__')
+  command = ['python', '-um', name, *sys.argv[1:]]
   return f'run the same command again: {shlex.join(command)}'
 
 

@@ -185,8 +185,8 @@ class Dopamine:
     Raises:
       ImportError: where that fails.
     """
-    compat.prepare_dopamine()
     try:
+      compat.prepare_dopamine()
       from dopamine.discrete_domains import atari_lib
       from dopamine.jax.agents.dqn import dqn_agent
       from dopamine.jax.agents.full_rainbow import full_rainbow_agent

@@ -205,7 +205,8 @@ def test_a_population_shares_one_temperature(tmp_path, pair):
   with pytest.raises(cli.UserError, match="0.5, the agent's own, but its"):
     api.describe_plan(_wanted(pair, **population))
   best = {'TeacherEnsemble.combine': 'best'}
-  assert 'Run 1: ' in api.describe_plan(_wanted(pair, best, **population))
+  plan = api.describe_plan(_wanted(pair, best, **population))
+  assert 'Run 0: distill_temperature 0.5' in plan
   path.write_text(
       '[{"distill_temperature": 0.5}, {"distill_temperature": 0.5}]'
   )

@@ -10,11 +10,11 @@ from typing import Any, Optional, Sequence
 from reincarnating_rl import cli
 from reincarnating_rl import show_run
 from reincarnating_rl.launch.trials import Trial
+from reincarnating_rl.loop import summary
 from reincarnating_rl.report import runs as runs_lib
 
 RECORD = 'sweep.json'
 LOG = 'log.txt'
-SUMMARY = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,7 @@ def reached(directories: Sequence[str]) -> Reached:
       / (run.teacher_score - run.random_score)
       for run in begun
       if None not in (run.random_score, run.teacher_score)
+      and run.teacher_score != run.random_score
   ]
   return Reached(
       sum(len(run.points) for run in begun),
@@ -58,7 +59,7 @@ def reached(directories: Sequence[str]) -> Reached:
 
 
 def _read(directory: str) -> Optional[runs_lib.Run]:
-  if not os.path.exists(os.path.join(directory, SUMMARY)):
+  if not os.path.exists(os.path.join(directory, summary.FILE_NAME)):
     return None
   return runs_lib.read(directory, show_run.read_summary(directory))
 
@@ -97,13 +98,10 @@ def write_record(root: str, trials: Sequence[Trial]) -> None:
     UserError: if it cannot be written.
   """
   runs = read_record(root) | described(trials)
-  document = json.dumps({'runs': runs}, indent=1, sort_keys=True) + '\n'
-  path = os.path.join(root, RECORD)
+  runs = dict(sorted(runs.items()))
   try:
     os.makedirs(root, exist_ok=True)
-    with open(path + '.part', 'w', encoding='utf-8') as f:
-      f.write(document)
-    os.replace(path + '.part', path)
+    summary.write_json(os.path.join(root, RECORD), {'runs': runs})
   except OSError as e:
     raise cli.UserError(
         f'--base_dir {root} cannot be written to ({e.strerror}): choose '
@@ -130,7 +128,7 @@ def changed(root: str, trials: Sequence[Trial]) -> list[str]:
   faults = []
   for directory, now in described(trials).items():
     before = was.get(directory)
-    there = os.path.exists(os.path.join(root, directory, SUMMARY))
+    there = os.path.exists(os.path.join(root, directory, summary.FILE_NAME))
     if before is None or before == now or not there:
       continue
     names = sorted(k for k in now if before.get(k) != now[k])

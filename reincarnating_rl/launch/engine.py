@@ -148,7 +148,11 @@ def carry_out(
               [_config(root, trial, resources) for trial in trials]
           )
       },
-      tune_config=tune.TuneConfig(max_concurrent_trials=resources.num_parallel),
+      tune_config=tune.TuneConfig(
+          max_concurrent_trials=resources.num_parallel,
+          # Starting a worker takes longer than what it does besides waiting.
+          reuse_actors=True,
+      ),
       run_config=tune.RunConfig(
           name='trials',
           storage_path=state,

@@ -7,13 +7,14 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from reincarnating_rl.api import Result
 from reincarnating_rl.launch import child
 from reincarnating_rl.launch import cores
 from reincarnating_rl.launch import disk
 from reincarnating_rl.launch.disk import Reached
+from reincarnating_rl.loop import summary
 
 # That a trial is an execution of.
 PROGRAM = (sys.executable, '-um', 'reincarnating_rl.train')
@@ -34,7 +35,6 @@ def carry_out(
     *,
     num_cores: Optional[int] = None,
     gpus: float = 0.0,
-    environment: Optional[Mapping[str, str]] = None,
     report: Callable[[Reached], None] = lambda reached: None,
 ) -> int:
   """Runs a trial to its end; one that is half done goes on.
@@ -45,7 +45,6 @@ def carry_out(
     log_path: of a file that its output is added to.
     num_cores: that it is kept on; None = anywhere.
     gpus: share of an accelerator that is its.
-    environment: variables; None = those of this process.
     report: called whenever it is further.
 
   Returns:
@@ -54,7 +53,7 @@ def carry_out(
   Raises:
     TrialFailed: if it ends with an error.
   """
-  environment = dict(os.environ if environment is None else environment)
+  environment = dict(os.environ)
   if 0.0 < gpus < 1.0:
     share = f'{gpus * _MEMORY_SHARE:.3f}'
     environment.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', share)
@@ -113,7 +112,7 @@ def _watch(
 
 def _stamp(directory: str) -> Optional[int]:
   try:
-    return os.stat(os.path.join(directory, disk.SUMMARY)).st_mtime_ns
+    return os.stat(os.path.join(directory, summary.FILE_NAME)).st_mtime_ns
   except OSError:
     return None
 

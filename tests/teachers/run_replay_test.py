@@ -12,7 +12,7 @@ import small_runs
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import teachers
 from reincarnating_rl.archive.rows import Segment
-from reincarnating_rl.loop import state as state_lib
+from reincarnating_rl.loop import rings
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers import run_replay
 
@@ -47,7 +47,7 @@ def test_the_replay_that_it_left(
     tmp_path, monkeypatch, num_envs, iterations, segment_rows
 ):
   """Partly filled and written over, in many segments and in few."""
-  monkeypatch.setattr(state_lib, '_SEGMENT_ROWS', segment_rows)
+  monkeypatch.setattr(rings, '_SEGMENT_ROWS', segment_rows)
   run = small_runs.make_run(
       num_envs=num_envs, num_iterations=iterations, replay_ratio='1/999'
   )
