@@ -14,7 +14,13 @@ from absl import logging
 from reincarnating_rl.loop.stopped import StoppedError
 
 # Libraries that tell more than a user wants to read.
-_CHATTY = ('/orbax/', '/tensorstore/', '/dopamine/', '/jax/_src/xla_bridge')
+_CHATTY = (
+    '/orbax/',
+    '/tensorstore/',
+    '/dopamine/',
+    '/jax/_src/xla_bridge',
+    '/fontTools/',
+)
 
 
 class UserError(Exception):
