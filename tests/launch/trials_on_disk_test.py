@@ -135,7 +135,9 @@ def test_the_last_of_several_at_once():
   assert rates_lib.together([], 3) == 0.0
 
 
-def test_cores_are_held_by_one_at_a_time():
+def test_cores_are_held_by_one_at_a_time(tmp_path, monkeypatch):
+  # Trials of other tests hold some, too.
+  monkeypatch.setattr(cores.tempfile, 'gettempdir', lambda: str(tmp_path))
   with cores.held(1) as one:
     with cores.held(1) as other:
       assert len(one) == 1 and not set(one) & set(other)
