@@ -201,6 +201,8 @@ def _callback(board: Board) -> Any:
   from ray import tune
 
   name_of = lambda trial: trial.config['trial']['name']
+  # Tune does not always know.
+  reason = lambda trial: process.last_words(trial.config['trial']['log'])
 
   class ToBoard(tune.Callback):
 
@@ -217,19 +219,12 @@ def _callback(board: Board) -> Any:
       board.done(name_of(trial))
 
     def on_trial_recover(self, iteration, trials, trial, **info):
-      board.failed(name_of(trial), _reason(trial), for_good=False)
+      board.failed(name_of(trial), reason(trial), for_good=False)
 
     def on_trial_error(self, iteration, trials, trial, **info):
-      board.failed(name_of(trial), _reason(trial), for_good=True)
+      board.failed(name_of(trial), reason(trial), for_good=True)
 
   return ToBoard()
-
-
-def _reason(trial: Any) -> str:
-  """Why a trial failed, as its worker said it."""
-  # The end of the traceback that Ray brings here as text.
-  last = str(trial.get_error()).strip().split('\n')[-1]
-  return last.rpartition(f'{process.TrialFailed.__name__}: ')[2]
 
 
 @contextlib.contextmanager

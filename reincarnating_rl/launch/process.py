@@ -78,7 +78,8 @@ def carry_out(
       raise
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
-    raise TrialFailed(_last_words(log_path, began, process.returncode))
+    words = last_words(log_path, began)
+    raise TrialFailed(f'exit {process.returncode}: {words}')
   report(disk.reached(directories))
   return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
@@ -117,12 +118,20 @@ def _stamp(directory: str) -> Optional[int]:
     return None
 
 
-def _last_words(path: str, began: int, status: int) -> str:
-  """The last line that a process wrote, preferably its error."""
-  with open(path, 'rb') as f:
-    f.seek(began)
-    lines = f.read()[-20000:].decode(errors='replace').splitlines()
-  lines = [line.strip() for line in lines if line.strip()]
+def last_words(path: str, began: int = 0) -> str:
+  """The last line that a process wrote to its log, preferably its error.
+
+  Args:
+    path: of the log.
+    began: bytes in it that are of others.
+  """
+  try:
+    with open(path, 'rb') as f:
+      f.seek(began)
+      text = f.read()[-20000:].decode(errors='replace')
+  except OSError:
+    text = ''
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
   errors = [line for line in lines if line.startswith('Error: ')]
   last = (errors or lines or ['it said nothing'])[-1].removeprefix('Error: ')
-  return f'exit {status}: {last} (its log is {path})'
+  return f'{last} (its log is {path})'

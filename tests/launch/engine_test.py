@@ -63,9 +63,10 @@ def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
   assert good.reached.score == 6.5 and good.reached.iterations == 6
   assert bad.state == board_lib.FAILED and bad.attempts == 2
   folder = tmp_path / 'Pong' / 'bad' / 'run_0'
-  assert bad.error == (
-      'exit 1: the disk is full of holes. (its log is ' f'{folder / disk.LOG})'
-  )
+  words = 'the disk is full of holes. (its log is '
+  assert bad.error == f'{words}{folder / disk.LOG})'
+  log = tmp_path / 'Pong' / 'late' / 'run_0' / disk.LOG
+  assert f'Pong/late/run_0 failed ({words}{log}))' in output.getvalue()
   assert 'Pong/bad/run_0 failed' in output.getvalue()
   assert 'it is given up' in output.getvalue()
   assert '\r' not in output.getvalue()
