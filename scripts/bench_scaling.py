@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
   """How much is measured, and how much one work does."""
 
   rows: int = 2_000  # of each member's replay
-  members: tuple[int, ...] = (1, 2, 4, 8, 16, 40)
+  members: tuple[int, ...] = (1, 2, 4, 8, 10, 16, 40)
   populations: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
   updates: int = 32  # of each member, at least
   impala_updates: int = 32

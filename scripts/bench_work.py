@@ -44,23 +44,26 @@ UPDATE_PERIOD = 4
 FRAME_SHAPE = (84, 84)
 STACK_SIZE = 4
 
-# Name -> (encoder, distributional).
+# Name -> (encoder, distributional, type of the arithmetic).
 NETWORKS = {
-    'nature_dqn': ('nature', False),
-    'nature_c51': ('nature', True),
-    'impala_c51': ('impala', True),
+    'nature_dqn': ('nature', False, jnp.float32),
+    'nature_c51': ('nature', True, jnp.float32),
+    'impala_c51': ('impala', True, jnp.float32),
+    'nature_c51_bf16': ('nature', True, jnp.bfloat16),
+    'impala_c51_bf16': ('impala', True, jnp.bfloat16),
 }
 
 
 @functools.cache
 def make_learner(name: str, distill: bool) -> Learner:
   """One of NETWORKS with its objective; equal calls share compiled code."""
-  encoder, distributional = NETWORKS[name]
+  encoder, distributional, dtype = NETWORKS[name]
   network = networks.make_network(
       NUM_ACTIONS,
       encoder,
       num_atoms=networks.DEFAULT_NUM_ATOMS if distributional else 1,
       distributional=distributional,
+      dtype=dtype,
   )
   objective = Objective(
       'categorical' if distributional else 'huber',
@@ -300,6 +303,7 @@ def online_work(
   """
   from reincarnating_rl.loop import run as run_lib
   from reincarnating_rl.loop.plan import RunConfig
+  from reincarnating_rl.loop.stage import ONLINE_STREAM
 
   config = RunConfig(
       game=GAME,
@@ -316,7 +320,7 @@ def online_work(
   )
 
   def make_env(num: int, seed: int, stream: tuple[int, ...]):
-    if stream == (run_lib.ONLINE_STREAM,):
+    if stream == (ONLINE_STREAM,):
       return AtariVector(GAME, num, seed, stream)
     return _InstantEnv(num)
 

@@ -5,8 +5,9 @@
   python scripts/benchmark.py --filter '^(members|replay_ratio|population)/'
 
 Offline updates, acting, online training, evaluation, replay and memory, for
-three networks; and how updates scale (bench_scaling.py), where a peer, the
-other way to do the same work, is measured beside ours:
+three networks (on an accelerator in half precision, too); and how updates scale
+(bench_scaling.py), where a peer, the other way to do the same work, is measured
+beside ours:
 
   members/NETWORK/update_per_member/S: milliseconds, stacked or one by one;
   replay_ratio/NETWORK/RATIO: updates/s, grouped or one by one;
@@ -40,6 +41,12 @@ _JSON, _FILTER, _QUICK = bench_lib.define_flags()
 _REPEATS = flags.DEFINE_integer(
     'repeats', 5, 'Measurements of each number.', lower_bound=1
 )
+_SECONDS = flags.DEFINE_float(
+    'seconds',
+    1.0,
+    'Scales how long one measurement lasts, one second in most cases.',
+    lower_bound=0.0,
+)
 _FULL = flags.DEFINE_bool(
     'full',
     False,
@@ -48,7 +55,9 @@ _FULL = flags.DEFINE_bool(
 )
 
 NETWORKS = ('nature_dqn', 'nature_c51', 'impala_c51')
-UPDATES_PER_CALL = (1, 8, 32)
+# Half precision is emulated on most CPUs.
+HALF_PRECISION = ('nature_c51_bf16', 'impala_c51_bf16')
+UPDATES_PER_CALL = (1, 8, 32, 128)
 
 
 class Sizes(NamedTuple):
@@ -59,21 +68,43 @@ class Sizes(NamedTuple):
   acts: int = 50  # calls
   online_steps: int = 128  # agent steps
   online_rows: int = 20_000
+  online_envs: tuple[int, ...] = (1, 8, 32)
   evaluation_steps: int = 800  # agent steps
   samples: int = 100  # batches
   adds: int = 400  # agent steps
+  updates_per_call: tuple[int, ...] = UPDATES_PER_CALL
+  half_precision: bool = True
 
 
 # An update of Impala takes part of a second on a CPU.
-CPU_SIZES = Sizes(updates=8, online_steps=64)
-QUICK_SIZES = Sizes((2_000,), 2, 2, 16, 500, 16, 2, 8)
+CPU_SIZES = Sizes(
+    updates=8,
+    online_steps=64,
+    online_envs=(1, 8),
+    updates_per_call=(1, 8, 32),
+    half_precision=False,
+)
+QUICK_SIZES = Sizes(
+    rows=(2_000,),
+    updates=2,
+    acts=2,
+    online_steps=16,
+    online_rows=500,
+    online_envs=(1, 8),
+    evaluation_steps=16,
+    samples=2,
+    adds=8,
+    updates_per_call=(1, 8, 32),
+    half_precision=False,
+)
 
 
 def make_groups(sizes: Sizes) -> list[list[Case]]:
   """All cases; those of a group are measured in turn and freed together."""
   # The memory comes first, while the process holds nothing else.
   groups = [memory_cases(sizes)]
-  groups += [update_cases(name, sizes) for name in NETWORKS]
+  half = HALF_PRECISION if sizes.half_precision else ()
+  groups += [update_cases(name, sizes) for name in NETWORKS + half]
   groups += [acting_cases(sizes), evaluation_cases(sizes)]
   groups += [online_cases(name, sizes) for name in NETWORKS]
   return groups + [replay_cases(rows, sizes) for rows in sizes.rows]
@@ -116,7 +147,7 @@ def update_cases(name: str, sizes: Sizes) -> list[Case]:
       case('one_call_at_a_time', lambda: updates(1, True)),
   ] + [
       case(f'update_many_{k}', functools.partial(updates, k, False))
-      for k in UPDATES_PER_CALL
+      for k in sizes.updates_per_call
   ]
 
 
@@ -155,7 +186,7 @@ def evaluation_cases(sizes: Sizes) -> list[Case]:
 
 
 def online_cases(name: str, sizes: Sizes) -> list[Case]:
-  """The online loop, in one environment and in eight."""
+  """The online loop, in one environment and in several."""
 
   def build(num_envs: int):
     learner = _learner(name)
@@ -176,7 +207,7 @@ def online_cases(name: str, sizes: Sizes) -> list[Case]:
           functools.partial(build, n),
           seconds=2.0,
       )
-      for n in (1, 8)
+      for n in sizes.online_envs
   ]
 
 
@@ -253,6 +284,10 @@ def main(argv: list[str]) -> None:
   groups += bench_scaling.make_groups(
       bench_scaling.choose_sizes(_QUICK.value, _FULL.value)
   )
+  groups = [
+      [c._replace(seconds=c.seconds * _SECONDS.value) for c in group]
+      for group in groups
+  ]
   repeats = min(_REPEATS.value, 2) if _QUICK.value else _REPEATS.value
   chosen = bench_lib.select(sum(groups, []), _FILTER.value)
   total = bench_lib.num_measurements(chosen, repeats)
