@@ -18,14 +18,16 @@ REQUIREMENTS = [
     'numpy>=2,<3',  # arrays on the host
     'optax>=0.2.8,<0.3',  # optimizers
     'orbax-checkpoint>=0.12,<0.13',  # replay of teachers
-    # Dopamine imports it; arch 7, on which rliable stands, breaks on pandas 3.
+    # arch 7, on which rliable stands, breaks on pandas 3.
     'pandas>=2.2,<3',
     'pyyaml>=6,<7',  # descriptions of sweeps
     'rliable>=1.2,<1.3',  # the statistics of reports
-    # Dopamine imports it without declaring it (through TensorFlow Probability).
+    # TensorFlow Probability imports it without declaring it: Dopamine's PPO.
     'setuptools>=65',
-    'tensorboard>=2.20,<2.23',  # Dopamine needs it, undeclared, too
-    'tensorflow>=2.20,<2.23',  # Dopamine's summaries; needed to import it
+    'tensorboard>=2.20,<2.23',  # format of event files
+    # A teacher's TensorFlow checkpoint; a run imports it for nothing else, and
+    # starts where it is missing. Dopamine declares it, too.
+    'tensorflow>=2.20,<2.23',
     'tensorstore>=0.1.80,<0.2',  # arrays of checkpoints
     'tqdm>=4.66,<5',  # progress bars
 ]

@@ -1,31 +1,31 @@
-"""Lets Dopamine 4.1.2 import on today's stack; the only patches of the package.
+"""Lets Dopamine 4.1.2 import on today's stack, and without TensorFlow.
 
-Two things that Dopamine reaches for are gone:
-
-* `baselines.common.atari_wrappers`, which it imports at the top of its Atari
-  module and never declares. Only its PPO preprocessing uses it.
+* Its modules get stand-ins for the packages that a run with JAX does without,
+  TensorFlow among them, installed or not (`stand_ins`, `light_tensorflow`).
 * `jax.interpreters.xla.pytype_aval_mappings`, to which TensorFlow Probability
-  0.25 (a dependency of Dopamine) adds an entry. jax moved the table.
+  0.25 adds an entry where it is imported after all, is gone: jax moved the
+  table.
 
 `prepare_dopamine` must run before the first import of Dopamine. Where the real
-thing is there, it steps aside. It also imports what Dopamine stands on, without
-the dozen lines that this makes TensorFlow, Gym and TensorFlow Probability say
-about themselves.
+thing is there, it steps aside: whoever wants Dopamine's TensorFlow agents or
+Keras networks imports TensorFlow before this package. Otherwise these classes
+are there in name only, so that gin knows them, and say so when they are made.
+`import tensorflow` elsewhere is not touched: it is the real one, always.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import os
 import sys
 import tempfile
-import types
 from typing import Iterator
 import warnings
 
-# They import TensorFlow and Gym, and TensorFlow Probability.
+from reincarnating_rl import stand_ins
+
+# They import all of it, some of which has something to say about itself.
 _TALKATIVE = (
     'dopamine.discrete_domains.run_experiment',
     'dopamine.jax.agents.dqn.dqn_agent',
@@ -34,7 +34,7 @@ _TALKATIVE = (
 
 def prepare_dopamine() -> None:
   """Makes `import dopamine...` work; safe to call many times."""
-  _provide_baselines()
+  stand_ins.install()
   _provide_aval_mappings()
   if not all(name in sys.modules for name in _TALKATIVE):
     with _quiet():
@@ -60,21 +60,6 @@ def _quiet() -> Iterator[None]:
       sys.stderr.flush()
       os.dup2(stderr, 2)
       os.close(stderr)
-
-
-def _provide_baselines() -> None:
-  if 'baselines' in sys.modules or importlib.util.find_spec('baselines'):
-    return
-  package = types.ModuleType('baselines')
-  common = types.ModuleType('baselines.common')
-  wrappers = types.ModuleType('baselines.common.atari_wrappers')
-  wrappers.__doc__ = 'Stand-in of reincarnating_rl; PPO preprocessing only.'
-  package.__path__ = common.__path__ = []
-  package.common = common
-  common.atari_wrappers = wrappers
-  sys.modules['baselines'] = package
-  sys.modules['baselines.common'] = common
-  sys.modules['baselines.common.atari_wrappers'] = wrappers
 
 
 def _provide_aval_mappings() -> None:

@@ -7,11 +7,12 @@ import functools
 from typing import Callable, Iterator, Optional, Sequence
 
 from absl import logging
+from dopamine.metrics import collector as dopamine_collector
 from dopamine.metrics import statistics_instance
 from dopamine.metrics.collector_dispatcher import CollectorDispatcher
 from dopamine.metrics.tensorboard_collector import TensorboardCollector
-import tensorflow as tf
 
+from reincarnating_rl.event_file import EventFile
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import PhaseRecord
@@ -19,6 +20,8 @@ from reincarnating_rl.loop.records import Reached
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import proof
 
+# Of Dopamine's own files: TensorFlow's, where that was imported first.
+_WRITE_ERRORS = (OSError, dopamine_collector.tf.errors.OpError)
 # Metrics of updates, under the tags of Dopamine's and the earlier release.
 _UPDATE_TAGS = {
     'loss': 'Losses/Aggregate',
@@ -68,13 +71,9 @@ class DopamineLogs(Listener):
       make_dispatcher: of Dopamine's statistics; opens files of its own.
       log_experiment: keeps the statistics of an iteration as a pickle.
     """
-    self._directory = directory
+    self._events = EventFile(directory)
     self._make_dispatcher = make_dispatcher
     self._log_experiment = log_experiment
-
-  @functools.cached_property
-  def _summary_writer(self) -> tf.summary.SummaryWriter:
-    return tf.summary.create_file_writer(self._directory)
 
   @functools.cached_property
   def _dispatcher(self) -> CollectorDispatcher:
@@ -95,18 +94,16 @@ class DopamineLogs(Listener):
       self._keep_legacy(record)
 
   def close(self) -> None:
-    """Closes Dopamine's files."""
+    """Closes the files."""
+    with _tolerating_a_full_disk():
+      self._events.close()
     self._dispatcher.close()
 
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
-    with _tolerating_a_full_disk(), self._summary_writer.as_default():
-      for tag, value in update_values(metrics).items():
-        tf.summary.scalar(tag, value, step=reached.training_steps)
+    self._add(update_values(metrics), reached.training_steps)
 
   def on_record(self, record: PhaseRecord) -> None:
-    with _tolerating_a_full_disk(), self._summary_writer.as_default():
-      for tag, value in phase_values(record).items():
-        tf.summary.scalar(tag, value, step=record.iteration)
+    self._add(phase_values(record), record.iteration)
     for collector in self._dispatcher._collectors:
       with _tolerating_a_full_disk():
         collector.write(_statistics(record))
@@ -116,7 +113,13 @@ class DopamineLogs(Listener):
 
   def on_saving(self) -> None:
     with _tolerating_a_full_disk():
-      self._summary_writer.flush()
+      self._events.flush()
+
+  def _add(self, values: dict[str, float], step: int) -> None:
+    with _tolerating_a_full_disk():
+      for tag, value in values.items():
+        self._events.scalar(tag, value, step)
+      self._events.flush()
 
   def _keep_legacy(self, record: PhaseRecord) -> None:
     if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
@@ -128,7 +131,7 @@ class DopamineLogs(Listener):
 def _tolerating_a_full_disk() -> Iterator[None]:
   try:
     yield
-  except (OSError, tf.errors.OpError) as e:
+  except _WRITE_ERRORS as e:
     logging.warning('The logs were not written (%s).', str(e).split('\n')[0])
 
 

@@ -31,36 +31,28 @@ def run_python(code, tmp_path, *, path=()):
   return done.stdout.split()
 
 
-def patched():
-  """What `prepare_dopamine` may touch, by identity."""
+def test_prepare_is_idempotent():
   from jax.interpreters import xla
 
-  names = [n for n in sys.modules if n.split('.')[0] == 'baselines']
-  modules = {name: sys.modules[name] for name in names}
-  return modules, xla.pytype_aval_mappings
-
-
-def test_prepare_is_idempotent():
   prepare_dopamine()
-  modules, mappings = patched()
-  assert 'baselines.common.atari_wrappers' in modules
+  mappings, finders = xla.pytype_aval_mappings, list(sys.meta_path)
   prepare_dopamine()
-  again, mappings_again = patched()
-  assert again == modules
-  assert mappings_again is mappings
+  assert xla.pytype_aval_mappings is mappings
+  assert sys.meta_path == finders
 
 
-def test_a_fresh_process_imports_dopamines_runner(tmp_path):
+def test_a_fresh_process_imports_dopamine_and_little_else(tmp_path):
   code = """
       from reincarnating_rl.compat import prepare_dopamine
       assert not any(n.split('.')[0] == 'dopamine' for n in sys.modules)
       prepare_dopamine()
-      prepare_dopamine()
       from dopamine.discrete_domains import run_experiment
-      from baselines.common import atari_wrappers
-      print(run_experiment.Runner.__name__, atari_wrappers.__doc__.split()[0])
+      from reincarnating_rl import runner
+      heavy = 'tensorflow tensorflow_probability keras gym pandas matplotlib'
+      print(run_experiment.Runner.__name__)
+      print(*(name for name in heavy.split() if name in sys.modules))
   """
-  assert run_python(code, tmp_path) == ['Runner', 'Stand-in']
+  assert run_python(code, tmp_path) == ['Runner']
 
 
 def test_it_steps_aside_for_a_real_baselines(tmp_path):
@@ -72,10 +64,10 @@ def test_it_steps_aside_for_a_real_baselines(tmp_path):
   code = """
       from reincarnating_rl.compat import prepare_dopamine
       prepare_dopamine()
+      from dopamine.discrete_domains import atari_lib
+      assert 'baselines' not in sys.modules
+      print(atari_lib.atari_wrappers.REAL)
       from baselines.common import atari_wrappers
-      prepare_dopamine()
-      assert sys.modules['baselines.common.atari_wrappers'] is atari_wrappers
-      print(atari_wrappers.REAL)
   """
   path = [tmp_path / 'installed']
   assert run_python(code, tmp_path, path=path) == ['True']
@@ -96,7 +88,7 @@ def test_it_steps_aside_where_jax_has_the_table(tmp_path):
 def test_importing_the_module_changes_nothing(tmp_path):
   code = """
       import reincarnating_rl.compat
-      print(any(n.split('.')[0] in ('baselines', 'jax') for n in sys.modules))
+      print(any(n.split('.')[0] in ('dopamine', 'jax') for n in sys.modules))
   """
   assert run_python(code, tmp_path) == ['False']
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from absl.testing import flagsaver
+import events
 import gin
 import pytest
 import small_teacher
@@ -56,10 +57,36 @@ def _train(*args, **options):
     train.main(['train'])
 
 
-def _process_of_its_own(*args, **options):
-  command = [sys.executable, '-um', 'reincarnating_rl.train']
+# Runs a module where some packages are there but cannot be imported, and says
+# at the end which it tried: libraries look whether TensorFlow is there.
+_WITHOUT = """
+import importlib.util, runpy, sys
+class Refusing:
+  tried = []
+  def find_spec(self, name, path=None, target=None):
+    if name in {packages!r}:
+      return importlib.util.spec_from_loader(name, self)
+  def create_module(self, spec):
+    self.tried.append(spec.name)
+    raise ImportError(f'{{spec.name}} is refused', name=spec.name)
+  def exec_module(self, module):
+    pass
+sys.meta_path.insert(0, Refusing())
+try:
+  runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)
+finally:
+  print('Tried:', *Refusing.tried, file=sys.stderr)
+"""
+
+
+def _process_of_its_own(*args, without=(), **options):
+  command = [sys.executable, '-u']
+  if without:
+    command += ['-c', _WITHOUT.format(packages=without)]
+  else:
+    command += ['-m']
   return subprocess.Popen(
-      command + _flags(*args, **options),
+      command + ['reincarnating_rl.train'] + _flags(*args, **options),
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
       text=True,
@@ -147,9 +174,24 @@ def test_impala_network_by_a_bare_reference(tmp_path, teacher):
   assert 'network = @reincarnation_networks.ImpalaRainbowNetwork' in config
 
 
-def test_dqn_student(tmp_path, teacher):
-  summary = _run(tmp_path, teacher, agent='qdagger_dqn')
-  assert summary['iterations'][-1]['student_score'] is not None
+def test_a_run_never_imports_tensorflow(tmp_path, teacher):
+  run = _process_of_its_own(
+      tmp_path,
+      f'--teacher_checkpoint_dir={teacher}',
+      agent='qdagger_dqn',
+      without=('tensorflow', 'tensorflow_probability', 'keras', 'tf_keras')
+      + ('tf_slim', 'gym', 'pandas', 'matplotlib'),
+  )
+  said = run.communicate(timeout=300)[1]
+  assert run.returncode == 0, said
+  assert said.strip().split('\n')[-1].strip() == 'Tried:'
+  summary = _summary(tmp_path)
+  score = summary['iterations'][-1]['student_score']
+  number = summary['iterations'][-1]['iteration']
+  logged = ('Eval/AverageReturns', number, score)
+  assert logged in events.scalars(tmp_path)
+  assert logged in events.scalars(tmp_path / 'metrics' / 'tensorboard')
+  assert (tmp_path / 'logs' / f'log_{number}').exists()
 
 
 def test_tabula_rasa_needs_no_teacher(tmp_path):
