@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.convolution import Conv
+from reincarnating_rl.convolution import max_pool
 from reincarnating_rl.types import NetworkOutput
 
 DEFAULT_NUM_ATOMS = 51
@@ -33,10 +35,7 @@ class NatureEncoder(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [..., H, W, C] floats to [..., H', W', features[-1]]."""
     for width, kernel, stride in zip(self.features, (8, 4, 3), (4, 2, 1)):
-      x = nn.Conv(
-          width, (kernel, kernel), stride, kernel_init=_XAVIER, dtype=self.dtype
-      )(x)
-      x = nn.relu(x)
+      x = nn.relu(Conv(width, kernel, stride, self.dtype, _XAVIER)(x))
     return x
 
 
@@ -49,9 +48,8 @@ class ImpalaStack(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda **kw: nn.Conv(self.width, (3, 3), dtype=self.dtype, **kw)
-    x = conv(kernel_init=_XAVIER)(x)
-    x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
+    conv = lambda **kw: Conv(self.width, 3, dtype=self.dtype, **kw)
+    x = max_pool(conv(kernel_init=_XAVIER)(x))
     for _ in range(self.num_blocks):
       y = conv()(nn.relu(x))
       x = x + conv()(nn.relu(y))

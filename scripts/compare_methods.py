@@ -3,15 +3,18 @@
   python scripts/compare_methods.py --games Pong,Boxing --seeds 3
   python scripts/compare_methods.py --games Pong --seeds 3 --subject resets
   python scripts/compare_methods.py --games Pong --subject replay_ratios
+  python scripts/compare_methods.py --games Boxing --together --processes 14
 
-One run after the other, each in a process of its own. A finished run is kept
-in the results file and not made again, so that the comparison goes on where it
-was stopped; an interrupted run goes on from its checkpoint. The table is
-printed as Markdown; curves go beside the results file.
+One run after the other, each in a process of its own; or several processes at
+a time, each on cores of its own, or the seeds of a method side by side in one.
+A finished run is kept in the results file and not made again, so that the
+comparison goes on where it was stopped; an interrupted run goes on from its
+checkpoint. The table is printed as Markdown; curves go beside the results file.
 """
 
 from __future__ import annotations
 
+from concurrent import futures
 import dataclasses
 import json
 import os
@@ -24,6 +27,8 @@ from absl import app
 from absl import flags
 import numpy as np
 import tqdm
+
+from reincarnating_rl.launch import cores
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -48,6 +53,12 @@ _RUNS = flags.DEFINE_string(
 )
 _BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings', [], 'Another budget; its runs are kept apart.'
+)
+_TOGETHER = flags.DEFINE_bool(
+    'together', False, 'Seeds of a method side by side in one process.'
+)
+_PROCESSES = flags.DEFINE_integer(
+    'processes', 1, 'Processes at a time.', lower_bound=1
 )
 _TABLE_ONLY = flags.DEFINE_bool('table_only', False, 'Runs nothing.')
 
@@ -178,27 +189,41 @@ _WITHOUT_TEACHER = ('dqn', 'rainbow')
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-  """One run of the comparison."""
+class Job:
+  """Runs of the comparison that one process makes."""
 
   game: str
   method: str
-  seed: int
+  seeds: tuple[int, ...]  # one after the other
   budget: tuple[str, ...]  # further bindings
 
-  @property
-  def key(self) -> str:
-    return '/'.join((self.game, self.method, str(self.seed), *self.budget))
+  def key(self, seed: int) -> str:
+    """What a run is called in the results."""
+    return '/'.join((self.game, self.method, str(seed), *self.budget))
 
-  def command(self, base_dir: str) -> list[str]:
+  @property
+  def base_dir(self) -> str:
+    seeds = '-'.join(map(str, self.seeds))
+    return os.path.join(_RUNS.value, self.game, self.method, seeds)
+
+  def directory(self, seed: int) -> str:
+    """Of one run."""
+    if len(self.seeds) == 1:
+      return self.base_dir
+    return os.path.join(self.base_dir, f'run_{seed}')
+
+  def command(self) -> list[str]:
     """The very command that a user would give."""
     entry = ENTRIES[self.method]
     command = [
         *(sys.executable, '-um', 'reincarnating_rl.train'),
-        *('--agent', entry.agent, '--base_dir', base_dir),
+        *('--agent', entry.agent, '--base_dir', self.base_dir),
         *('--gin_files', f'{entry.config}.gin'),
-        *('--gin_files', 'comparison.gin', '--run_number', str(self.seed)),
+        *('--gin_files', 'comparison.gin'),
+        *('--run_number', str(self.seeds[0])),
     ]
+    if len(self.seeds) > 1:
+      command += ['--num_seeds', str(len(self.seeds))]
     bindings = list(entry.bindings + self.budget)
     if self.method in _WITHOUT_DATA + _WITHOUT_TEACHER:
       bindings.append('RunnerWithTeacher.teacher_steps = 0')
@@ -212,34 +237,73 @@ class Run:
     return command
 
 
-def execute(run: Run) -> dict[str, Any]:
-  """Carries a run out and returns what is kept of it.
+def execute(job: Job) -> dict[str, Any]:
+  """Carries runs out and returns what is kept of them, by key.
 
   Raises:
-    RuntimeError: if it fails, with the end of what it said.
+    RuntimeError: if they fail, with the end of what was said.
   """
-  base_dir = os.path.join(_RUNS.value, run.game, run.method, str(run.seed))
-  os.makedirs(base_dir, exist_ok=True)
-  log_path = os.path.join(base_dir, 'log.txt')
-  with open(log_path, 'ab') as log:
-    status = subprocess.run(
-        run.command(base_dir),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=REPOSITORY,
-        check=False,
-    ).returncode
+  os.makedirs(job.base_dir, exist_ok=True)
+  log_path = os.path.join(job.base_dir, 'log.txt')
+  share = len(os.sched_getaffinity(0)) // _PROCESSES.value
+  with open(log_path, 'ab') as log, cores.held(share) as own:
+    process = subprocess.Popen(
+        job.command(), stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY
+    )
+    if own:
+      os.sched_setaffinity(process.pid, own)
+    status = process.wait()
   if status:
     with open(log_path, encoding='utf-8', errors='replace') as log:
       raise RuntimeError(
-          f'{run.key} failed (exit {status}): {log.read()[-2000:]}'
+          f'{job.key(job.seeds[0])} failed (exit {status}): '
+          f'{log.read()[-2000:]}'
       )
-  with open(os.path.join(base_dir, 'summary.json'), encoding='utf-8') as f:
+  return {job.key(seed): _finished(job.directory(seed)) for seed in job.seeds}
+
+
+def _finished(directory: str) -> dict[str, Any]:
+  """What is kept of a run; of its directory, what reports read."""
+  with open(os.path.join(directory, 'summary.json'), encoding='utf-8') as f:
     summary = json.load(f)
-  # What is left is what reports read.
-  shutil.rmtree(os.path.join(base_dir, 'checkpoints'))
+  shutil.rmtree(os.path.join(directory, 'checkpoints'))
   kept = ('random_score', 'teacher_score', 'iterations', 'seconds', 'versions')
   return {k: summary[k] for k in kept}
+
+
+def execute_all(jobs: Sequence[Job]) -> None:
+  """Carries jobs out, some at a time, and keeps the results of each."""
+  with futures.ThreadPoolExecutor(_PROCESSES.value) as pool:
+    started = [pool.submit(execute, job) for job in jobs]
+    done = futures.as_completed(started)
+    try:
+      for future in tqdm.tqdm(done, total=len(jobs), unit=' processes'):
+        records = future.result()
+        # Another process may have added to the file meanwhile.
+        results = load_results(_RESULTS.value) | records
+        save_results(_RESULTS.value, results)
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def planned(
+    methods: Sequence[str], budget: tuple[str, ...], results: dict[str, Any]
+) -> list[Job]:
+  """What is missing in the results.
+
+  All methods with one seed come first: a table that is stopped is fair.
+  """
+  seeds = [(seed,) for seed in range(1, _SEEDS.value + 1)]
+  if _TOGETHER.value:
+    seeds = [tuple(range(1, _SEEDS.value + 1))]
+  jobs = [
+      Job(game, method, some, budget)
+      for some in seeds
+      for game in _GAMES.value
+      for method in methods
+  ]
+  is_there = lambda job: all(job.key(seed) in results for seed in job.seeds)
+  return [job for job in jobs if not is_there(job)]
 
 
 def load_results(path: str) -> dict[str, Any]:
@@ -397,22 +461,9 @@ def main(argv: Sequence[str]) -> None:
     )
   budget = tuple(_BINDINGS.value)
   results = load_results(_RESULTS.value)
-  # All methods with one seed come first: a table that is stopped is fair.
-  plan = [
-      Run(game, method, seed, budget)
-      for seed in range(1, _SEEDS.value + 1)
-      for game in _GAMES.value
-      for method in methods
-  ]
   if not _TABLE_ONLY.value:
-    for run in tqdm.tqdm(plan, unit=' runs'):
-      if run.key in results:
-        continue
-      tqdm.tqdm.write(run.key, file=sys.stderr)
-      record = execute(run)
-      # Another process may have added to the file meanwhile.
-      results = load_results(_RESULTS.value) | {run.key: record}
-      save_results(_RESULTS.value, results)
+    execute_all(planned(methods, budget, results))
+    results = load_results(_RESULTS.value)
   print(table(results, _GAMES.value, list(choices), budget))
   for game in _GAMES.value:
     if teacher_score(results, game) is not None:

@@ -21,7 +21,14 @@ ROOT = pathlib.Path(reincarnating_rl.__file__).parent
 
 LAYERS = {
     0: ('types', 'scores', 'schedules', 'buckets'),
-    1: ('losses', 'networks', 'replay', 'augmentation', 'resets'),
+    1: (
+        'augmentation',
+        'convolution',
+        'losses',
+        'networks',
+        'replay',
+        'resets',
+    ),
     2: ('learner',),
     3: ('archive', 'envs', 'teachers'),
     4: ('loop',),
@@ -73,8 +80,8 @@ MAY_IMPORT = {
 }
 # Within a layer modules stand side by side, but for these.
 ONE_GROUP = (5, 6)
-# And this one: the checkpoint of a run is a teacher.
-BESIDE = (('teachers', 'archive'),)
+# And these: the checkpoint of a run is a teacher; networks are made of layers.
+BESIDE = (('teachers', 'archive'), ('networks', 'convolution'))
 
 # What an accelerator machine has; a core layer imports nothing else.
 CORE_LAYERS = (0, 1, 2, 3, 4)

@@ -1,0 +1,185 @@
+"""Convolutions and pooling, executed as the backend does them best.
+
+A `Form` says how, and never what: parameters, shapes and results are the same
+in all of them, but for the order of summation. Which is fastest was measured
+(docs/performance.md). Not here: which layers a network has.
+
+Shape letters: H, W height and width, C channels, K features, k kernel size,
+s stride, m = k / s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Form(NamedTuple):
+  """How convolutions are executed.
+
+  Attributes:
+    blocks: a stride s that divides the kernel size becomes a convolution of
+      stride 1 over blocks of s x s pixels: more channels, which is what matrix
+      units want, and the same sums.
+    products: convolutions of stride 1 are one matrix product, over the k * k
+      shifted images side by side.
+    slices: max pooling is the maximum of shifted images, whose gradient is
+      shared equally between equals; else a window, whose first maximum has it.
+  """
+
+  blocks: bool = False
+  products: bool = False
+  slices: bool = False
+
+
+# By backend; others have the plain form.
+BEST = {'cpu': Form(), 'gpu': Form(blocks=True)}
+# Set by benchmarks, before anything is compiled.
+OVERRIDE: Optional[Form] = None
+
+
+def form() -> Form:
+  """How this process executes convolutions."""
+  if OVERRIDE is not None:
+    return OVERRIDE
+  return BEST.get(jax.default_backend(), Form())
+
+
+class Conv(nn.Module):
+  """A convolution with bias and SAME padding, over square kernels.
+
+  Its parameters are those of `flax.linen.Conv`.
+
+  Attributes:
+    features: K.
+    kernel_size: k.
+    stride: s.
+    dtype: of the arithmetic; parameters are float32.
+    kernel_init: initializer of the kernel.
+  """
+
+  features: int
+  kernel_size: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+  kernel_init: Any = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [..., H, W, C] to [..., ceil(H / s), ceil(W / s), K]."""
+    k = self.kernel_size
+    shape = (k, k, x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
+    zeros = nn.initializers.zeros
+    bias = self.param('bias', zeros, (self.features,), jnp.float32)
+    images = x.reshape((-1,) + x.shape[-3:]).astype(self.dtype)
+    out = convolve(images, kernel.astype(self.dtype), self.stride, form())
+    out = out + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+    return out.reshape(x.shape[:-3] + out.shape[1:])
+
+
+def convolve(
+    images: jax.Array, kernel: jax.Array, stride: int, how: Form
+) -> jax.Array:
+  """A convolution with SAME padding.
+
+  Args:
+    images: [N, H, W, C].
+    kernel: [k, k, C, K].
+    stride: s.
+    how: to execute it.
+
+  Returns:
+    [N, ceil(H / s), ceil(W / s), K].
+  """
+  size = kernel.shape[0]
+  pads = [same_padding(n, size, stride) for n in images.shape[1:3]]
+  if how.blocks and stride > 1 and size % stride == 0:
+    images = _as_blocks(_padded(images, pads), stride)
+    kernel = _kernel_of_blocks(kernel, stride)
+    pads, stride = [(0, 0), (0, 0)], 1
+  if how.products and stride == 1:
+    return _as_product(_padded(images, pads), kernel)
+  return jax.lax.conv_general_dilated(
+      images,
+      kernel,
+      (stride, stride),
+      pads,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
+def max_pool(images: jax.Array) -> jax.Array:
+  """Largest values of 3 x 3 windows, every second one, with SAME padding.
+
+  Args:
+    images: [..., H, W, C].
+
+  Returns:
+    [..., ceil(H / 2), ceil(W / 2), C].
+  """
+  if not form().slices:
+    return nn.max_pool(images, (3, 3), strides=(2, 2), padding='SAME')
+  x = images.reshape((-1,) + images.shape[-3:])
+  pads = [same_padding(n, 3, 2) for n in x.shape[1:3]]
+  x = _padded(x, pads, -np.inf)
+  for axis, n in ((1, images.shape[-3]), (2, images.shape[-2])):
+    last = 2 * -(-n // 2)
+    slices = [
+        jax.lax.slice_in_dim(x, i, last + i - 1, 2, axis) for i in range(3)
+    ]
+    x = jnp.maximum(jnp.maximum(slices[0], slices[1]), slices[2])
+  return x.reshape(images.shape[:-3] + x.shape[1:])
+
+
+def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
+  """Rows before and after, so that there are ceil(length / stride) windows."""
+  windows = -(-length // stride)
+  total = max((windows - 1) * stride + size - length, 0)
+  return total // 2, total - total // 2
+
+
+def _padded(
+    images: jax.Array, pads: list[tuple[int, int]], value: float = 0.0
+) -> jax.Array:
+  return jnp.pad(
+      images, [(0, 0), *pads, (0, 0)], constant_values=np.float32(value)
+  )
+
+
+def _as_blocks(images: jax.Array, stride: int) -> jax.Array:
+  """[N, H, W, C] to [N, H / s, W / s, s * s * C]; what is over is cut off."""
+  n, height, width, channels = images.shape
+  rows, columns = height // stride, width // stride
+  images = images[:, : rows * stride, : columns * stride]
+  x = images.reshape(n, rows, stride, columns, stride, channels)
+  return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, -1)
+
+
+def _kernel_of_blocks(kernel: jax.Array, stride: int) -> jax.Array:
+  """[k, k, C, K] to [m, m, s * s * C, K]."""
+  size, _, channels, features = kernel.shape
+  m = size // stride
+  x = kernel.reshape(m, stride, m, stride, channels, features)
+  return x.transpose(0, 2, 1, 3, 4, 5).reshape(m, m, -1, features)
+
+
+def _as_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
+  """A VALID convolution of stride 1 as one matrix product."""
+  n, height, width, _ = images.shape
+  size, features = kernel.shape[0], kernel.shape[3]
+  rows, columns = height - size + 1, width - size + 1
+  shifted = jnp.concatenate(
+      [
+          images[:, i : i + rows, j : j + columns]
+          for i in range(size)
+          for j in range(size)
+      ],
+      axis=-1,
+  )
+  out = shifted.reshape(-1, shifted.shape[-1]) @ kernel.reshape(-1, features)
+  return out.reshape(n, rows, columns, features)
