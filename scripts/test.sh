@@ -11,4 +11,6 @@ use_venv
 
 ruff check .
 pyink --check --quiet .
-python -m pytest -n 2 "${@:-tests}"
+# Tests of one file share what was compiled: each process has half of the files,
+# and who is done takes over from the other.
+python -m pytest -n 2 --dist worksteal "${@:-tests}"

@@ -1,6 +1,7 @@
 """The Python interface: runs as functions, and nothing left in gin."""
 
 import gin
+import jax
 import matplotlib
 import pytest
 import small_teacher
@@ -70,7 +71,9 @@ def test_nothing_of_a_run_stays_in_gin(tmp_path, teacher):
   assert somebody_elses() == 2
 
 
-def test_several_seeds_are_a_list(tmp_path, teacher):
+def test_several_seeds_are_a_list(tmp_path, teacher, monkeypatch):
+  # Code is compiled for each device anew; that takes most of the time.
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
   runs = _run(tmp_path, teacher, run_number=4, num_seeds=2)
   assert [run.base_dir for run in runs] == [
       str(tmp_path / 'run_4'),

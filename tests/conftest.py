@@ -22,9 +22,9 @@ def _add_xla_flags(flags: dict[str, object]) -> None:
       ).strip()
 
 
-def _xla_knows(flag: str) -> bool:
+def _xla_knows(flags: str) -> bool:
   """Whether this release does: XLA ends a process that names another one."""
-  flags = os.environ['XLA_FLAGS'] + f' {flag}'
+  flags = os.environ['XLA_FLAGS'] + f' {flags}'
   return not subprocess.run(
       [sys.executable, '-c', 'import jax; jax.devices()'],
       env={**os.environ, 'XLA_FLAGS': flags},
@@ -42,11 +42,15 @@ _add_xla_flags(
         '--xla_backend_optimization_level': 0,
     }
 )
-# Nearly halves the time that compilation takes.
-_NO_EMITTERS = {'--xla_cpu_use_fusion_emitters': 'false'}
+# The first nearly halves the time that compilation takes; programs as small as
+# those of the tests take a quarter longer in parts than in one piece.
+_QUICKER = {
+    '--xla_cpu_use_fusion_emitters': 'false',
+    '--xla_cpu_parallel_codegen_split_count': 1,
+}
 if 'PYTEST_XDIST_WORKER' not in os.environ:
-  if all(_xla_knows(f'{k}={v}') for k, v in _NO_EMITTERS.items()):
-    _add_xla_flags(_NO_EMITTERS)
+  if _xla_knows(' '.join(f'{k}={v}' for k, v in _QUICKER.items())):
+    _add_xla_flags(_QUICKER)
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   # What one process has compiled serves all, those that tests start included.
   _CACHE = tempfile.TemporaryDirectory(prefix='xla')

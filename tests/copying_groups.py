@@ -27,7 +27,12 @@ LEARNER = learner_lib.Learner(
     Linear(), learner_lib.Objective('huber'), learner_lib.adam_direction()
 )
 CONFIG = dataclasses.replace(
-    ALONE, num_iterations=3, min_replay_history=8, prioritized=True
+    ALONE,
+    num_iterations=3,
+    training_steps=24,
+    min_replay_history=8,
+    replay_capacity=40,  # the ring is written over in the second iteration
+    prioritized=True,
 )
 TRAINING = PopulationBasedTraining(
     interval=1,

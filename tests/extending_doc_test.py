@@ -17,13 +17,13 @@ from reincarnating_rl import train
 DOC = pathlib.Path(__file__).parent.parent / 'docs' / 'extending.md'
 EXAMPLES = ['my_network', 'my_method', 'my_environment']
 _FILE = re.compile(r'`([\w.]+)`:\n\n```\w*\n(.*?)```', re.S)
-# What makes seconds of days.
+# What makes seconds of days. An episode begins as slowly as hundreds of steps.
 SMALL = """
 Runner.num_iterations = 1
 Runner.training_steps = 40
 Runner.evaluation_steps = 8
-Runner.max_steps_per_episode = 10
-RunnerWithTeacher.num_eval_envs = 2
+Runner.max_steps_per_episode = 40
+RunnerWithTeacher.num_eval_envs = 1
 RunnerWithTeacher.num_pretraining_iterations = 2
 RunnerWithTeacher.num_pretraining_steps = 40
 RunnerWithTeacher.teacher_steps = 40

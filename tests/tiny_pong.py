@@ -1,11 +1,15 @@
-"""Bindings of a run on Pong that takes seconds."""
+"""Bindings of a run on Pong that takes seconds.
+
+An emulator loads its game anew for each episode, which takes as long as many
+hundred steps: episodes are few, and games one at a time.
+"""
 
 BINDINGS = {
     'Runner.num_iterations': 1,
     'Runner.training_steps': 40,
     'Runner.evaluation_steps': 8,
-    'Runner.max_steps_per_episode': 10,
-    'RunnerWithTeacher.num_eval_envs': 2,
+    'Runner.max_steps_per_episode': 40,
+    'RunnerWithTeacher.num_eval_envs': 1,
     'RunnerWithTeacher.num_pretraining_iterations': 1,
     'RunnerWithTeacher.num_pretraining_steps': 4,
     'RunnerWithTeacher.teacher_steps': 40,
