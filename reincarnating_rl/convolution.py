@@ -1,4 +1,4 @@
-"""Convolutions and pooling, executed as the backend does them best.
+"""Convolutions, executed as the backend does them best.
 
 A `Form` says how, and never what: parameters, shapes and results are the same
 in all of them, but for the order of summation. Which is fastest was measured
@@ -10,12 +10,11 @@ s stride, m = k / s.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 class Form(NamedTuple):
@@ -27,26 +26,21 @@ class Form(NamedTuple):
       units want, and the same sums.
     products: convolutions of stride 1 are one matrix product, over the k * k
       shifted images side by side.
-    slices: max pooling is the maximum of shifted images, whose gradient is
-      shared equally between equals; else a window, whose first maximum has it.
   """
 
   blocks: bool = False
   products: bool = False
-  slices: bool = False
 
 
-# By backend; others have the plain form.
-BEST = {'cpu': Form(), 'gpu': Form(blocks=True)}
-# Set by benchmarks, before anything is compiled.
-OVERRIDE: Optional[Form] = None
+# By backend and encoder; whatever is not here has the plain form.
+BEST = {
+    ('gpu', 'nature'): Form(blocks=True, products=True),
+}
 
 
-def form() -> Form:
-  """How this process executes convolutions."""
-  if OVERRIDE is not None:
-    return OVERRIDE
-  return BEST.get(jax.default_backend(), Form())
+def best(encoder: str) -> Form:
+  """How this process executes the convolutions of an encoder."""
+  return BEST.get((jax.default_backend(), encoder), Form())
 
 
 class Conv(nn.Module):
@@ -60,6 +54,7 @@ class Conv(nn.Module):
     stride: s.
     dtype: of the arithmetic; parameters are float32.
     kernel_init: initializer of the kernel.
+    form: how it is executed.
   """
 
   features: int
@@ -67,6 +62,7 @@ class Conv(nn.Module):
   stride: int = 1
   dtype: Any = jnp.float32
   kernel_init: Any = nn.initializers.lecun_normal()
+  form: Form = Form()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -77,7 +73,7 @@ class Conv(nn.Module):
     zeros = nn.initializers.zeros
     bias = self.param('bias', zeros, (self.features,), jnp.float32)
     images = x.reshape((-1,) + x.shape[-3:]).astype(self.dtype)
-    out = convolve(images, kernel.astype(self.dtype), self.stride, form())
+    out = convolve(images, kernel.astype(self.dtype), self.stride, self.form)
     out = out + bias.astype(self.dtype).reshape(1, 1, 1, -1)
     return out.reshape(x.shape[:-3] + out.shape[1:])
 
@@ -113,29 +109,6 @@ def convolve(
   )
 
 
-def max_pool(images: jax.Array) -> jax.Array:
-  """Largest values of 3 x 3 windows, every second one, with SAME padding.
-
-  Args:
-    images: [..., H, W, C].
-
-  Returns:
-    [..., ceil(H / 2), ceil(W / 2), C].
-  """
-  if not form().slices:
-    return nn.max_pool(images, (3, 3), strides=(2, 2), padding='SAME')
-  x = images.reshape((-1,) + images.shape[-3:])
-  pads = [same_padding(n, 3, 2) for n in x.shape[1:3]]
-  x = _padded(x, pads, -np.inf)
-  for axis, n in ((1, images.shape[-3]), (2, images.shape[-2])):
-    last = 2 * -(-n // 2)
-    slices = [
-        jax.lax.slice_in_dim(x, i, last + i - 1, 2, axis) for i in range(3)
-    ]
-    x = jnp.maximum(jnp.maximum(slices[0], slices[1]), slices[2])
-  return x.reshape(images.shape[:-3] + x.shape[1:])
-
-
 def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
   """Rows before and after, so that there are ceil(length / stride) windows."""
   windows = -(-length // stride)
@@ -143,12 +116,8 @@ def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
   return total // 2, total - total // 2
 
 
-def _padded(
-    images: jax.Array, pads: list[tuple[int, int]], value: float = 0.0
-) -> jax.Array:
-  return jnp.pad(
-      images, [(0, 0), *pads, (0, 0)], constant_values=np.float32(value)
-  )
+def _padded(images: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
+  return jnp.pad(images, [(0, 0), *pads, (0, 0)])
 
 
 def _as_blocks(images: jax.Array, stride: int) -> jax.Array:

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl import convolution
 from reincarnating_rl.convolution import Conv
-from reincarnating_rl.convolution import max_pool
 from reincarnating_rl.types import NetworkOutput
 
 DEFAULT_NUM_ATOMS = 51
@@ -34,8 +34,9 @@ class NatureEncoder(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [..., H, W, C] floats to [..., H', W', features[-1]]."""
+    how = convolution.best('nature')
     for width, kernel, stride in zip(self.features, (8, 4, 3), (4, 2, 1)):
-      x = nn.relu(Conv(width, kernel, stride, self.dtype, _XAVIER)(x))
+      x = nn.relu(Conv(width, kernel, stride, self.dtype, _XAVIER, how)(x))
     return x
 
 
@@ -48,8 +49,10 @@ class ImpalaStack(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda **kw: Conv(self.width, 3, dtype=self.dtype, **kw)
-    x = max_pool(conv(kernel_init=_XAVIER)(x))
+    how = convolution.best('impala')
+    conv = lambda **kw: Conv(self.width, 3, 1, self.dtype, form=how, **kw)
+    x = conv(kernel_init=_XAVIER)(x)
+    x = nn.max_pool(x, (3, 3), strides=(2, 2), padding='SAME')
     for _ in range(self.num_blocks):
       y = conv()(nn.relu(x))
       x = x + conv()(nn.relu(y))

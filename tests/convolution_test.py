@@ -12,14 +12,17 @@ from reincarnating_rl import convolution
 from reincarnating_rl import networks
 from reincarnating_rl.convolution import Form
 
-FORMS = [Form(*flags) for flags in itertools.product((False, True), repeat=3)]
+FORMS = [Form(*flags) for flags in itertools.product((False, True), repeat=2)]
 # (k, s) of Nature's and Impala's layers, and one that blocks cannot take.
 LAYERS = [(8, 4), (4, 2), (3, 1), (3, 2)]
 
 
 @pytest.fixture
 def use(monkeypatch):
-  return lambda form: monkeypatch.setattr(convolution, 'OVERRIDE', form)
+  """Lets the encoders have a form."""
+  return lambda form: monkeypatch.setattr(
+      convolution, 'best', lambda encoder: form
+  )
 
 
 def _images(height=21, width=18, channels=3, lead=(2,)):
@@ -43,7 +46,7 @@ def _slow(images, kernel, stride):
 
 
 @pytest.mark.parametrize('size,stride', LAYERS)
-@pytest.mark.parametrize('form', FORMS[::2])
+@pytest.mark.parametrize('form', FORMS)
 def test_every_form_sums_over_the_kernel(form, size, stride):
   images = _images()
   kernel = np.random.default_rng(1).normal(size=(size, size, 3, 5))
@@ -53,8 +56,7 @@ def test_every_form_sums_over_the_kernel(form, size, stride):
 
 @pytest.mark.parametrize('size,stride', LAYERS)
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_layer_equals_flax(use, size, stride, dtype):
-  use(Form())
+def test_layer_equals_flax(size, stride, dtype):
   ours = convolution.Conv(5, size, stride, dtype)
   flax_s = nn.Conv(5, (size, size), stride, dtype=dtype)
   images = _images(lead=(2, 3))
@@ -65,17 +67,6 @@ def test_layer_equals_flax(use, size, stride, dtype):
       np.float32(ours.apply(params, images)),
       np.float32(flax_s.apply(params, images)),
   )
-
-
-@pytest.mark.parametrize('height,width', [(84, 84), (21, 18), (2, 3)])
-def test_slices_pool_as_windows_do(use, height, width):
-  images = _images(height, width, lead=(2, 1))
-  grad = lambda: jax.grad(lambda x: jnp.sum(convolution.max_pool(x) ** 3))
-  use(Form())
-  wanted, slope = convolution.max_pool(images), grad()(images)
-  use(Form(slices=True))
-  np.testing.assert_array_equal(convolution.max_pool(images), wanted)
-  np.testing.assert_allclose(grad()(images), slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize('encoder', ['nature', 'impala'])
@@ -93,7 +84,7 @@ def test_networks_and_their_gradients_are_the_same_in_every_form(use, encoder):
     return jax.value_and_grad(loss)(params)
 
   wanted = value_and_slope()
-  for form in (Form(blocks=True), Form(True, True, True)):
+  for form in FORMS[1:]:
     use(form)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
@@ -114,8 +105,8 @@ def test_forms_survive_vmap():
 
 
 def test_the_backend_decides(monkeypatch):
-  assert convolution.form() == convolution.BEST['cpu']
+  monkeypatch.setattr(convolution, 'BEST', {('gpu', 'nature'): Form(True)})
+  assert convolution.best('nature') == Form()
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert convolution.form() == convolution.BEST['gpu']
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
-  assert convolution.form() == Form()
+  assert convolution.best('nature') == Form(True)
+  assert convolution.best('impala') == Form()
