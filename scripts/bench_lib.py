@@ -290,12 +290,18 @@ def write_report(
   machine = machine or describe_machine()
   versions = versions or package_versions()
   if as_json:
-    json.dump(report(results, machine, versions), out, indent=2)
-  else:
-    out.write(result_table(results) + '\n\n')
-    for facts in (machine, versions):
-      out.write(', '.join(f'{k} {v}' for k, v in facts.items()) + '\n')
-  out.write('\n' if as_json else '')
+    write_json(out, report(results, machine, versions))
+    return
+  out.write(result_table(results) + '\n\n')
+  for facts in (machine, versions):
+    out.write(', '.join(f'{k} {v}' for k, v in facts.items()) + '\n')
+  out.flush()
+
+
+def write_json(out: TextIO, document: dict[str, Any]) -> None:
+  """Writes the one object of --json."""
+  json.dump(document, out, indent=2)
+  out.write('\n')
   out.flush()
 
 

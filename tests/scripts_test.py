@@ -186,6 +186,23 @@ class TestBenchmark:
     assert lines[0].startswith('name') and lines[2].startswith('replay/add/2k')
 
 
+class TestProfile:
+
+  def test_parts_stand_beside_what_the_machine_allows(self):
+    done = _run('profile_parts.py', '--quick', '--json', '--network=nature_dqn')
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    parts = {p['name']: p for p in report['parts']}
+    whole = parts.pop('whole update')
+    assert {'sampling', 'loss and gradients', 'optimizer'} <= set(parts)
+    assert all(p['time'] > 0 for p in parts.values())
+    # One pass over the states, and with their gradient and the target's four.
+    forward = parts['forward pass']['gflop']
+    assert 3 * forward < parts['loss and gradients']['gflop'] < 5 * forward
+    assert whole['gflop'] > parts['loss and gradients']['gflop']
+    assert report['machine']['GB/s'] > 0
+
+
 class TestScalingRows:
 
   @pytest.fixture
