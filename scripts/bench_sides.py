@@ -7,9 +7,13 @@ when its side is built. Not here: processes, repetition, output.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import os
+import subprocess
 import sys
+import time
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 import bench_lib
@@ -83,6 +87,19 @@ def endless_steps(num: int) -> Iterator[Step]:
     yield {'observation': np.broadcast_to(step.pop('frame'), shape)} | step
 
 
+def start_work(side: str) -> Work:
+  """Seconds that `bench_start.py` takes, in a process of its own."""
+  script = os.path.join(os.path.dirname(__file__), 'bench_start.py')
+
+  def work() -> float:
+    start = time.perf_counter()
+    command = [sys.executable, os.path.abspath(script), side]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return time.perf_counter() - start
+
+  return work
+
+
 class Ours:
   """This package; every update distills from stored Q-values."""
 
@@ -100,6 +117,7 @@ class Ours:
         'replay_growth': lambda: constant(self._filled[1].growth),
         'add': self._add,
         'sample': self._sample,
+        'start': lambda: start_work('ours'),
     }
     for net in ('c51', 'dqn'):
       tasks[f'updates_{net}'] = functools.partial(self._updates, net)
@@ -185,6 +203,9 @@ class Dopamine:
     Raises:
       ImportError: where that fails.
     """
+    # As whoever uses Dopamine alone has it; it runs without, too.
+    with contextlib.suppress(ImportError):
+      import tensorflow as _  # noqa: F401
     try:
       compat.prepare_dopamine()
       from dopamine.discrete_domains import atari_lib
@@ -213,6 +234,7 @@ class Dopamine:
         'sample': self._sample,
         'evaluate': self._evaluate,
         'online': self._online,
+        'start': lambda: start_work('dopamine'),
     }
     for net in ('c51', 'dqn'):
       tasks[f'updates_{net}'] = functools.partial(self._updates, net)

@@ -3,7 +3,8 @@
   python scripts/benchmark_peers.py
   python scripts/benchmark_peers.py --filter updates --json > numbers.json
 
-Each side lives in a process of its own (this script in worker mode), which
+Each side lives in a process of its own (this script in worker mode), with a
+virtual environment of its own that is made first (bench_environments.py). It
 builds what it needs once and then measures when it is asked to, in turn with
 the other. The networks are the same (Nature C51 with 51 atoms and without
 noise, dueling or double learning; Nature DQN with the Huber loss), so are the
@@ -14,7 +15,10 @@ such thing and only trains.
 Names under updates/: `whole` is sampling, update and, for C51, priorities;
 `bare_train` is Dopamine's update on a batch that is already on the device, and
 `fixed_batch` is that on both sides. Names under online/ and evaluate/ say what
-ours uses; Dopamine always plays in one environment.
+ours uses; Dopamine always plays in one environment. start/ is the life of a
+process that ends with its first update; ours finds its compiled code in the
+cache of the process before. memory/ and replay/ are of 100,000 transitions, or
+of a million with --full.
 """
 
 from __future__ import annotations
@@ -30,16 +34,27 @@ from typing import Any, NamedTuple, TextIO
 
 from absl import app
 from absl import flags
+import bench_environments
 import bench_lib
 from bench_lib import MEBIBYTES
 from bench_lib import MICROSECONDS
 from bench_lib import Result
+from bench_lib import SECONDS
 from bench_lib import STEPS
 from bench_lib import UPDATES
 
 _JSON, _FILTER, _QUICK = bench_lib.define_flags()
 _ROUNDS = flags.DEFINE_integer(
     'rounds', 5, 'Measurements of each number, on each side.', lower_bound=1
+)
+_ENVIRONMENTS = flags.DEFINE_enum(
+    'environments',
+    'own',
+    ['own', 'this'],
+    'A virtual environment for each side, or the interpreter at hand.',
+)
+_FULL = flags.DEFINE_bool(
+    'full', False, 'Replays of a million transitions (16 GB of memory).'
 )
 _WORKER = flags.DEFINE_enum(
     'worker', None, ['ours', 'dopamine'], 'Internal: serve one side.'
@@ -75,6 +90,7 @@ def comparisons() -> list[Comparison]:
         Comparison(f'updates/{net}/whole_vs_bare_train', UPDATES, whole, bare),
         Comparison(f'updates/{net}/fixed_batch', UPDATES, bare, bare),
     ]
+  out.append(Comparison('start/first_update', SECONDS, 'start', 'start'))
   for envs in ('1_env', '8_envs'):
     # One work a measurement: the same number of agent steps on both sides.
     task = f'evaluate_{envs}'
@@ -95,15 +111,21 @@ class WorkerError(Exception):
 class Worker:
   """One side in a process of its own, spoken to in lines of JSON."""
 
-  def __init__(self, side: str, quick: bool):
-    """Starts it and waits until it has imported what it needs."""
+  def __init__(self, side: str, python: str):
+    """Starts it and waits until it has imported what it needs.
+
+    Args:
+      side: which one.
+      python: its interpreter.
+    """
     self._side = side
     self._log = tempfile.NamedTemporaryFile(
         'w+', prefix=f'benchmark_{side}_', suffix='.log', delete=False
     )
-    command = [sys.executable, os.path.abspath(__file__), f'--worker={side}']
+    command = [python, os.path.abspath(__file__), f'--worker={side}']
+    command += ['--quick'] * _QUICK.value + ['--full'] * _FULL.value
     self._process = subprocess.Popen(
-        command + (['--quick'] if quick else []),
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=self._log,
@@ -173,7 +195,7 @@ class Worker:
 # -- a worker, from inside ----------------------------------------------------
 
 
-def serve(side_name: str, quick: bool, out: TextIO) -> None:
+def serve(side_name: str, out: TextIO) -> None:
   """Answers requests from stdin until it ends."""
 
   def answer(**fields: Any) -> None:
@@ -183,7 +205,10 @@ def serve(side_name: str, quick: bool, out: TextIO) -> None:
   try:
     import bench_sides
 
-    sizes = bench_sides.QUICK_SIZES if quick else bench_sides.Sizes()
+    sizes = bench_sides.Sizes()
+    if _FULL.value:
+      sizes = sizes._replace(rows=1_000_000)
+    sizes = bench_sides.QUICK_SIZES if _QUICK.value else sizes
     side = bench_sides.SIDES[side_name](sizes)
     tasks, works = side.tasks(), {}
     answer(
@@ -244,7 +269,7 @@ def main(argv: list[str]) -> None:
   out = bench_lib.claim_stdout()
   quick = _QUICK.value
   if _WORKER.value is not None:
-    serve(_WORKER.value, quick, out)
+    serve(_WORKER.value, out)
     return
   chosen = bench_lib.select(comparisons(), _FILTER.value)
   rounds = min(_ROUNDS.value, 2) if quick else _ROUNDS.value
@@ -252,10 +277,13 @@ def main(argv: list[str]) -> None:
   try:
     # Dopamine first: where it is missing, this ends at once.
     for side in (DOPAMINE, OURS):
-      workers[side] = Worker(side, quick)
+      python = sys.executable
+      if _ENVIRONMENTS.value == 'own':
+        python = bench_environments.python_of(side)
+      workers[side] = Worker(side, python)
     results = compare(workers, chosen, rounds, quick)
     facts = workers[DOPAMINE].facts
-  except WorkerError as error:
+  except (WorkerError, bench_environments.InstallError) as error:
     raise SystemExit(str(error)) from None
   finally:
     for worker in workers.values():

@@ -265,7 +265,11 @@ class TestBenchmarkPeers:
   def test_says_in_one_sentence_that_dopamine_is_missing(self, tmp_path):
     (tmp_path / 'dopamine.py').write_text('raise ImportError("not here")\n')
     done = _run(
-        'benchmark_peers.py', '--quick', '--json', PYTHONPATH=str(tmp_path)
+        'benchmark_peers.py',
+        '--quick',
+        '--json',
+        '--environments=this',
+        PYTHONPATH=str(tmp_path),
     )
     assert done.returncode == 1
     assert done.stdout == ''
