@@ -233,7 +233,7 @@ def needs_of(wanted: Experiment) -> Needs:
   """Checks an experiment, as a dry run does, and returns what it comes to.
 
   Args:
-    wanted: of one run.
+    wanted: of one run, or of several side by side: then what each comes to.
 
   Raises:
     UserError: for what does not resolve or fit.
@@ -244,12 +244,13 @@ def needs_of(wanted: Experiment) -> Needs:
   with tempfile.TemporaryDirectory() as scratch:
     with gin_files.of_its_own(), cli.user_errors():
       runner = experiment.make_runner(wanted, scratch, dry_run=True)
-      problem = runner.missing_data()
+      one = runner.runners[0] if runner.is_group else runner
+      problem = one.missing_data()
       if problem:
         raise cli.UserError(problem)
       runner.check_memory()
-      forecasts, memory = runner.forecasts(), runner.memory()
-      evaluation_steps = runner.run_config.evaluation_steps
+      forecasts, memory = one.forecasts(), one.memory()
+      evaluation_steps = one.run_config.evaluation_steps
   agent_steps, updates = collections.Counter(), collections.Counter()
   iterations = 0
   for forecast in forecasts:

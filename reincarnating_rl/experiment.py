@@ -397,8 +397,8 @@ def make_runner(
     if training is not None:
       raise cli.UserError(
           'PopulationBasedTraining is bound, but there is a single run, and '
-          'nobody to copy: give --num_seeds or --population, or remove the '
-          'binding.'
+          'nobody to copy: give --num_seeds or --population, to a '
+          'sweep --pack_seeds, or remove the binding.'
       )
     return make_one(base_dir, first)
   size = wanted.num_seeds or len(population)

@@ -147,7 +147,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   with tqdm.tqdm(
       total=len(found), desc='checking', unit=' configurations'
   ) as bar:
-    needs = check.check(root, found, trials, bar.update)
+    needs = check.check(root, trials, bar.update)
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     return

@@ -17,7 +17,6 @@ from reincarnating_rl.api import Needs
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import disk
 from reincarnating_rl.launch.sweep import Faults
-from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
 
 # So many configurations are checked while another process would start.
@@ -26,7 +25,6 @@ _FOR_ONE_PROCESS = 16
 
 def check(
     root: str,
-    found: Sequence[Configuration],
     trials: Sequence[Trial],
     announce: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Needs]:
@@ -34,8 +32,7 @@ def check(
 
   Args:
     root: directory of the sweep.
-    found: its configurations.
-    trials: made of them.
+    trials: all of it.
     announce: called with how many configurations were checked meanwhile.
 
   Returns:
@@ -46,22 +43,38 @@ def check(
   """
   faults: dict[str, list[str]] = collections.defaultdict(list)
   needs = {}
+  wanted = _wanted(trials)
   # Elsewhere, for what one run needs makes threads, and Ray forks.
   with futures.ProcessPoolExecutor(
-      min(os.cpu_count() or 1, -(-len(found) // _FOR_ONE_PROCESS)),
+      min(os.cpu_count() or 1, -(-len(wanted) // _FOR_ONE_PROCESS)),
       multiprocessing.get_context('spawn'),
   ) as processes:
-    outcomes = processes.map(_check_one, [c.experiment for c in found])
-    for configuration, outcome in zip(found, outcomes):
-      needs[configuration.name] = outcome.needs
+    outcomes = processes.map(_check_one, wanted.values())
+    for (name, _), outcome in zip(wanted, outcomes):
+      announce(int(name not in needs))
+      needs[name] = outcome.needs
       for fault in outcome.faults:
-        faults[fault].append(configuration.name)
-      announce(1)
+        faults[fault].append(name)
   sentences = [_with_names(*item) for item in faults.items()]
   sentences += _same_directory(root, trials) + disk.changed(root, trials)
   if sentences:
     raise Faults(sentences)
   return needs
+
+
+def _wanted(
+    trials: Sequence[Trial],
+) -> dict[tuple[str, Optional[int]], Experiment]:
+  """By configuration and number of runs side by side, one experiment each.
+
+  What is right for runs side by side may be wrong for one, and the other way
+  round: a population needs two.
+  """
+  found = {}
+  for trial in trials:
+    size = len(trial.seeds) if trial.packed else None
+    found.setdefault((trial.configuration.name, size), trial.experiment)
+  return found
 
 
 class _Outcome(NamedTuple):

@@ -30,6 +30,18 @@ _BRIEF_PRETRAINING = {
     'RunnerWithTeacher.num_pretraining_iterations': 2,
     'RunnerWithTeacher.num_pretraining_steps': 100,
 }
+# One run alone is measured: it has nobody to copy.
+_ALONE = {
+    f'PopulationBasedTraining.{name}': None
+    for name in (
+        'interval',
+        'mutations',
+        'quantile',
+        'copy_replay',
+        'perturbation_factors',
+        'resample_probability',
+    )
+}
 _COLLECTION = 'data_collection'
 _EVALUATION = 'evaluation'
 _ONLINE = 'online'
@@ -99,6 +111,7 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   Raises:
     TrialFailed: if it does not run.
   """
+  wanted = alone(wanted)
   whole = units(api.needs_of(wanted))
   bindings = dict(_BRIEF)
   if _COLLECTION in whole:
@@ -127,6 +140,13 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   return rates._replace(
       start=max(elapsed - steady, 0.0),
       process_bytes=max(num_bytes - needs.num_bytes, 0),
+  )
+
+
+def alone(wanted: Experiment) -> Experiment:
+  """The same for a run that copies nobody."""
+  return dataclasses.replace(
+      wanted, bindings=wanted.bindings + api.binding_lines(_ALONE)
   )
 
 

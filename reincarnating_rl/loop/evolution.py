@@ -194,10 +194,13 @@ class PopulationBasedTraining:
     changes = '; '.join(mutation.describe() for mutation in self.mutations)
     if other := _other_rate(self.names):
       changes += f'; {other} by the same factor'
+    anew = ''
+    if any(mutation.can_draw for mutation in self.mutations):
+      chance = f'{self.resample_probability:g}'
+      anew = f', or drawn anew with probability {chance}'
     return (
         f'Population-based training, {when}: {who} ({what}). Then settings '
-        f'change, times {factors}, or drawn anew with probability '
-        f'{self.resample_probability:g}: {changes}.'
+        f'change, times {factors}{anew}: {changes}.'
     )
 
 

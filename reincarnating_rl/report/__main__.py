@@ -23,6 +23,7 @@ from reincarnating_rl.report import figures
 from reincarnating_rl.report import files
 from reincarnating_rl.report import grouping
 from reincarnating_rl.report import identity
+from reincarnating_rl.report import lineage
 from reincarnating_rl.report import loading
 from reincarnating_rl.report import notes
 from reincarnating_rl.report import numbers as numbers_lib
@@ -139,7 +140,10 @@ def make(
             *notes.on_conditions(methods),
             *notes.on_statistics(methods, numbers),
         ],
-        figures=figures.draw(numbers, scratch),
+        figures=[
+            *figures.draw(numbers, scratch),
+            *lineage.draw_groups(loaded.runs, scratch),
+        ],
         making=contents.Making(
             command,
             os.getcwd(),

@@ -51,6 +51,11 @@ _NO_METHOD_BINDINGS = {
 }
 
 
+# Runs that copy each other: with equal settings, too, one is what others made
+# of it, so that no two of them are repetitions of an experiment.
+_COPIES = 'PopulationBasedTraining.interval'
+
+
 class Budget(NamedTuple):
   """What a run may learn from.
 
@@ -111,12 +116,16 @@ def method_settings(run: Run, split: Sequence[str] = ()) -> dict[str, str]:
   found = {'agent': run.agent, 'teacher': 'yes' if run.teacher else 'none'}
   if run.network is not None:
     found['network'] = run.network
+  bound = bindings(run.gin)
+  if _COPIES in bound:
+    # It comes first: of settings that are as many it is the one that names.
+    found['run'] = str(run.seed)
   found |= _flat('member', run.member)
   loop = {k: v for k, v in run.settings.items() if k not in _NO_METHOD}
   found |= _flat('', loop)
   if isinstance(run.network_spec, Mapping):
     found |= _flat('network', _without_actions(run.network_spec))
-  for name, value in bindings(run.gin).items():
+  for name, value in bound.items():
     if name not in _NO_METHOD_BINDINGS:
       found[name] = value
   if BUDGET in split:

@@ -8,7 +8,7 @@ run that ended highest are drawn thick.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterable, NamedTuple, Sequence
 
 from reincarnating_rl import cli
 from reincarnating_rl.loop import lineage
@@ -28,6 +28,10 @@ _ARROW = {
     'mutation_scale': 8,
 }
 _PALE, _DARK = '0.65', '0.1'
+
+
+class NoLineageYet(cli.UserError):
+  """Not every run of a group has been evaluated online."""
 
 
 class Stretch(NamedTuple):
@@ -80,8 +84,8 @@ def read(base_dir: str) -> History:
     base_dir: above the directories of its runs.
 
   Raises:
-    UserError: if something of it cannot be read, or no run has been evaluated
-      online yet.
+    UserError: if something of it cannot be read.
+    NoLineageYet: if not every run has been evaluated online.
   """
   with cli.user_errors():
     document, exploits = lineage.read(base_dir)
@@ -90,7 +94,7 @@ def read(base_dir: str) -> History:
     directory = os.path.join(base_dir, f'run_{number}')
     runs.append(runs_lib.read(directory, finding.read(directory)))
   if not all(run.online for run in runs):
-    raise cli.UserError(
+    raise NoLineageYet(
         f'{base_dir} has no lineage yet: not every run has ended an online '
         'iteration.'
     )
@@ -135,8 +139,44 @@ def _stretches(
 # -- drawing -------------------------------------------------------------------
 
 
-def draw(history: History, directory: str) -> None:
-  """Writes the figure as PNG and PDF."""
+def draw_groups(runs: Iterable[Run], directory: str) -> list[style.Drawn]:
+  """Draws each group that has a lineage and to which some of the runs belong.
+
+  Args:
+    runs: of a report.
+    directory: where the figures go.
+
+  Raises:
+    UserError: if something of a group cannot be read.
+  """
+  drawn = []
+  places = (os.path.dirname(os.path.abspath(run.path)) for run in runs)
+  for group in dict.fromkeys(places):
+    if not has_lineage(group):
+      continue
+    try:
+      history = read(group)
+    except NoLineageYet:
+      continue
+    name = f'{FIGURE}_{len(drawn) + 1}'
+    draw(history, directory, name)
+    caption = (
+        f'{group}: {history.title}. A line a run, coloured by its setting; an '
+        'arrow leads to who copied, and thick is the line that led to the best '
+        'run.'
+    )
+    drawn.append(style.Drawn(name, style.LINEAGE, style.WIDTH, caption))
+  return drawn
+
+
+def draw(history: History, directory: str, name: str = FIGURE) -> None:
+  """Writes the figure as PNG and PDF.
+
+  Args:
+    history: what it shows.
+    directory: where it goes.
+    name: of its files, without what they end in.
+  """
   size, panels = len(history.runs), len(history.mutated)
   each = 0.55 + 0.26 * size
   with style.new_figure(style.WIDTH, panels * each + 2.3) as figure:
@@ -146,12 +186,12 @@ def draw(history: History, directory: str) -> None:
         gridspec_kw={'height_ratios': [each] * panels + [2.0]},
         squeeze=False,
     )[:, 0]
-    for axes, name in zip(rows, history.mutated):
-      _add_lines(figure, axes, history, name)
+    for axes, setting in zip(rows, history.mutated):
+      _add_lines(figure, axes, history, setting)
     _add_scores(rows[-1], history)
     rows[0].set_title(style.plain(history.title))
     rows[-1].set_xlabel('online agent steps')
-    style.save(figure, directory, FIGURE)
+    style.save(figure, directory, name)
 
 
 def _add_lines(figure: Any, axes: Any, history: History, name: str) -> None:

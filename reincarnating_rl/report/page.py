@@ -72,6 +72,7 @@ def to_html(report: Report, directory: str) -> str:
       *_figures(report, style.GAMES, directory),
       *_games(report),
       *_figures(report, references.HUMAN, directory),
+      *_figures(report, style.LINEAGE, directory),
       *_methods(report),
       *_provenance(report),
   ]
@@ -153,6 +154,7 @@ _SECTIONS = {
     references.HUMAN: 'Human-normalized scores',
     style.IMPROVEMENT: 'Probability of improvement',
     style.GAMES: 'Each game',
+    style.LINEAGE: 'Who copied whom',
 }
 
 

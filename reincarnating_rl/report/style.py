@@ -52,7 +52,7 @@ SETTINGS = {
 }
 # Inches; two of them stand beside each other on the page.
 NARROW = 0.75 * WIDTH
-GAMES, IMPROVEMENT = 'games', 'improvement'
+GAMES, IMPROVEMENT, LINEAGE = 'games', 'improvement', 'lineage'
 INTERVALS = '95% stratified bootstrap intervals'
 _SINGLE = '{} (one run: no interval)'
 _SOME_SINGLE = '{} (one run where there is no band)'
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
 
   Attributes:
     name: of its files, without what they end in.
-    section: of the page: a normalization, GAMES or IMPROVEMENT.
+    section: of the page: a normalization, GAMES, IMPROVEMENT or LINEAGE.
     width: inches.
     caption: what it shows, of how many runs.
   """

@@ -1,14 +1,21 @@
 """The entry point of sweeps: flags, and all faults at once."""
 
+import dataclasses
+
 from absl import flags
 import pytest
 
+from reincarnating_rl import api
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
 from reincarnating_rl import train
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import __main__ as launch
+from reincarnating_rl.launch import check
+from reincarnating_rl.launch import rates
 from reincarnating_rl.launch import sweep as sweep_lib
+from reincarnating_rl.launch.trials import Configuration
+from reincarnating_rl.launch.trials import Trial
 
 
 @pytest.fixture(name='values')
@@ -73,6 +80,40 @@ def test_all_faults_are_listed_before_anything_starts(values, tmp_path):
   assert "no Atari game called 'Bxing'. Did you mean Boxing" in text
   assert 'none.gin does not exist' in text
   assert not root.exists()
+
+
+POPULATION = Experiment(
+    agent='qdagger_dqn',
+    gin_files=('qdagger_dqn.gin', 'comparison.gin'),
+    bindings=(
+        'PopulationBasedTraining.interval = 1',
+        "PopulationBasedTraining.mutations = {'learning_rate': "
+        "('log_uniform', 1e-5, 1e-3)}",
+        'PopulationBasedTraining.quantile = 0.5',
+        'PopulationBasedTraining.copy_replay = True',
+        'PopulationBasedTraining.perturbation_factors = (0.5, 2)',
+        'PopulationBasedTraining.resample_probability = 0.1',
+    ),
+    teacher='bundled:Pong',
+    game='Pong',
+    run_number=1,
+)
+
+
+def test_packed_seeds_may_be_a_population_and_one_alone_not(tmp_path):
+  found = Configuration('Pong/q', POPULATION)
+  trials = [Trial(found, seeds, packed=True) for seeds in ((1, 2), (5,))]
+  counts = []
+  with pytest.raises(sweep_lib.Faults, match='for 1 fault') as e:
+    check.check(str(tmp_path), trials, counts.append)
+  assert 'needs two runs at least, but there is 1' in str(e.value)
+  assert counts == [1, 0]
+
+
+def test_a_population_needs_and_takes_what_its_runs_do_alone():
+  pair = dataclasses.replace(POPULATION, num_seeds=2)
+  alone = rates.alone(POPULATION)
+  assert api.needs_of(pair) == api.needs_of(alone)
 
 
 def test_a_trial_is_a_command_that_train_understands():

@@ -304,8 +304,15 @@ def test_what_will_happen_is_told():
   )
   assert 'learning_rate (log-uniform, 1e-05, 0.1); final_learning_rate' in words
   assert 'weights, optimizer and replay' in words
+  assert ', or drawn anew with probability 0.25: learning_rate' in words
   assert ': the 2 lowest of 8 runs copy one of as many' in training.describe(
       8, 9
   )
   assert 'after iterations 5, 7: ' in training.describe(4, 6, offset=3)
   assert 'never, since there are only 2' in training.describe(4, 2)
+
+
+def test_what_is_only_bounded_is_not_said_to_be_drawn_anew():
+  bounded = Mutation('learning_rate', evolution.BOUNDS, (1e-5, 0.1))
+  words = _training(bounded).describe(4, 7)
+  assert 'times 0.8 or 1.25: learning_rate (bounds' in words

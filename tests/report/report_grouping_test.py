@@ -96,6 +96,18 @@ def test_networks_bindings_and_members_make_methods(tmp_path):
   ]
 
 
+def test_runs_that_copy_each_other_are_never_repetitions(tmp_path):
+  copies = 'PopulationBasedTraining.interval = 1\n'
+  for seed, gamma in ((1, 0.9), (2, 0.8), (3, 0.9)):
+    directory, member = tmp_path / f'run_{seed}', {'gamma': gamma}
+    write_run(directory, [1.0], seed=seed, member=member, more_gin=copies)
+  assert _names(tmp_path) == [
+      'qdagger_dqn, run=1',
+      'qdagger_dqn, run=2',
+      'qdagger_dqn, run=3',
+  ]
+
+
 def test_the_same_run_twice_is_refused(tmp_path):
   a = write_run(tmp_path / 'a', [1.0])
   b = write_run(tmp_path / 'b', [2.0])

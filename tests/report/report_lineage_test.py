@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from written_runs import write_run
@@ -12,6 +13,8 @@ from reincarnating_rl import show_run
 from reincarnating_rl.loop.evolution import Copy
 from reincarnating_rl.loop.lineage import Exploit
 from reincarnating_rl.report import lineage
+from reincarnating_rl.report import loading
+from reincarnating_rl.report import style
 
 RATES = (
     {'learning_rate': 1e-5},
@@ -79,6 +82,24 @@ def test_show_run_prints_the_table_and_draws_the_picture(tmp_path, capsys):
   assert '3* 0.0001 -> 0.0008 7.00 2' in lines
   for ending in ('png', 'pdf'):
     assert (tmp_path / f'lineage.{ending}').stat().st_size > 5000
+
+
+def test_a_report_draws_each_group_once(tmp_path, monkeypatch):
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'b').mkdir()
+  first = _write(tmp_path / 'a')
+  _write(tmp_path / 'b', curves=((0.0,), (1.0,), ()))
+  alone = write_run(tmp_path / 'alone', (1.0, 2.0))
+  runs = loading.load([first, str(tmp_path / 'b'), alone]).runs
+  out = tmp_path / 'out'
+  out.mkdir()
+  (drawn,) = lineage.draw_groups(runs, str(out))
+  assert drawn.section == style.LINEAGE and first in drawn.caption
+  assert {p.name for p in out.iterdir()} == {'lineage_1.png', 'lineage_1.pdf'}
+  # Who stands in a run's directory finds what is above it.
+  monkeypatch.chdir(os.path.join(first, 'run_1'))
+  runs = loading.load(['.']).runs
+  assert len(lineage.draw_groups(runs, str(out))) == 1
 
 
 def test_nobody_need_have_copied(tmp_path):

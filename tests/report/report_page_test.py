@@ -283,6 +283,23 @@ def test_a_single_seed_of_one_game_or_method_is_said(
 
 
 @quickly
+def test_who_copied_whom_is_on_the_page(tmp_path, labels_of_figures):
+  rates = [{'learning_rate': 1e-7}, {'learning_rate': 3e-4}]
+  for number, rate in enumerate(rates, 1):
+    directory = tmp_path / 'runs' / f'run_{number}'
+    write_run(directory, [1.0, 2.0], seed=number, member=rate)
+  population = {'run_numbers': [1, 2], 'mutated': ['learning_rate']}
+  population |= {'members': rates, 'exploits': []}
+  (tmp_path / 'runs' / 'population.json').write_text(json.dumps(population))
+  _report(tmp_path / 'runs', '--out', tmp_path / 'out')
+  assert {'run 1', 'run 2'} <= labels_of_figures['lineage_1']
+  page = Page(tmp_path / 'out' / 'report.html')
+  assert 'Who copied whom' in page.texts
+  (caption,) = [text for text in page.texts if 'lineage_1.png' in text]
+  assert caption.startswith(str(tmp_path / 'runs'))
+
+
+@quickly
 def test_unfinished_runs_are_said_on_the_page(tmp_path):
   write_run(tmp_path / 'runs' / 'a', [1.0, 2.0])
   b = write_run(tmp_path / 'runs' / 'b', [1.0, 2.0], seed=2)
