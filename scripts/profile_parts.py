@@ -2,6 +2,7 @@
 
   python scripts/profile_parts.py
   python scripts/profile_parts.py --network impala_c51 --json
+  python scripts/profile_parts.py --form blocks,products
 
 An update of QDagger (batch 32) is taken apart: each part is compiled alone and
 measured in turn with the others, on an accelerator as 32 steps of one scan, as
@@ -32,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl import convolution
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop.store import ReplayWriter
@@ -43,6 +45,12 @@ _QUICK = flags.DEFINE_bool(
 )
 _NETWORK = flags.DEFINE_enum(
     'network', 'nature_c51', list(bench_work.NETWORKS), 'Of the student.'
+)
+_FORM = flags.DEFINE_list(
+    'form',
+    None,
+    'How convolutions are executed: plain, or any of blocks, products '
+    '(reincarnating_rl/convolution.py); default what is best here.',
 )
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Measurements.', lower_bound=1)
 _ROWS = flags.DEFINE_integer('rows', 100_000, 'Of the replay.', lower_bound=64)
@@ -313,9 +321,27 @@ def table(rows: list[Row]) -> str:
   return bench_lib.format_table(lines)
 
 
+def choose_form(names: list[str]) -> None:
+  """Lets all encoders have a form.
+
+  Raises:
+    SystemExit: with one sentence, if there is none of that name.
+  """
+  unknown = set(names) - {'plain', *convolution.Form._fields}
+  if unknown:
+    raise SystemExit(
+        f'--form={",".join(names)}: {", ".join(sorted(unknown))} is none of '
+        f'plain, {", ".join(convolution.Form._fields)}.'
+    )
+  form = convolution.Form(**{name: True for name in names if name != 'plain'})
+  convolution.best = lambda encoder: form
+
+
 def main(argv: list[str]) -> None:
   del argv
   out = bench_lib.claim_stdout()
+  if _FORM.value is not None:
+    choose_form(_FORM.value)
   learner = bench_work.make_learner(_NETWORK.value, distill=True)
   machine = limits()
   rows = update_rows(learner, machine) + step_rows(learner)
