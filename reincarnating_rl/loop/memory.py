@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Sequence
 
+from absl import logging
 import jax
 
 from reincarnating_rl.loop.forecast import Memory
+from reincarnating_rl.loop.plan_text import size
 
 GIB = 2**30
 
@@ -29,7 +31,9 @@ def available() -> Optional[int]:
 
 
 def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
-  """Refuses runs whose data does not fit, before anything is allocated.
+  """Says what will be allocated where, or refuses what does not fit.
+
+  Nothing is allocated before.
 
   Args:
     memory: of one member; members share the teacher's data.
@@ -46,6 +50,14 @@ def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
     on_one = -(-num_members // len(devices))
   needed = on_one * memory.student + memory.teacher
   if free is None or needed <= free:
+    logging.info(
+        'Memory on %s: %s of %s and %s of data of the teacher%s.',
+        _place(devices),
+        'a replay' if on_one == 1 else f'{on_one} replays',
+        size(memory.student),
+        size(memory.teacher),
+        '' if free is None else f'; {size(free)} are free',
+    )
     return
   raise ValueError(
       f'{num_members} replays of {memory.student / GIB:.2f} GiB and '
@@ -54,3 +66,12 @@ def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
       'are free: lower the capacity of the replay (ReplayBuffer.max_capacity), '
       'the number of seeds or RunnerWithTeacher.teacher_steps.'
   )
+
+
+def _place(devices: Sequence[jax.Device]) -> str:
+  first = devices[0]
+  if first.platform == 'cpu':
+    return 'this machine'
+  if len(devices) == 1:
+    return first.device_kind
+  return f'each of {len(devices)} devices ({first.device_kind})'

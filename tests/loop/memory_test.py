@@ -17,7 +17,9 @@ MEMORY = Memory(student=3 * GIB // 2, teacher=2 * GIB)
 
 def pretend(monkeypatch, platform, num_devices, stats=None):
   """Makes it look as if there were such devices."""
-  device = types.SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+  device = types.SimpleNamespace(
+      platform=platform, device_kind='A100', memory_stats=lambda: stats
+  )
   monkeypatch.setattr(jax, 'local_devices', lambda: [device] * num_devices)
 
 
@@ -44,6 +46,24 @@ def test_what_does_not_fit_is_refused_with_the_numbers():
 )
 def test_what_fits_passes(memory, num_members, free):
   memory_lib.check(memory, num_members, free)
+
+
+def test_what_fits_is_told_in_one_line(monkeypatch, caplog):
+  pretend(monkeypatch, 'gpu', 1)
+  with caplog.at_level('INFO', logger='absl'):
+    memory_lib.check(MEMORY, 3, 7 * GIB)
+    pretend(monkeypatch, 'gpu', 2)
+    memory_lib.check(MEMORY, 1, None)
+    pretend(monkeypatch, 'cpu', 2)
+    memory_lib.check(Memory(3 * 2**20, 0), 1, None)
+  assert [record.getMessage() for record in caplog.records] == [
+      'Memory on A100: 3 replays of 1.50 GiB and 2.00 GiB of data of the '
+      'teacher; 7.00 GiB are free.',
+      'Memory on each of 2 devices (A100): a replay of 1.50 GiB and 2.00 GiB '
+      'of data of the teacher.',
+      'Memory on this machine: a replay of 3.0 MiB and 0.0 MiB of data of the '
+      'teacher.',
+  ]
 
 
 def test_two_cpu_devices_are_one_memory(monkeypatch):
