@@ -40,13 +40,19 @@ def _on_games(numbers: Numbers) -> Iterator[str]:
 
 
 def _on_runs(methods: Sequence[Method]) -> Iterator[str]:
+  alone: dict[str, list[str]] = {}
   for method in methods:
     single = [game for game, runs in method.runs.items() if len(runs) == 1]
     if single:
-      yield (
-          f'{method.name} has a single run of {words.listed(single)}: there is '
-          'nothing to resample, so intervals are impossible.'
-      )
+      alone.setdefault(words.listed(single), []).append(method.name)
+  for games, names in alone.items():
+    who = f'{names[0]} has'
+    if len(names) > 1:
+      who = f'{len(names)} methods ({"; ".join(names)}) have'
+    yield (
+        f'{who} a single run of {games}: there is nothing to resample, so '
+        'intervals are impossible.'
+    )
   counts = {len(runs) for m in methods for runs in m.runs.values()} - {1}
   if counts and min(counts) < _ENOUGH_RUNS:
     fewest = min(counts)

@@ -203,6 +203,14 @@ def test_one_seed_has_no_intervals_and_says_so(tmp_path):
   )
 
 
+def test_single_runs_of_several_methods_are_one_note(tmp_path):
+  write_run(tmp_path / 'a', [1.0, 2.0])
+  write_run(tmp_path / 'b', [1.0, 2.0], agent='b', gin_files=['b.gin'])
+  _, told = _compute(tmp_path)
+  (note,) = [n for n in told if 'nothing to resample' in n]
+  assert note.startswith('2 methods (b; qdagger_dqn) have a single run of Pong')
+
+
 def test_curves_of_different_steps_are_interpolated(tmp_path):
   write_run(tmp_path / 'a', [0.0, 4.0], settings={'training_steps': 2000})
   path = write_run(tmp_path / 'b', [0.0, 4.0], seed=2)
