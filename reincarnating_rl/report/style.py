@@ -58,6 +58,7 @@ GAMES, IMPROVEMENT = 'games', 'improvement'
 LABEL_LENGTH = 26
 _SINGLE = '(one run: no interval)'
 _SOME_SINGLE = '(one run where there is no band)'
+_REMARK_ROW = 9  # points
 # Characters of a legend that fit into an inch.
 _LEGEND_LENGTH = 15
 _LEGEND_ROW = 0.165  # inches
@@ -169,9 +170,14 @@ def add_reference(axes: Any, name: str, score: float) -> None:
     return
   above = score > high
   number = words.number(score, words.decimals_of([score]))
+  arrow = '↑' if above else '↓'
+  # Each below, or above, those that stand there.
+  row = sum(text.get_text().endswith(arrow) for text in axes.texts)
   axes.annotate(
-      f'{name} {number} {"↑" if above else "↓"}',
+      f'{name} {number} {arrow}',
       (0.99, 0.99 if above else 0.01),
+      xytext=(0, (-1 if above else 1) * _REMARK_ROW * row),
+      textcoords='offset points',
       xycoords='axes fraction',
       ha='right',
       va='top' if above else 'bottom',

@@ -236,6 +236,17 @@ def test_wall_clock_curves_need_the_time_of_every_evaluation(tmp_path):
   assert any(f'the evaluations of {b} were' in n for n in told)
 
 
+def test_runs_without_a_time_in_common_are_told(tmp_path):
+  a = write_run(tmp_path / 'a', [0.0, 4.0], seconds_a_phase=100.0)
+  b = write_run(tmp_path / 'b', [0.0, 4.0], seed=2, seconds_a_phase=10.0)
+  numbers, told = _compute(tmp_path)
+  assert {p.axis for p in numbers.game_curves} == {'agent_steps'}
+  assert (
+      'qdagger_dqn has no curve over wall-clock time on Pong: '
+      f'{b} had ended before the first evaluation of {a}.'
+  ) in told
+
+
 def test_different_offline_budgets_and_versions_are_told(tmp_path):
   write_run(tmp_path / 'a', [0.0], 0.0)
   longer = {'num_pretraining_steps': 9000}

@@ -271,6 +271,20 @@ def test_a_single_seed_is_said_on_page_and_figures(tmp_path, labels_of_figures):
   assert all(row['low'] is None for row in document['aggregates'])
 
 
+def test_remarks_on_what_is_far_away_stand_clear_of_each_other():
+  with style.new_figure(3.0, 2.0) as figure:
+    axes = figure.add_subplot()
+    axes.plot([1, 2], [0.50, 0.51])
+    style.add_reference(axes, 'teacher', 1.0)
+    style.add_reference(axes, 'human', 0.96)
+    style.add_reference(axes, 'human', -3.0)
+    figure.draw_without_rendering()
+    teacher, human, below = (t.get_window_extent() for t in axes.texts)
+    assert human.y1 <= teacher.y0
+    assert below.y1 < human.y0
+    assert axes.bbox.y0 <= below.y0 and teacher.y1 <= axes.bbox.y1
+
+
 def test_texts_of_panels_stand_clear_of_each_other(tmp_path, monkeypatch):
   boxes = {}
 
