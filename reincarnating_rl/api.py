@@ -127,7 +127,7 @@ class Result:
       path: where to save it, too; the ending says as what.
 
     Returns:
-      matplotlib's Figure.
+      matplotlib's Figure; a notebook shows it after `%matplotlib inline`.
     """
     figure = show_run.figure(self.summary)
     if path is not None:

@@ -205,6 +205,7 @@ def test_text_names_the_essentials(student, capsys, tmp_path):
       'qdagger_dqn (reincarnating_rl teacher), trained for unknown',
       'Pong, sticky actions 0.25',
       '2 of 24 agent steps in all, seed 0, epsilon 0.001',
+      f'2 of them cut off by the limit of {STEPS} agent steps',
       '95% interval',
       'human 14.60 = 1',
       'teacher 19.00 = 1',

@@ -39,13 +39,15 @@ def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
       resources={'metadata': {'path': str(tmp_path)}},
   )
   client.execute()
-  kinds = {
-      kind
+  shown = {
+      line: [kind for output in cell.outputs for kind in output.get('data', ())]
       for cell in _code(notebook)
-      for output in cell.outputs
-      for kind in output.get('data', ())
+      for line in cell.source.splitlines()[-1:]
   }
-  assert 'image/png' in kinds
+  assert 'image/png' in shown['Image(figure)']
+  assert 'image/png' in shown['run.plot()']
+  assert 'image/png' in shown['plt.show()']
+  assert 'image/gif' in shown["Image(evaluation['video']['gif'])"]
   runs = tmp_path / 'reincarnating_rl_notebook'
   assert (runs / 'qdagger' / 'summary.json').is_file()
   assert (runs / 'dqn' / 'summary.json').is_file()

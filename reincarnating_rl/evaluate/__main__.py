@@ -290,6 +290,7 @@ def to_text(document: dict[str, Any]) -> str:
           f'{d["episodes"]} of {d["agent_steps"]:,} agent steps in all, seed '
           f'{d["seed"]}, epsilon {d["epsilon"]:g}',
       ),
+      *_limit_entries(d),
       ('score', score),
       ('lowest, highest', f'{d["min"]:.0f}, {d["max"]:.0f}'),
   ]
@@ -306,6 +307,14 @@ def to_text(document: dict[str, Any]) -> str:
   title = f'{d["path"]}, checkpoint {d["checkpoint_number"]}'
   lines = [f'  {key.ljust(_KEY_WIDTH)} {value}' for key, value in entries]
   return '\n'.join([title, *lines])
+
+
+def _limit_entries(d: dict[str, Any]) -> list[tuple[str, str]]:
+  limit = d['max_agent_steps']
+  cut = sum(length >= limit for length in d['lengths'])
+  if not cut:
+    return []
+  return [('', f'{cut} of them cut off by the limit of {limit:,} agent steps')]
 
 
 def _video_entries(film: Optional[dict[str, Any]]) -> list[tuple[str, str]]:

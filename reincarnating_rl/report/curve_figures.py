@@ -53,8 +53,8 @@ def draw_curves(
   caption = (
       f'{normalization.capitalize()}-normalized score over '
       f'{_AXIS_NAMES[axis]}: IQM over '
-      f'{style.runs_of(points, numbers.games[normalization])}; bands: '
-      f'{style.INTERVALS}, one x at a time.{_start_note(axis, points)}'
+      f'{style.runs_of(points, numbers.games[normalization])}'
+      f'{style.intervals(points, "bands", "x")}.{_start_note(axis, points)}'
   )
   return style.Drawn(name, normalization, style.NARROW, caption)
 
@@ -95,8 +95,8 @@ def draw_game_curves(
     style.save(figure, directory, name)
   caption = (
       f'Mean return on each game over {_AXIS_NAMES[axis]}: mean over '
-      f'{words.counts([p.runs for p in points], "run")}; bands: '
-      f'{style.INTERVALS}, one x at a time.{_start_note(axis, points)}'
+      f'{words.counts([p.runs for p in points], "run")}'
+      f'{style.intervals(points, "bands", "x")}.{_start_note(axis, points)}'
   )
   return style.Drawn(name, style.GAMES, style.WIDTH, caption)
 

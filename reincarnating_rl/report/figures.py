@@ -65,21 +65,27 @@ def _aggregates(
   names = [
       name for name in numbers.methods if any(r.method == name for r in rows)
   ]
-  with style.new_figure(style.WIDTH, 0.24 * len(names) + 0.95) as figure:
+  labels = [
+      style.label(n, [r for r in rows if r.method == n], style.LABEL_LENGTH)
+      for n in names
+  ]
+  lines = 1 + max(label.count('\n') for label in labels)
+  height = (0.13 * lines + 0.11) * len(names) + 0.8
+  with style.new_figure(style.WIDTH, height) as figure:
     panels = figure.subplots(1, len(statistics.METRICS), sharey=True)
     for panel, metric in zip(panels, statistics.METRICS):
       for row in rows:
         if row.metric == metric:
           _add_bar(panel, names.index(row.method), row, looks[row.method])
-      better = 'lower' if metric == statistics.METRICS[-1] else 'higher'
-      panel.set_title(f'{metric}\n({better} is better)')
+      # Words for it would run into those of the next panel.
+      better = '↓' if metric == statistics.METRICS[-1] else '↑'
+      panel.set_title(f'{metric} {better}')
       panel.grid(axis='y', visible=False)
       panel.spines['left'].set_visible(False)
       panel.tick_params(axis='y', length=0)
       panel.use_sticky_edges = False
       panel.margins(x=0.08)
       panel.locator_params(axis='x', nbins=3, min_n_ticks=2)
-    labels = [style.label(n, [r for r in rows if r.method == n]) for n in names]
     panels[0].set_yticks(range(len(names)), labels)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     figure.supxlabel(
@@ -89,8 +95,8 @@ def _aggregates(
     style.save(figure, directory, name)
   caption = (
       f'Aggregates of {normalization}-normalized {_QUANTITY_NAMES[quantity]}s '
-      f'over {style.runs_of(rows, numbers.games[normalization])}; bars: '
-      f'{style.INTERVALS}.'
+      f'over {style.runs_of(rows, numbers.games[normalization])}'
+      f'{style.intervals(rows, "bars")}. Arrows: what is better.'
   )
   return style.Drawn(name, normalization, style.WIDTH, caption)
 
@@ -127,8 +133,8 @@ def _profiles(
     style.save(figure, directory, name)
   caption = (
       'Performance profiles: share of runs whose '
-      f'{normalization}-normalized final score is above tau; bands: '
-      f'{style.INTERVALS}, one tau at a time.'
+      f'{normalization}-normalized final score is above tau'
+      f'{style.intervals(points, "bands", "tau")}.'
   )
   return style.Drawn(name, normalization, style.NARROW, caption)
 
@@ -174,6 +180,7 @@ def _improvements(numbers: Numbers, directory: str) -> Optional[style.Drawn]:
       'Probability of improvement: how probable it is that a run of the row '
       'ends with a higher score than one of the column, mean over '
       f'{words.counts([games], "game")}'
-      + (f'; in brackets {style.INTERVALS}.' if roomy else '.')
+      + (style.intervals(numbers.improvements, 'brackets') if roomy else '')
+      + '.'
   )
   return style.Drawn('improvement', style.IMPROVEMENT, width, caption)

@@ -79,7 +79,7 @@ class Budget(NamedTuple):
     if self.pretraining_updates:
       text += f', {self.pretraining_updates:,} pretraining updates'
     if self.teacher_agent_steps:
-      text += f", {self.teacher_agent_steps:,} agent steps of the teacher's"
+      text += f', {self.teacher_agent_steps:,} agent steps of the teacher'
     return text
 
 

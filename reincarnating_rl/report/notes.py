@@ -40,13 +40,19 @@ def _on_games(numbers: Numbers) -> Iterator[str]:
 
 
 def _on_runs(methods: Sequence[Method]) -> Iterator[str]:
+  alone: dict[str, list[str]] = {}
   for method in methods:
     single = [game for game, runs in method.runs.items() if len(runs) == 1]
     if single:
-      yield (
-          f'{method.name} has a single run of {words.listed(single)}: there is '
-          'nothing to resample, so intervals are impossible.'
-      )
+      alone.setdefault(words.listed(single), []).append(method.name)
+  for games, names in alone.items():
+    who = f'{names[0]} has'
+    if len(names) > 1:
+      who = f'{len(names)} methods ({"; ".join(names)}) have'
+    yield (
+        f'{who} a single run of {games}: there is nothing to resample, so '
+        'intervals are impossible.'
+    )
   counts = {len(runs) for m in methods for runs in m.runs.values()} - {1}
   if counts and min(counts) < _ENOUGH_RUNS:
     fewest = min(counts)
@@ -66,6 +72,8 @@ def _on_curves(methods: Sequence[Method]) -> Iterator[str]:
           f'{method.name} has no curve over wall-clock time: no metrics.jsonl '
           f'tells when the evaluations of {words.listed(untimed)} were.'
       )
+    else:
+      yield from _on_times(method)
     machines = machines or not untimed
     for game, runs in method.runs.items():
       steps = {tuple(p.agent_steps for p in run.points) for run in runs}
@@ -80,6 +88,21 @@ def _on_curves(methods: Sequence[Method]) -> Iterator[str]:
         'Wall-clock time is that of the machines that the runs were on, '
         'evaluations included.'
     )
+
+
+def _on_times(method: Method) -> Iterator[str]:
+  """Which curves over time are missing, for want of a time that runs share."""
+  of = {f'on {game}': runs for game, runs in method.runs.items()}
+  if len(of) > 1:
+    of['over all games'] = method.all_runs
+  for what, runs in of.items():
+    late = max(runs, key=lambda run: run.points[0].seconds)
+    early = min(runs, key=lambda run: run.points[-1].seconds)
+    if late.points[0].seconds > early.points[-1].seconds:
+      yield (
+          f'{method.name} has no curve over wall-clock time {what}: '
+          f'{early.path} had ended before the first evaluation of {late.path}.'
+      )
 
 
 def _on_offline_budgets(methods: Sequence[Method]) -> Iterator[str]:

@@ -136,9 +136,8 @@ def _headline(report: Report) -> Iterator[str]:
   what, rows = text.headline(report)
   yield _tag(
       'p',
-      f'{what} of {report.making.resamples:,} resamples. Final: the last '
-      'evaluation; mean online: over the online evaluations, the area under '
-      'the learning curve over its length.',
+      f'{what}. Final: the last evaluation; mean online: over the online '
+      'evaluations, the area under the learning curve over its length.',
   )
   yield _table(rows)
 

@@ -152,7 +152,7 @@ def read(directory: str, document: Mapping[str, Any]) -> Run:
 
   Raises:
     UserError: if the summary lacks what it must have, an evaluation has no
-      finite score, or metrics.jsonl is damaged.
+      finite score, or metrics.jsonl is damaged or has another score.
   """
   where = os.path.join(directory, summary.FILE_NAME)
   config = _entry(document, 'config', dict, where)
@@ -272,6 +272,13 @@ def _points(directory: str, entries: list[Any]) -> tuple[Point, ...]:
     line = phases.get((kind, iteration), {})
     if line.get('agent_steps') != agent_steps:
       line = {}
+    if line.get('student_score', score) != score:
+      raise cli.UserError(
+          f'{directory} has two scores after {kind} {iteration}: {score} in '
+          f'{summary.FILE_NAME}, {line["student_score"]} in '
+          f'{metrics_file.FILE_NAME}; leave that directory out, or remove the '
+          'file that is wrong.'
+      )
     points.append(
         Point(
             kind,

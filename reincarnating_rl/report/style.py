@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import textwrap
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from reincarnating_rl.report import words
@@ -53,9 +54,11 @@ SETTINGS = {
 # Inches; two of them stand beside each other on the page.
 NARROW = 0.75 * WIDTH
 GAMES, IMPROVEMENT, LINEAGE = 'games', 'improvement', 'lineage'
-INTERVALS = '95% stratified bootstrap intervals'
-_SINGLE = '{} (one run: no interval)'
-_SOME_SINGLE = '{} (one run where there is no band)'
+# Characters of a label beside panels, which need their own room.
+LABEL_LENGTH = 26
+_SINGLE = '(one run: no interval)'
+_SOME_SINGLE = '(one run where there is no band)'
+_REMARK_ROW = 9  # points
 # Characters of a legend that fit into an inch.
 _LEGEND_LENGTH = 15
 _LEGEND_ROW = 0.165  # inches
@@ -167,9 +170,14 @@ def add_reference(axes: Any, name: str, score: float) -> None:
     return
   above = score > high
   number = words.number(score, words.decimals_of([score]))
+  arrow = '↑' if above else '↓'
+  # Each below, or above, those that stand there.
+  row = sum(text.get_text().endswith(arrow) for text in axes.texts)
   axes.annotate(
-      f'{name} {number} {"↑" if above else "↓"}',
+      f'{name} {number} {arrow}',
       (0.99, 0.99 if above else 0.01),
+      xytext=(0, (-1 if above else 1) * _REMARK_ROW * row),
+      textcoords='offset points',
       xycoords='axes fraction',
       ha='right',
       va='top' if above else 'bottom',
@@ -222,12 +230,38 @@ def add_line(
     )
 
 
-def label(name: str, rows: Sequence[Any]) -> str:
-  """The name of a method, and that it has no interval where it has none."""
+def label(name: str, rows: Sequence[Any], length: Optional[int] = None) -> str:
+  """The name of a method, and that it has no interval where it has none.
+
+  Args:
+    name: of the method.
+    rows: of it.
+    length: characters of a line, if words allow; None = all in one line.
+  """
+  parts = [plain(name)]
   single = [row.low is None for row in rows]
-  if not any(single):
-    return plain(name)
-  return (_SINGLE if all(single) else _SOME_SINGLE).format(plain(name))
+  if any(single):
+    parts.append(_SINGLE if all(single) else _SOME_SINGLE)
+  if length is None:
+    return ' '.join(parts)
+  wrap = lambda part: textwrap.fill(
+      part, length, break_long_words=False, break_on_hyphens=False
+  )
+  return '\n'.join(map(wrap, parts))
+
+
+def intervals(rows: Iterable[Any], marks: str, each: str = '') -> str:
+  """'; bands: 95% stratified bootstrap intervals, one x at a time'.
+
+  Args:
+    rows: of a figure; where none has an interval there is nothing to say.
+    marks: what shows them.
+    each: what they hold for, one at a time.
+  """
+  if all(row.low is None for row in rows):
+    return ''
+  text = f'; {marks}: {words.INTERVALS}'
+  return f'{text}, one {each} at a time' if each else text
 
 
 def runs_of(rows: Iterable[Any], games: Sequence[str]) -> str:

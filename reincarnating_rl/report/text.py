@@ -26,9 +26,10 @@ def headline(report: Report) -> tuple[str, list[list[str]]]:
     rows.append([*cells, f'{final.runs_a_game} × {final.games}'])
   what = (
       f'IQM of {report.headline}-normalized scores over '
-      f'{words.counts([len(games)], "game")} ({words.listed(games)}), 95% '
-      'stratified bootstrap intervals'
+      f'{words.counts([len(games)], "game")} ({words.listed(games)})'
   )
+  if any(row.low is not None for row in report.numbers.aggregates):
+    what += f', {words.INTERVALS}'
   return what, rows
 
 
@@ -39,4 +40,6 @@ def _of_games(report: Report) -> tuple[str, list[list[str]]]:
     if (row.quantity, row.normalization) == (samples.FINAL, 'raw'):
       score = words.estimate(row.value, row.low, row.high)
       rows.append([row.method, row.game, score, str(row.runs)])
-  return 'Mean return, 95% bootstrap intervals', rows
+  if all(row.low is None for row in report.numbers.game_scores):
+    return 'Mean return', rows
+  return f'Mean return, {words.INTERVALS}', rows

@@ -7,6 +7,7 @@ from typing import Optional, Sequence
 _SHOWN = 3
 _MINUTES_FROM, _HOURS_FROM = 300.0, 7200.0  # seconds
 MISSING = '–'
+INTERVALS = '95% stratified bootstrap intervals'
 
 
 def listed(names: Sequence[str]) -> str:

@@ -203,6 +203,14 @@ def test_one_seed_has_no_intervals_and_says_so(tmp_path):
   )
 
 
+def test_single_runs_of_several_methods_are_one_note(tmp_path):
+  write_run(tmp_path / 'a', [1.0, 2.0])
+  write_run(tmp_path / 'b', [1.0, 2.0], agent='b', gin_files=['b.gin'])
+  _, told = _compute(tmp_path)
+  (note,) = [n for n in told if 'nothing to resample' in n]
+  assert note.startswith('2 methods (b; qdagger_dqn) have a single run of Pong')
+
+
 def test_curves_of_different_steps_are_interpolated(tmp_path):
   write_run(tmp_path / 'a', [0.0, 4.0], settings={'training_steps': 2000})
   path = write_run(tmp_path / 'b', [0.0, 4.0], seed=2)
@@ -226,6 +234,17 @@ def test_wall_clock_curves_need_the_time_of_every_evaluation(tmp_path):
   assert (timed[0].x, timed[-1].x) == (20.0, 30.0)
   assert timed[-1].value == 4.0
   assert any(f'the evaluations of {b} were' in n for n in told)
+
+
+def test_runs_without_a_time_in_common_are_told(tmp_path):
+  a = write_run(tmp_path / 'a', [0.0, 4.0], seconds_a_phase=100.0)
+  b = write_run(tmp_path / 'b', [0.0, 4.0], seed=2, seconds_a_phase=10.0)
+  numbers, told = _compute(tmp_path)
+  assert {p.axis for p in numbers.game_curves} == {'agent_steps'}
+  assert (
+      'qdagger_dqn has no curve over wall-clock time on Pong: '
+      f'{b} had ended before the first evaluation of {a}.'
+  ) in told
 
 
 def test_different_offline_budgets_and_versions_are_told(tmp_path):

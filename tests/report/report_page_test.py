@@ -88,7 +88,10 @@ def _labels_of_figures(monkeypatch):
   texts = {}
 
   def save(figure, directory, name):
-    texts[name] = {text.get_text() for text in figure.findobj(Text)}
+    # Lines are broken where room asks for it.
+    texts[name] = {
+        text.get_text().replace('\n', ' ') for text in figure.findobj(Text)
+    }
     for kind in ('png', 'pdf'):
       (pathlib.Path(directory) / f'{name}.{kind}').write_bytes(b'')
 
@@ -263,8 +266,57 @@ def test_a_single_seed_is_said_on_page_and_figures(tmp_path, labels_of_figures):
     assert 'qdagger_dqn (one run: no interval)' in texts, name
   page = Page(tmp_path / 'out' / 'report.html')
   assert 'intervals are impossible' in page.text
+  assert '95% stratified' not in page.text
   document = json.loads((tmp_path / 'out' / 'numbers.json').read_text())
   assert all(row['low'] is None for row in document['aggregates'])
+
+
+def test_remarks_on_what_is_far_away_stand_clear_of_each_other():
+  with style.new_figure(3.0, 2.0) as figure:
+    axes = figure.add_subplot()
+    axes.plot([1, 2], [0.50, 0.51])
+    style.add_reference(axes, 'teacher', 1.0)
+    style.add_reference(axes, 'human', 0.96)
+    style.add_reference(axes, 'human', -3.0)
+    figure.draw_without_rendering()
+    teacher, human, below = (t.get_window_extent() for t in axes.texts)
+    assert human.y1 <= teacher.y0
+    assert below.y1 < human.y0
+    assert axes.bbox.y0 <= below.y0 and teacher.y1 <= axes.bbox.y1
+
+
+def test_texts_of_panels_stand_clear_of_each_other(tmp_path, monkeypatch):
+  boxes = {}
+
+  def save(figure, directory, name):
+    if name.startswith('aggregates'):
+      figure.draw_without_rendering()
+      width = figure.bbox.width
+      titles = [a.title.get_window_extent() for a in figure.axes]
+      labels = [
+          label.get_window_extent()
+          for label in figure.axes[0].get_yticklabels()
+      ]
+      boxes[name] = width, titles, labels
+    for kind in ('png', 'pdf'):
+      (pathlib.Path(directory) / f'{name}.{kind}').write_bytes(b'')
+
+  monkeypatch.setattr(style, 'save', save)
+  for i, rate in enumerate((0.0001, 0.0003, 0.001)):
+    write_run(
+        tmp_path / 'runs' / f'{i}',
+        [1.0, 2.0],
+        gin_files=['qdagger_rainbow.gin'],
+        member={'learning_rate': rate},
+    )
+  _report(tmp_path / 'runs', '--out', tmp_path / 'out')
+  assert len(boxes) == 4
+  for width, titles, labels in boxes.values():
+    assert labels and min(box.x0 for box in labels) >= 0
+    assert titles[-1].x1 <= width
+    assert all(a.x1 < b.x0 for a, b in zip(titles, titles[1:]))
+    bottom_up = sorted(labels, key=lambda box: box.y0)
+    assert all(a.y1 <= b.y0 for a, b in zip(bottom_up, bottom_up[1:]))
 
 
 def test_a_single_seed_of_one_game_or_method_is_said(

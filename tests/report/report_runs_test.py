@@ -144,6 +144,19 @@ def test_lines_that_the_summary_does_not_know_do_not_count(tmp_path):
   assert not run.finished
 
 
+@pytest.mark.parametrize('score', ['NaN', 'null', '7.5'])
+def test_a_score_that_the_summary_has_otherwise_is_named(tmp_path, score):
+  path = write_run(tmp_path / 'run', [1.0, 2.0])
+  metrics = tmp_path / 'run' / 'metrics.jsonl'
+  text = metrics.read_text()
+  assert text.count('"student_score": 2.0') == 1
+  metrics.write_text(
+      text.replace('"student_score": 2.0', f'"student_score": {score}')
+  )
+  with pytest.raises(cli.UserError, match=f'{path} has two scores after onl'):
+    _read(path)
+
+
 @pytest.mark.parametrize('score', [None, float('nan'), float('inf')])
 def test_a_score_that_is_no_number_is_named(tmp_path, score):
   path = write_run(tmp_path / 'run', [1.0, score])
