@@ -264,6 +264,10 @@ def make_scheduler(
   class Scheduler(PopulationBasedTraining):
     """Keeps what is decided, and each trial's identity."""
 
+    def __init__(self, **options):
+      super().__init__(**options)
+      self._chosen = set()
+
     def on_trial_result(self, tune_controller, trial, result):
       if len(self._trial_state) < count:
         return self._wait(trial, result)
@@ -313,9 +317,19 @@ def make_scheduler(
 
     def choose_trial_to_run(self, tune_controller):
       self._go_on(tune_controller)
-      if self._is_full(tune_controller):
-        return None
-      return super().choose_trial_to_run(tune_controller)
+      busy = [
+          trial
+          for trial in tune_controller.get_live_trials()
+          if trial in self._chosen
+          and trial.status in (trial.PENDING, trial.RUNNING)
+      ]
+      if num_parallel is not None and len(busy) >= num_parallel:
+        # One that failed, or whose worker is not there yet, keeps its place.
+        return next((t for t in busy if t.status == t.PENDING), None)
+      trial = super().choose_trial_to_run(tune_controller)
+      if trial is not None:
+        self._chosen.add(trial)
+      return trial
 
     def _go_on(self, tune_controller):
       """If all wait for one that was given up, nobody else would say so."""
@@ -328,11 +342,6 @@ def make_scheduler(
       )
       if live and waiting and len(self._trial_state) == count:
         self.on_trial_result(tune_controller, live[0], states[0].last_result)
-
-    def _is_full(self, tune_controller):
-      live = tune_controller.get_live_trials()
-      running = sum(trial.status == trial.RUNNING for trial in live)
-      return num_parallel is not None and running >= num_parallel
 
   return Scheduler(
       time_attr=member_lib.TIME,

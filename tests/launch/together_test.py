@@ -73,10 +73,10 @@ def check_outcome(root):
   assert document['run_numbers'] == [0, 1, 2]
   assert document['mutated'] == [RATE]
   assert document['members'] == [{RATE: 0.0}, {RATE: 2.0}, {RATE: 10.0}]
-  assert first.scores == (0.0, 1.0, 2.0)
+  assert list(first.scores) == [0.0, 1.0, 2.0]
   # 12.5 would be too much.
   assert first.copies == (lineage.Copy(0, 2, {RATE: 10.0}),)
-  assert second.scores == (12.0, 3.0, 12.0)
+  assert list(second.scores) == [12.0, 3.0, 12.0]
   [copy] = second.copies
   assert copy.target == 1 and copy.source in (0, 2)
   assert copy.member == {RATE: 10.0}
@@ -93,7 +93,8 @@ def check_outcome(root):
 def test_the_bad_become_continuations_of_the_good(tmp_path, monkeypatch):
   monkeypatch.setattr(process, 'PROGRAM', engine_test.PROGRAM)
   output = io.StringIO()
-  members = trials('fail = 1')
+  members = trials()
+  members[2] = engine_test.trial('p', 'fail = 1', seeds=(2,))
   board = carry_out(str(tmp_path), members, output)
   assert [board.rows[t.name].state for t in members] == [
       'done'
@@ -143,7 +144,7 @@ def test_members_that_are_given_up_are_not_waited_for(tmp_path, monkeypatch):
   assert board.rows[members[0].name].state == board_lib.FAILED
   assert scores(tmp_path, 1) == scores(tmp_path, 2) == [2.0, 12.0, 22.0]
   _, (first, *_) = lineage.read(str(tmp_path / 'Pong' / 'p'))
-  assert first.scores == (None, 1.0, 2.0)
+  assert list(first.scores) == [None, 1.0, 2.0]
 
 
 # -- members, and what they were -----------------------------------------------
