@@ -165,6 +165,8 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
       total=len(found), desc='checking', unit=' configurations'
   ) as bar:
     needs = check.check(root, trials, bar.update)
+  if sweep.population is not None:
+    together.check(root, sweep.population, trials, needs)
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     if sweep.population is not None:

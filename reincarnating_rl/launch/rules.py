@@ -116,6 +116,16 @@ class Population:
             f'{len(seeds)} seeds'
         )
     for rule in self.training.mutations:
+      wrong = [
+          value
+          for value in self.first.get(rule.name, ())
+          if not rule.is_possible(value)
+      ]
+      if wrong:
+        faults.append(
+            f'first of population has {rule.name} {wrong[0]!r}, which is no '
+            'number in its range'
+        )
       if not rule.can_draw and rule.name not in self.first:
         faults.append(
             f'population bounds {rule.name}, but does not say where first '

@@ -41,6 +41,22 @@ def of_each(trials: Sequence[Trial]) -> list[list[Trial]]:
   return list(found.values())
 
 
+def check(
+    root: str,
+    population: Population,
+    trials: Sequence[Trial],
+    needs: Mapping[str, Needs],
+) -> None:
+  """Refuses populations that do not fit what is there of them.
+
+  Raises:
+    UserError: for the first such one.
+  """
+  for members in of_each(trials):
+    one = needs[members[0].configuration.name]
+    History(root, population, members, one)
+
+
 def describe(
     population: Population, trials: Sequence[Trial], needs: Mapping[str, Needs]
 ) -> str:

@@ -76,6 +76,10 @@ def test_a_configuration_has_settings_so_that_their_names_are_checked():
         ({'first': {'b.c': [1]}}, 'first of population must give a list'),
         ({'first': {}}, 'population bounds JaxDQNAgent.gamma'),
         ({'first': {'a.rate': [1]}}, 'has 1 values of a.rate for 3 seeds'),
+        (
+            {'first': {'JaxDQNAgent.gamma': [0.9, 'x', 0.9]}},
+            "has JaxDQNAgent.gamma 'x', which is no number",
+        ),
         ({'mutations': {'a.b': 3}}, 'a setting changes by [kind'),
         ({'mutations': {'a.b': ['normal', 1, 2]}}, 'its kind is none of'),
         ({'mutations': {'a.b': ['uniform', 2, 1]}}, 'no range from a lower'),
