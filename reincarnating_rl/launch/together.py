@@ -287,10 +287,10 @@ def make_scheduler(
     def on_trial_result(self, tune_controller, trial, result):
       if len(self._trial_state) < count:
         return self._wait(trial, result)
-      copies = self._copies = {}
+      self._copies, due = {}, self._next_perturbation_sync
       decision = super().on_trial_result(tune_controller, trial, result)
-      if copies:
-        self._keep(result, copies)
+      if self._next_perturbation_sync > due:
+        self._keep(result, self._copies)
       return decision
 
     def _wait(self, trial, result):
@@ -303,7 +303,10 @@ def make_scheduler(
       return self.PAUSE
 
     def _keep(self, result, copies):
-      """All of an exploit is on the disk before any trial goes on."""
+      """All of an exploit is on the disk before any trial goes on.
+
+      One without copies, too: it says up to where all have come.
+      """
       scores: list[Any] = [None] * size
       for trial, state in self._trial_state.items():
         scores[index_of(trial)] = state.last_score
