@@ -220,12 +220,14 @@ class Needs(NamedTuple):
       'evaluation' and 'teacher_evaluation'.
     updates: by kind of phase.
     iterations: phases that end with an evaluation of the student.
+    online_iterations: how many of them are online.
     num_bytes: of the replays of student and teacher.
   """
 
   agent_steps: dict[str, int]
   updates: dict[str, int]
   iterations: int
+  online_iterations: int
   num_bytes: int
 
 
@@ -252,7 +254,7 @@ def needs_of(wanted: Experiment) -> Needs:
       forecasts, memory = one.forecasts(), one.memory()
       evaluation_steps = one.run_config.evaluation_steps
   agent_steps, updates = collections.Counter(), collections.Counter()
-  iterations = 0
+  iterations = online = 0
   for forecast in forecasts:
     kind = forecast.phase.kind
     agent_steps[kind] += forecast.agent_steps
@@ -262,7 +264,10 @@ def needs_of(wanted: Experiment) -> Needs:
     elif kind != plan.COLLECTION:
       agent_steps['evaluation'] += evaluation_steps
       iterations += 1
-  return Needs(dict(agent_steps), dict(updates), iterations, sum(memory))
+      online += kind == plan.ONLINE
+  return Needs(
+      dict(agent_steps), dict(updates), iterations, online, sum(memory)
+  )
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:

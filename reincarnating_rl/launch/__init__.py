@@ -4,6 +4,7 @@
 
 `sweep` reads what is wanted, `trials` makes a list of it, `check` says what is
 wrong with that list, `rates` how long it takes, `engine` has Ray Tune carry it
-out through `process`, `board` shows it, `disk` knows what is done.
+out through `process`, `board` shows it, `disk` knows what is done. `rules`,
+`together` and `member` are for populations.
 docs/scaling.md is the user's view.
 """

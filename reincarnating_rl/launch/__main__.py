@@ -12,7 +12,7 @@ how long it takes and what memory it needs.
 from __future__ import annotations
 
 import os
-from typing import Any, Hashable, Mapping, Sequence
+from typing import Any, Hashable, Mapping, Optional, Sequence
 
 from absl import flags
 from absl import logging
@@ -27,8 +27,10 @@ from reincarnating_rl.launch import engine
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import rates as rates_lib
 from reincarnating_rl.launch import sweep as sweep_lib
+from reincarnating_rl.launch import together
 from reincarnating_rl.launch import trials as trials_lib
 from reincarnating_rl.launch.rates import Rates
+from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop.stopped import StoppedError
@@ -70,6 +72,13 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
       lower_bound=1,
       **new,
   )
+  flags.DEFINE_string(
+      'population',
+      None,
+      'How the seeds of a configuration copy each other, as YAML: '
+      "'{interval: 1, mutations: {JaxDQNAgent.gamma: [uniform, 0.9, 1]}}'.",
+      **new,
+  )
   flags.DEFINE_integer('cpus', 1, 'Cores of a trial.', lower_bound=1, **new)
   flags.DEFINE_float(
       'gpus',
@@ -108,6 +117,8 @@ def description(values: flags.FlagValues) -> dict[str, Any]:
   given['num_samples'] = values.num_samples
   if values.seeds is not None:
     given['seeds'] = _seeds(values.seeds)
+  if values.population is not None:
+    given['population'] = sweep_lib.parse_yaml('population', values.population)
   if values.grid is not None:
     given['grid'] = sweep_lib.parse_grid(values.grid)
   return {name: value for name, value in given.items() if value is not None}
@@ -142,16 +153,26 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   found = trials_lib.configurations(sweep)
   pack = values.pack_seeds
   if pack is None:
-    pack = resources.gpus > 0
+    pack = resources.gpus > 0 and sweep.population is None
+  if pack and sweep.population is not None:
+    raise cli.UserError(
+        '--pack_seeds has all seeds in one process, and those of a population '
+        'are processes of their own: leave one of them out (in one process '
+        'PopulationBasedTraining is bound: docs/populations.md).'
+    )
   trials = trials_lib.make(sweep, found, pack)
   with tqdm.tqdm(
       total=len(found), desc='checking', unit=' configurations'
   ) as bar:
     needs = check.check(root, trials, bar.update)
+  if sweep.population is not None:
+    together.check(root, sweep.population, trials, needs)
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
+    if sweep.population is not None:
+      print(together.describe(sweep.population, trials, needs))
     return
-  run(root, trials, needs, resources)
+  run(root, trials, needs, resources, sweep.population)
 
 
 def _prepare_this_process() -> None:
@@ -167,6 +188,7 @@ def run(
     trials: Sequence[Trial],
     needs: Mapping[str, Needs],
     resources: engine.Resources,
+    population: Optional[Population] = None,
 ) -> None:
   """Does what is missing.
 
@@ -188,7 +210,12 @@ def run(
   disk.write_record(root, trials)
   with engine.connected(resources) as at_once:
     with board_lib.Board(iterations, there, at_once) as board:
-      engine.carry_out(root, missing, resources, board)
+      if population is None:
+        engine.carry_out(root, missing, resources, board)
+      else:
+        together.carry_out_all(
+            root, population, trials, missing, needs, resources, board
+        )
   print(board.table())
   failed = board.names(board_lib.FAILED)
   if failed:

@@ -108,6 +108,8 @@ class Board:
   def started(self, name: str) -> None:
     """A trial starts, or starts again after a failure."""
     row = self.rows[name]
+    if row.state == RUNNING:
+      return  # It waited for others.
     row.state, row.since = RUNNING, time.monotonic()
     row.attempts += 1
     if row.attempts == 1:

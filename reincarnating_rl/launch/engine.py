@@ -9,7 +9,8 @@ import logging
 import os
 import shutil
 import signal
-from typing import Any, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+import warnings
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
@@ -29,6 +30,20 @@ _ENVIRONMENT = {
     # A trial is asked to end, and saves.
     'TUNE_FORCE_TRIAL_CLEANUP_S': '60',
 }
+
+
+class Scheduled(NamedTuple):
+  """Trials that go on depending on each other.
+
+  Attributes:
+    scheduler: of Tune.
+    work: what a worker does of a trial, in the place of all at once.
+    told: of each trial, what the worker is told beside the usual.
+  """
+
+  scheduler: Any
+  work: Callable[[dict[str, Any]], None]
+  told: Sequence[dict[str, Any]]
 
 
 class Resources(NamedTuple):
@@ -126,7 +141,11 @@ def _at_once(there: dict[str, float], resources: Resources) -> int:
 
 
 def carry_out(
-    root: str, trials: Sequence[Trial], resources: Resources, board: Board
+    root: str,
+    trials: Sequence[Trial],
+    resources: Resources,
+    board: Board,
+    scheduled: Optional[Scheduled] = None,
 ) -> None:
   """Carries trials out; those that fail are tried again from their checkpoint.
 
@@ -135,23 +154,28 @@ def carry_out(
     trials: to be done.
     resources: of each.
     board: told what happens.
+    scheduled: None = they are independent of each other.
   """
   from ray import tune
 
+  configs = [_config(root, trial, resources) for trial in trials]
+  work, scheduler = _carry_out_one, None
+  if scheduled is not None:
+    work, scheduler = scheduled.work, scheduled.scheduler
+    configs = [c | told for c, told in zip(configs, scheduled.told)]
   state = os.path.join(root, _STATE)
   tuner = tune.Tuner(
-      tune.with_resources(
-          _carry_out_one, {'cpu': resources.cpus, 'gpu': resources.gpus}
-      ),
-      param_space={
-          'trial': tune.grid_search(
-              [_config(root, trial, resources) for trial in trials]
-          )
-      },
+      tune.with_resources(work, {'cpu': resources.cpus, 'gpu': resources.gpus}),
+      param_space={'trial': tune.grid_search(configs)},
       tune_config=tune.TuneConfig(
-          max_concurrent_trials=resources.num_parallel,
+          # A scheduler knows all that wait, and says itself who may start.
+          max_concurrent_trials=(
+              resources.num_parallel if scheduler is None else None
+          ),
+          scheduler=scheduler,
           # Starting a worker takes longer than what it does besides waiting.
-          reuse_actors=True,
+          # One that was paused, though, has not ended its trial.
+          reuse_actors=scheduler is None,
       ),
       run_config=tune.RunConfig(
           name='trials',
@@ -161,7 +185,8 @@ def carry_out(
           failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
       ),
   )
-  with _terminated_as_interrupted():
+  with _terminated_as_interrupted(), warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # what Tune could do faster
     tuner.fit()
   shutil.rmtree(state, ignore_errors=True)
 

@@ -12,7 +12,9 @@ import yaml
 from reincarnating_rl import api
 from reincarnating_rl import cli
 from reincarnating_rl import experiment_forms
+from reincarnating_rl.launch import rules
 from reincarnating_rl.launch import sampling
+from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.sampling import Distribution
 
 # YAML takes 1e-4 for text: it wants a point.
@@ -65,6 +67,8 @@ class Sweep:
     sample: distributions by the name of what is bound: `num_samples` draws.
     num_samples: how many.
     sample_seed: of the draws.
+    population: how the seeds of a configuration copy each other; None = they
+      do not.
   """
 
   games: tuple[str, ...] = ()
@@ -78,6 +82,7 @@ class Sweep:
   sample: Mapping[str, Distribution] = dataclasses.field(default_factory=dict)
   num_samples: int = 1
   sample_seed: int = 0
+  population: Optional[Population] = None
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Sweep))
@@ -159,6 +164,14 @@ def parse(description: Mapping[str, Any]) -> Sweep:
   both = sorted(set(sweep.grid) & set(sweep.sample))
   if both:
     faults.append(f'{", ".join(both)} stands in grid and in sample')
+  if sweep.population is not None:
+    faults += sweep.population.faults(sweep.seeds)
+    given = {*sweep.grid, *sweep.sample} & set(sweep.population.training.names)
+    if given:
+      faults.append(
+          f'{", ".join(sorted(given))} stands in mutations of population, and '
+          'in grid or sample'
+      )
   if sweep.num_samples > 1 and not sweep.sample:
     faults.append(
         f'num_samples is {sweep.num_samples}, but nothing is sampled: add '
@@ -212,6 +225,18 @@ def parse_grid(entries: Sequence[str]) -> dict[str, Any]:
       )
     found[name.strip()] = values
   return found
+
+
+def parse_yaml(flag: str, text: str) -> Any:
+  """Reads the value of a flag.
+
+  Raises:
+    UserError: if it is no YAML.
+  """
+  try:
+    return yaml.safe_load(text)
+  except yaml.YAMLError as e:
+    raise cli.UserError(f'--{flag} {text} is no YAML.') from e
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -323,4 +348,5 @@ _PARSERS = {
     'sample': _sample,
     'num_samples': _count,
     'sample_seed': _count,
+    'population': lambda name, value: rules.parse(value),
 }

@@ -196,6 +196,10 @@ def _settings(sweep: Sweep) -> Iterator[list[_Choice]]:
         )
         for v in values
     ]
+  if sweep.population is not None:
+    # For what looks at a configuration; members have their own over these.
+    first = sweep.population.first_settings(0, sweep.seeds[0])
+    yield [_Choice('', api.binding_lines(first))]
   if sweep.sample:
     rng = np.random.default_rng(sweep.sample_seed)
     yield [_draw(sweep, i, rng) for i in range(sweep.num_samples)]

@@ -11,7 +11,7 @@ Pure: all here is a function of scores, settings and seeds. Not here: runs
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import Any, ClassVar, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -39,16 +39,17 @@ class Mutation:
     values: the lowest and the highest, or those to choose from.
   """
 
+  PLACE: ClassVar[str] = 'PopulationBasedTraining.mutations'
+
   name: str
   kind: str
-  values: tuple[float, ...]
+  values: tuple[Any, ...]
 
   def __post_init__(self):
-    if self.name not in population.NAMES:
-      self._refuse(f'members can differ in {", ".join(population.NAMES)}')
+    self.check_name()
     if self.kind not in KINDS:
       self._refuse(f'its kind is none of {", ".join(KINDS)}')
-    wrong = [v for v in self.values if not population.in_range(self.name, v)]
+    wrong = [value for value in self.values if not self.is_possible(value)]
     if wrong:
       self._refuse(f'{wrong[0]!r} is no number in its range')
     if self.kind == CHOICE:
@@ -61,9 +62,18 @@ class Mutation:
 
   def _refuse(self, why: str) -> None:
     raise ValueError(
-        f'PopulationBasedTraining.mutations has {self.name!r}: '
-        f'{(self.kind, *self.values)}, but {why}.'
+        f'{self.PLACE} has {self.name!r}: {(self.kind, *self.values)}, but '
+        f'{why}.'
     )
+
+  def check_name(self) -> None:
+    """Raises a ValueError if there is no such setting."""
+    if self.name not in population.NAMES:
+      self._refuse(f'members can differ in {", ".join(population.NAMES)}')
+
+  def is_possible(self, value: Any) -> bool:
+    """Whether the setting can have that value."""
+    return population.in_range(self.name, value)
 
   @property
   def can_draw(self) -> bool:
@@ -94,7 +104,8 @@ class Mutation:
       return float(values[beside[rng.integers(len(beside))]])
     factor = factors[rng.integers(len(factors))]
     far = 1.0 - (1.0 - value) * factor
-    changed = far if self.name == 'gamma' else value * factor
+    is_gamma = self.name.rpartition('.')[2] == 'gamma'
+    changed = far if is_gamma else value * factor
     return float(np.clip(changed, *self.values))
 
   def describe(self) -> str:

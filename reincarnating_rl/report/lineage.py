@@ -227,7 +227,7 @@ def _add_lines(figure: Any, axes: Any, history: History, name: str) -> None:
   axes.set_ylim(len(history.runs) - 0.5, -0.5)
   axes.grid(axis='y', visible=False)
   bar = figure.colorbar(colors, ax=axes, aspect=12, pad=0.02)
-  bar.set_label(name.replace('_', ' '))
+  bar.set_label(_short(name).replace('_', ' '))
   bar.outline.set_visible(False)
 
 
@@ -282,6 +282,11 @@ def _line_of_best(history: History) -> list[tuple[int, float]]:
   return found
 
 
+def _short(name: str) -> str:
+  """Of a setting that gin binds, without what it is bound of."""
+  return name.rpartition('.')[2]
+
+
 def _color(stretch: Stretch) -> str:
   return _DARK if stretch.leads else _PALE
 
@@ -291,7 +296,7 @@ def _color(stretch: Stretch) -> str:
 
 def table(history: History) -> str:
   """Of each run: settings at first and at last, scores, whom it copied."""
-  header = ['run', *history.mutated, 'score', 'copied']
+  header = ['run', *map(_short, history.mutated), 'score', 'copied']
   rows = [header]
   for i, run in enumerate(history.runs):
     own = [stretch for stretch in history.stretches if stretch.run == i]

@@ -82,6 +82,39 @@ def test_all_faults_are_listed_before_anything_starts(values, tmp_path):
   assert not root.exists()
 
 
+def test_faults_of_a_population_are_among_them(values, tmp_path):
+  wanted = lambda mutations, *more: values(
+      f'--base_dir={tmp_path}',
+      '--games=Bxing',
+      '--agents=dqn',
+      '--seeds=0,1',
+      f'--population={{mutations: {mutations}}}',
+      *more,
+  )
+  with pytest.raises(sweep_lib.Faults, match='for 2 faults') as e:
+    launch.main([], wanted('{Runner.nonsense: [uniform, 0, 1]}', '--dry_run'))
+  assert "doesn't have a parameter named 'nonsense'" in str(e.value)
+  assert "no Atari game called 'Bxing'" in str(e.value)
+  with pytest.raises(sweep_lib.Faults, match='population needs mutations'):
+    launch.main([], wanted('{}', '--dry_run'))
+  with pytest.raises(cli.UserError, match='--population {a is no YAML'):
+    launch.description(values('--population={a'))
+
+
+def test_a_population_of_processes_is_not_packed(values, tmp_path):
+  arguments = values(
+      f'--base_dir={tmp_path}',
+      '--games=Pong',
+      '--agents=dqn',
+      '--seeds=0,1',
+      '--population={mutations: {JaxDQNAgent.gamma: [uniform, 0.9, 0.99]}}',
+      '--pack_seeds',
+      '--dry_run',
+  )
+  with pytest.raises(cli.UserError, match='leave one of them out'):
+    launch.main([], arguments)
+
+
 POPULATION = Experiment(
     agent='qdagger_dqn',
     gin_files=('qdagger_dqn.gin', 'comparison.gin'),

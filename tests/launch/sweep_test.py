@@ -223,9 +223,13 @@ def test_files_that_are_no_sweep(tmp_path, text, sentence):
 
 def test_the_documentation_describes_sweeps():
   text = (pathlib.Path(__file__).parents[2] / 'docs/scaling.md').read_text()
-  [whole] = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
+  whole, population = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
   sweep = sweep_lib.parse(yaml.safe_load(whole))
   assert len(configurations(sweep)) == 2 * 3 * 2 * 4
+  described = sweep_lib.parse(
+      {'games': 'Pong', 'agents': 'dqn'} | yaml.safe_load(population)
+  )
+  assert len(described.population.training.mutations) == 3
   named = set(re.findall(r'`(\w+)`', text))
   assert {f.name for f in dataclasses.fields(sweep_lib.Sweep)} <= named
 

@@ -20,6 +20,7 @@ NEEDS = Needs(
     {'online': 1000, 'evaluation': 300, 'data_collection': 0},
     {'online': 250, 'pretraining': 50},
     3,
+    2,
     2**20,
 )
 
