@@ -352,9 +352,12 @@ def make_scheduler(
 
     def _go_on(self, tune_controller):
       """If all wait for one that was given up, nobody else would say so."""
-      live = list(tune_controller.get_live_trials())
-      states = [self._trial_state[trial] for trial in live]
       due = self._next_perturbation_sync
+      for trial, state in self._trial_state.items():
+        if trial.is_finished():  # Tune counts those that failed as alive.
+          state.last_train_time = max(state.last_train_time, due)
+      live = [t for t in self._trial_state if not t.is_finished()]
+      states = [self._trial_state[trial] for trial in live]
       waiting = all(
           trial.status == trial.PAUSED and state.last_train_time >= due
           for trial, state in zip(live, states)
