@@ -219,7 +219,7 @@ class TestScalingRows:
     sizes = bench_scaling.choose_sizes(False, full)
     groups = bench_scaling.make_groups(sizes)
     cases = {case.name: case for group in groups for case in group}
-    members = [1, 2, 4, 8] if on_cpu else [1, 2, 4, 8, 16, 40]
+    members = [1, 2, 4, 8] if on_cpu else [1, 2, 4, 8, 10, 16, 40]
     large = full or not on_cpu
     populations = [1, 2, 5, 10, 20, 40] if large else [1, 2, 5]
     wanted = {}
