@@ -42,7 +42,8 @@ def python_of(side: str) -> str:
   if side == 'dopamine':
     requirements += [_pinned(name) for name in _DOPAMINE]
   else:
-    requirements.append(bench_lib.REPOSITORY)
+    # What is measured is the checkout as it is, whenever it was installed.
+    requirements += ['--editable', bench_lib.REPOSITORY]
   folder = os.path.join(FOLDER, side)
   python = os.path.join(folder, 'bin', 'python')
   stamp = os.path.join(folder, 'installed')

@@ -135,15 +135,15 @@ def parts_of_update(learner: Learner, rows: int) -> list[Part]:
     return jnp.sum(learner.apply(params, states).q_values)
 
   def gradients(carry, data):
-    params, fixed = carry, state_of(data)
+    fixed, transitions = data
     grads, _ = jax.grad(learner._loss, has_aux=True)(
-        params,
+        carry,
         fixed.target_params,
         fixed.coefficients,
-        data[1],
+        transitions,
         fixed.rng_key,
     )
-    return jax.tree.map(lambda p, g: p + 1e-9 * g, params, grads)
+    return jax.tree.map(lambda p, g: p + 1e-9 * g, carry, grads)
 
   def optimizer(carry, _):
     params, opt_state = carry
@@ -154,7 +154,6 @@ def parts_of_update(learner: Learner, rows: int) -> list[Part]:
     values = jnp.full(rows_.shape, 0.5) * carry.max_priority
     return frame_replay.update_priorities(carry, rows_, values)
 
-  state_of = lambda data: data[0]
   first = state()
   params = first.online_params
   # Reads gradient, parameters and two moments, writes three of them.
