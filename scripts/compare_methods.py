@@ -21,11 +21,11 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from absl import app
 from absl import flags
-import numpy as np
+import compare_results
 import tqdm
 
 from reincarnating_rl.launch import cores
@@ -280,8 +280,8 @@ def execute_all(jobs: Sequence[Job]) -> None:
       for future in tqdm.tqdm(done, total=len(jobs), unit=' processes'):
         records = future.result()
         # Another process may have added to the file meanwhile.
-        results = load_results(_RESULTS.value) | records
-        save_results(_RESULTS.value, results)
+        results = compare_results.load(_RESULTS.value) | records
+        compare_results.save(_RESULTS.value, results)
     finally:
       pool.shutdown(cancel_futures=True)
 
@@ -306,149 +306,6 @@ def planned(
   return [job for job in jobs if not is_there(job)]
 
 
-def load_results(path: str) -> dict[str, Any]:
-  """Finished runs by key; none if there is no file yet."""
-  if not os.path.exists(path):
-    return {}
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
-
-
-def save_results(path: str, results: dict[str, Any]) -> None:
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  with open(path + '.part', 'w', encoding='utf-8') as f:
-    json.dump(results, f, indent=1, sort_keys=True)
-    f.write('\n')
-  os.replace(path + '.part', path)
-
-
-class Curve(NamedTuple):
-  """Teacher-normalized scores of a method on a game.
-
-  Attributes:
-    agent_steps: [T] online agent steps at each evaluation, from 0 on if the
-      method pretrains.
-    scores: [S, T] one row a seed.
-  """
-
-  agent_steps: np.ndarray
-  scores: np.ndarray
-
-  @property
-  def areas(self) -> np.ndarray:
-    """[S] mean height of each seed's online curve."""
-    return self.scores[:, self.agent_steps > 0].mean(axis=1)
-
-
-def teacher_score(results: dict[str, Any], game: str) -> Optional[float]:
-  """The teacher's score on a game, as recorded: the same in all runs."""
-  for key, result in results.items():
-    if key.startswith(f'{game}/') and result['teacher_score'] is not None:
-      return result['teacher_score']
-  return None
-
-
-def curve(
-    results: dict[str, Any], game: str, method: str, budget: tuple[str, ...]
-) -> Optional[Curve]:
-  """The curve of a method, None while it has no finished run."""
-  teacher = teacher_score(results, game)
-  suffix = ''.join(f'/{b}' for b in budget)
-  runs = [
-      results[key]
-      for key in sorted(results)
-      if key.startswith(f'{game}/{method}/')
-      and key.split('/', 3)[3:] == ([suffix[1:]] if suffix else [])
-  ]
-  if not runs or teacher is None:
-    return None
-  rows, steps = [], None
-  for r in runs:
-    # Of the evaluations before the first online step the last one counts.
-    points = {
-        i['agent_steps']: i['student_score']
-        for i in r['iterations']
-        if i['student_score'] is not None
-    }
-    steps = np.array(sorted(points))
-    # One teacher score for all methods, those without a teacher included.
-    rows.append(
-        [
-            (points[s] - r['random_score']) / (teacher - r['random_score'])
-            for s in steps
-        ]
-    )
-  return Curve(steps, np.array(rows))
-
-
-def table(
-    results: dict[str, Any],
-    games: Sequence[str],
-    methods: Sequence[str],
-    budget: tuple[str, ...],
-) -> str:
-  """Markdown: mean and range over seeds of area and final score."""
-  header = ['method']
-  for game in games:
-    header += [f'{game}: area', 'start', 'end', 'seeds']
-  rows = []
-  for method in methods:
-    cells, areas = [f'`{method}`'], []
-    for game in games:
-      found = curve(results, game, method, budget)
-      if found is None:
-        cells += ['', '', '', '0']
-        continue
-      area = found.areas
-      areas.append(area.mean())
-      first = found.scores[:, 0].mean() if found.agent_steps[0] == 0 else None
-      cells += [
-          f'{area.mean():.2f} ({area.min():.2f} to {area.max():.2f})',
-          '' if first is None else f'{first:.2f}',
-          f'{found.scores[:, -1].mean():.2f}',
-          str(len(area)),
-      ]
-    rows.append((-np.mean(areas) if areas else np.inf, cells))
-  rows.sort(key=lambda row: row[0])
-  lines = [header, ['---'] * len(header)] + [cells for _, cells in rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def draw(
-    results: dict[str, Any],
-    game: str,
-    methods: Sequence[str],
-    budget: tuple[str, ...],
-    path: str,
-) -> None:
-  """Curves of methods on a game: mean, and the range over seeds."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  figure, axes = plt.subplots(figsize=(8, 5), constrained_layout=True)
-  colours = plt.get_cmap('tab20')(np.arange(len(methods)))
-  for method, colour in zip(methods, colours):
-    found = curve(results, game, method, budget)
-    if found is None:
-      continue
-    x = found.agent_steps / 1000
-    style = '--' if method in _WITHOUT_TEACHER else '-'
-    mean = found.scores.mean(axis=0)
-    axes.plot(x, mean, style, color=colour, marker='o', ms=3, label=method)
-    low, high = found.scores.min(axis=0), found.scores.max(axis=0)
-    axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
-  axes.axhline(1.0, color='0.6', lw=1, ls=':')
-  axes.set_xlabel('thousand online agent steps')
-  axes.set_ylabel('teacher-normalized score')
-  axes.set_title(f'{game}: mean and range over seeds')
-  axes.spines[['top', 'right']].set_visible(False)
-  figure.legend(loc='outside right center', fontsize=8, frameon=False)
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
-
-
 def main(argv: Sequence[str]) -> None:
   del argv
   choices = SUBJECTS[_SUBJECT.value]
@@ -460,17 +317,19 @@ def main(argv: Sequence[str]) -> None:
         f'{", ".join(choices)}.'
     )
   budget = tuple(_BINDINGS.value)
-  results = load_results(_RESULTS.value)
+  results = compare_results.load(_RESULTS.value)
   if not _TABLE_ONLY.value:
     execute_all(planned(methods, budget, results))
-    results = load_results(_RESULTS.value)
-  print(table(results, _GAMES.value, list(choices), budget))
+    results = compare_results.load(_RESULTS.value)
+  print(compare_results.table(results, _GAMES.value, list(choices), budget))
   for game in _GAMES.value:
-    if teacher_score(results, game) is not None:
+    if compare_results.teacher_score(results, game) is not None:
       name = f'{_SUBJECT.value}_{game.lower()}.png'
       folder = os.path.dirname(os.path.abspath(_RESULTS.value))
       path = os.path.join(folder, name)
-      draw(results, game, list(choices), budget, path)
+      compare_results.draw(
+          results, game, list(choices), budget, path, _WITHOUT_TEACHER
+      )
 
 
 if __name__ == '__main__':

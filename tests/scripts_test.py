@@ -31,6 +31,7 @@ def _load(name: str) -> ModuleType:
 
 
 bench_lib = _load('bench_lib')
+compare_results = _load('compare_results')
 
 
 def _run(script: str, *flags: str, **env: str) -> subprocess.CompletedProcess:
@@ -70,6 +71,53 @@ class TestStatistics:
   def test_without_a_peer_there_is_no_ratio(self):
     assert bench_lib.ratio(10.0, None, 'us') is None
     assert bench_lib.ratio(10.0, 0.0, 'us') is None
+
+
+class TestComparison:
+
+  def _run_of(self, teacher, *scores):
+    iterations = [
+        {'agent_steps': steps, 'student_score': score}
+        for steps, score in scores
+    ]
+    return {
+        'random_score': -20.0,
+        'teacher_score': teacher,
+        'iterations': iterations,
+    }
+
+  def test_areas_are_of_the_online_curve_alone(self):
+    results = {
+        'Pong/a/1': self._run_of(0.0, (0, 0.0), (10, -10.0), (20, 0.0)),
+        'Pong/a/2': self._run_of(0.0, (0, -20.0), (10, -20.0), (20, -10.0)),
+        'Pong/a/1/x = 1': self._run_of(0.0, (10, 100.0)),
+        'Pong/nothing/1': self._run_of(None, (10, -20.0), (20, -15.0)),
+        'Boxing/a/1': self._run_of(5.0, (10, 5.0)),
+    }
+    found = compare_results.curve(results, 'Pong', 'a', ())
+    assert found.scores.tolist() == [[1.0, 0.5, 1.0], [0.0, 0.0, 0.5]]
+    assert found.areas.tolist() == [0.75, 0.25]
+    table = compare_results.table(
+        results, ['Pong'], ['nothing', 'a', 'missing'], ()
+    )
+    assert table.splitlines()[2:] == [
+        '| `a` | 0.50 (0.25 to 0.75) | 0.50 | 0.75 | 2 |',
+        '| `nothing` | 0.12 (0.12 to 0.12) |  | 0.25 | 1 |',
+        '| `missing` |  |  |  | 0 |',
+    ]
+    other = compare_results.curve(results, 'Pong', 'a', ('x = 1',))
+    assert other.scores.tolist() == [[6.0]]
+
+  def test_the_page_of_results_says_what_the_file_says(self):
+    docs = SCRIPTS.parent / 'docs'
+    results = compare_results.load(docs / 'results/methods.json')
+    page = (docs / 'results.md').read_text()
+    # The other subjects have one seed, and tables of their own.
+    complete = [key.split('/')[:2] for key in results if key.endswith('/3')]
+    assert len(complete) >= 14
+    for game, method in complete:
+      table = compare_results.table(results, [game], [method], ())
+      assert table.splitlines()[-1] in page
 
 
 class TestMeasure:
