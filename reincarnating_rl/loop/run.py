@@ -383,7 +383,9 @@ class Run:
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
-    if self.teacher_score not in (None, self.random_score):
+    # Scores beside those of a teacher no better than chance mean nothing.
+    teacher_score = self.teacher_score
+    if teacher_score is not None and teacher_score > self.random_score:
       normalized = normalized_score(
           score, self.random_score, self.teacher_score
       )

@@ -40,6 +40,7 @@ _BOOKKEEPING = (
     'checkpoint_file_prefix',
     'logging_file_prefix',
     'teacher_score',
+    'wandb_project',
 )
 _NO_METHOD = {'game', 'seed', STICKY_ACTIONS, *_BUDGET_SETTINGS}
 _NO_METHOD_BINDINGS = {

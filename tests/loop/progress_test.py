@@ -47,6 +47,15 @@ def test_score_and_lambda_of_the_last_phase_are_shown():
     assert 'score=7.2' in text and 'lambda=0.50' in text
 
 
+def test_a_lambda_that_fell_to_nothing_is_shown():
+  before, after = (
+      PhaseRecord('online', i, 5, 5, student_score=7.25, lambda_=lambda_)
+      for i, lambda_ in ((1, 0.5), (2, 0.0))
+  )
+  assert 'lambda=0.00' in _work(io.StringIO(), [before, after])
+  assert 'lambda' not in _work(io.StringIO(), [after])
+
+
 def test_what_is_longer_than_planned_stays_readable():
   file = io.StringIO()
   bar = progress.ProgressBar(3, '', file)

@@ -43,6 +43,7 @@ def test_bookkeeping_makes_no_method(tmp_path):
   write_run(tmp_path / 'a', [1.0])
   more = (
       'RunnerWithTeacher.checkpoint_every = 5\nReincarnationRunner.keep = 9\n'
+      "RunnerWithTeacher.wandb_project = 'p'\n"
   )
   write_run(tmp_path / 'b', [1.0], seed=2, more_gin=more)
   assert _names(tmp_path) == ['qdagger_dqn']
