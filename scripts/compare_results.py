@@ -11,6 +11,9 @@ from typing import Any, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from reincarnating_rl.buckets import local
+from reincarnating_rl.scores import normalized_score
+
 
 def load(path: str) -> dict[str, Any]:
   """Finished runs by key; none if there is no file yet."""
@@ -22,10 +25,8 @@ def load(path: str) -> dict[str, Any]:
 
 def save(path: str, results: dict[str, Any]) -> None:
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  with open(path + '.part', 'w', encoding='utf-8') as f:
-    json.dump(results, f, indent=1, sort_keys=True)
-    f.write('\n')
-  os.replace(path + '.part', path)
+  document = json.dumps(results, indent=1, sort_keys=True) + '\n'
+  local.write_whole(path, document.encode())
 
 
 class Curve(NamedTuple):
@@ -59,12 +60,12 @@ def curve(
 ) -> Optional[Curve]:
   """The curve of a method, None while it has no finished run."""
   teacher = teacher_score(results, game)
-  suffix = ''.join(f'/{b}' for b in budget)
+  further = ['/'.join(budget)] if budget else []
   runs = [
       results[key]
       for key in sorted(results)
       if key.startswith(f'{game}/{method}/')
-      and key.split('/', 3)[3:] == ([suffix[1:]] if suffix else [])
+      and key.split('/', 3)[3:] == further
   ]
   if not runs or teacher is None:
     return None
@@ -79,10 +80,7 @@ def curve(
     steps = np.array(sorted(points))
     # One teacher score for all methods, those without a teacher included.
     rows.append(
-        [
-            (points[s] - r['random_score']) / (teacher - r['random_score'])
-            for s in steps
-        ]
+        [normalized_score(points[s], r['random_score'], teacher) for s in steps]
     )
   return Curve(steps, np.array(rows))
 

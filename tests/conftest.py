@@ -40,7 +40,7 @@ def _forget_old(cache: pathlib.Path, days: float = 7.0) -> None:
   """Deletes what was compiled long ago, whether or not it is still used."""
   for path in cache.glob('*'):
     if path.stat().st_mtime < time.time() - days * 86_400:
-      path.unlink()
+      path.unlink(missing_ok=True)
 
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -62,7 +62,7 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
     _add_xla_flags(_QUICKER)
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   # What one process has compiled serves all, those that tests start included,
-  # and the next time: then the tests take two thirds of the time.
+  # and those of the next time.
   _CACHE = _REPOSITORY / '.pytest_cache' / 'xla'
   _forget_old(_CACHE)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)

@@ -102,8 +102,8 @@ class ProgressBar(Listener):
     """For the bars that come."""
     if record.student_score is not None:
       self._postfix['score'] = f'{record.student_score:.1f}'
-    # From nothing it is always 0 and says nothing.
-    if record.lambda_ or 'lambda' in self._postfix:
+    # Without a teacher it is always 0 and says nothing.
+    if record.lambda_ or (record.lambda_ == 0 and 'lambda' in self._postfix):
       self._postfix['lambda'] = f'{record.lambda_:.2f}'
 
   def close(self) -> None:

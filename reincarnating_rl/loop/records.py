@@ -26,8 +26,7 @@ class PhaseRecord:
   Attributes:
     phase: its kind.
     iteration: as in the plan.
-    agent_steps: the student's online agent steps so far (the teacher's, in
-      teacher phases).
+    agent_steps: the student's online agent steps so far.
     updates: gradient steps so far.
     student_score: mean return of the evaluation after it.
     teacher_normalized: that score, teacher = 1 and random = 0.

@@ -383,12 +383,10 @@ class Run:
     rate = trainer.learner_state.coefficients.learning_rate
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
-    # Scores beside those of a teacher no better than chance mean nothing.
-    teacher_score = self.teacher_score
-    if teacher_score is not None and teacher_score > self.random_score:
-      normalized = normalized_score(
-          score, self.random_score, self.teacher_score
-      )
+    random, teacher = self.random_score, self.teacher_score
+    # Beside a teacher no better than chance a score means nothing.
+    if teacher is not None and teacher > random:
+      normalized = normalized_score(score, random, teacher)
     if phase.kind == plan_lib.ONLINE and self.config.wean:
       trainer.set_lambda(
           schedules.next_distillation_weight(

@@ -48,11 +48,12 @@ def test_score_and_lambda_of_the_last_phase_are_shown():
 
 
 def test_a_lambda_that_fell_to_nothing_is_shown():
-  before, after = (
-      PhaseRecord('online', i, 5, 5, student_score=7.25, lambda_=lambda_)
-      for i, lambda_ in ((1, 0.5), (2, 0.0))
+  before, after, unknown = (
+      PhaseRecord('online', 1, 5, 5, student_score=7.25, lambda_=lambda_)
+      for lambda_ in (0.5, 0.0, None)
   )
   assert 'lambda=0.00' in _work(io.StringIO(), [before, after])
+  assert 'lambda=0.50' in _work(io.StringIO(), [before, unknown])
   assert 'lambda' not in _work(io.StringIO(), [after])
 
 

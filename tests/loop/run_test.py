@@ -280,6 +280,14 @@ def test_learning_from_nothing_solves_the_bandit():
   assert run.records[-1].student_score == 1.0
 
 
+def test_a_teacher_below_chance_weans_nobody():
+  run = _run(teacher=_teacher(score=-2.0))
+  run.run()
+  assert all(record.teacher_normalized is None for record in run.records)
+  online = [r.lambda_ for r in run.records if r.phase == 'online']
+  assert online and max(online) <= 1.0
+
+
 def test_student_of_a_good_teacher_is_good_after_pretraining():
   config = dataclasses.replace(
       CONFIG,
