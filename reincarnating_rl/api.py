@@ -12,11 +12,15 @@ The command line goes through the same functions.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import tempfile
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
 
 from reincarnating_rl import cli
 from reincarnating_rl import experiment
@@ -115,9 +119,10 @@ class Result:
     Raises:
       UserError: one sentence, for what does not fit.
     """
+    from reincarnating_rl.envs import roms
     from reincarnating_rl.evaluate import __main__ as evaluate_lib
 
-    with cli.user_errors():
+    with roms.put_back(), cli.user_errors():
       return evaluate_lib.evaluate(self.base_dir, evaluate_lib.values(options))
 
   def plot(self, path: Optional[str] = None) -> Any:
@@ -185,6 +190,11 @@ def reincarnate(
   return carry_out(wanted, base_dir)
 
 
+def is_bound_name(text: str) -> bool:
+  """Whether a text has the form of what gin binds, as 'JaxDQNAgent.gamma'."""
+  return re.fullmatch(r'[\w/.]+\.\w+', text) is not None
+
+
 def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
   """Bindings as gin writes them."""
   if isinstance(bindings, Mapping):
@@ -195,7 +205,28 @@ def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
 def _literal(value: Any) -> str:
   if isinstance(value, str) and value[:1] in ('@', '%'):
     return value
-  return repr(value)
+  return repr(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+  """The same of Python's own types, which is how gin reads it."""
+  if isinstance(value, (np.ndarray, np.generic)):
+    return value.tolist()
+  if isinstance(value, dict):
+    return {_plain(k): _plain(v) for k, v in value.items()}
+  if type(value) in (list, tuple):
+    return type(value)(map(_plain, value))
+  return value
+
+
+@contextlib.contextmanager
+def _of_its_own() -> Iterator[None]:
+  """What is bound, and played, meanwhile is as before afterwards."""
+  from reincarnating_rl import gin_files
+  from reincarnating_rl.envs import roms
+
+  with gin_files.of_its_own(), roms.put_back():
+    yield
 
 
 def describe_plan(wanted: Experiment) -> str:
@@ -204,10 +235,8 @@ def describe_plan(wanted: Experiment) -> str:
   Raises:
     UserError: for whatever does not resolve or fit.
   """
-  from reincarnating_rl import gin_files
-
   with tempfile.TemporaryDirectory() as scratch:
-    with gin_files.of_its_own(), cli.user_errors():
+    with _of_its_own(), cli.user_errors():
       runner = experiment.make_runner(wanted, scratch, dry_run=True)
       return runner.describe_plan()
 
@@ -240,11 +269,10 @@ def needs_of(wanted: Experiment) -> Needs:
   Raises:
     UserError: for what does not resolve or fit.
   """
-  from reincarnating_rl import gin_files
   from reincarnating_rl.loop import plan
 
   with tempfile.TemporaryDirectory() as scratch:
-    with gin_files.of_its_own(), cli.user_errors():
+    with _of_its_own(), cli.user_errors():
       runner = experiment.make_runner(wanted, scratch, dry_run=True)
       one = runner.runners[0] if runner.is_group else runner
       problem = one.missing_data()
@@ -272,10 +300,9 @@ def needs_of(wanted: Experiment) -> Needs:
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:
   """Carries an experiment out, or goes on with it; see `reincarnate`."""
-  from reincarnating_rl import gin_files
   from reincarnating_rl.loop.records import TrainingDivergedError
 
-  with gin_files.of_its_own():
+  with _of_its_own():
     with cli.user_errors():
       runner = experiment.make_runner(wanted, base_dir)
       runner.check_memory()

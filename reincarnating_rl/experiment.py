@@ -404,7 +404,11 @@ def make_runner(
   size = wanted.num_seeds or len(population)
   if population is not None:
     group_runner.check_is_input(base_dir, wanted.population)
-  group_runner.check_layout(base_dir, range(first, first + size))
+  group_runner.check_layout(
+      base_dir,
+      range(first, first + size),
+      alone=training is not None or population is not None,
+  )
   return group_runner.GroupRunner(
       base_dir, make_one, range(first, first + size), population
   )

@@ -34,27 +34,31 @@ def folder(base_dir: str, run_number: int) -> str:
   return os.path.join(base_dir, f'run_{run_number}')
 
 
-def check_layout(base_dir: str, run_numbers: Optional[Sequence[int]]) -> None:
+def check_layout(
+    base_dir: str,
+    run_numbers: Optional[Sequence[int]],
+    alone: bool = False,
+) -> None:
   """Refuses a directory that holds other runs.
 
   Args:
     base_dir: where runs shall go.
     run_numbers: of a group; None = it is a single run.
+    alone: whether there must be no other runs beside them, since what they do
+      depends on who else is there.
 
   Raises:
     ValueError: one sentence, with what is there.
   """
   base_dir = os.path.abspath(os.path.expanduser(base_dir))
-  folders = glob.glob(os.path.join(base_dir, 'run_*', 'checkpoints'))
-  names = [os.path.basename(os.path.dirname(f)) for f in folders]
-  there = sorted(int(n[4:]) for n in names if n[4:].isdigit())
+  there = runs_in(base_dir)
   single = os.path.isdir(os.path.join(base_dir, 'checkpoints'))
   wanted = sorted(run_numbers or ())
   if run_numbers is None and there:
     was, now = f'runs {_listed(there)}', 'a single run is'
   elif run_numbers is not None and single:
     was, now = 'a single run', f'runs {_listed(wanted)} are'
-  elif run_numbers is not None and there and there != wanted:
+  elif run_numbers is not None and alone and there and there != wanted:
     was, now = f'runs {_listed(there)}', f'runs {_listed(wanted)} are'
   else:
     return
@@ -63,6 +67,13 @@ def check_layout(base_dir: str, run_numbers: Optional[Sequence[int]]) -> None:
       'settings that they were started with, or another directory, and '
       f'--fork_from {base_dir} to go on there from their checkpoints.'
   )
+
+
+def runs_in(base_dir: str) -> list[int]:
+  """Numbers of the runs of groups that have been there."""
+  folders = glob.glob(os.path.join(base_dir, 'run_*', 'checkpoints'))
+  names = [os.path.basename(os.path.dirname(f)) for f in folders]
+  return sorted(int(n[4:]) for n in names if n[4:].isdigit())
 
 
 def check_is_input(base_dir: str, population: str) -> None:
@@ -250,14 +261,12 @@ class GroupRunner:
   def _write_summary(self) -> None:
     """Says in the directory above where the runs are."""
     first = self.runners[0]
+    numbers = sorted({*runs_in(self._base_dir), *self._run_numbers})
     document = {
         'game': first.run_config.game,
         'agent': first.agent_name,
-        'run_numbers': self._run_numbers,
-        'runs': [
-            os.path.basename(folder(self._base_dir, n))
-            for n in self._run_numbers
-        ],
+        'run_numbers': numbers,
+        'runs': [os.path.basename(folder(self._base_dir, n)) for n in numbers],
         'versions': summary.versions(),
     }
     path = os.path.join(self._base_dir, summary.FILE_NAME)

@@ -77,6 +77,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       teacher_seed: int = RunConfig.teacher_seed,
       teacher_score: Optional[float] = None,
       evaluate_teacher: bool = True,
+      stop_after: Optional[int] = None,
       num_pretraining_iterations: int = 10,
       num_pretraining_steps: int = 100_000,
       num_envs: int = 1,
@@ -112,6 +113,8 @@ class RunnerWithTeacher(run_experiment.Runner):
       teacher_seed: of its evaluation and collection, in every run the same.
       teacher_score: its mean return, if it is not to be evaluated.
       evaluate_teacher: whether to evaluate it.
+      stop_after: online iterations after which it ends, although its plan goes
+        on; started again with more, so does it. None = at the plan's end.
       num_pretraining_iterations: offline iterations.
       num_pretraining_steps: updates of an offline iteration.
       num_envs: environments that train online, side by side.
@@ -145,6 +148,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     self._listeners = list(listeners)
     self._label = label
     self._teacher_score = teacher_score
+    self._stop_after = stop_after
     self._dry_run = dry_run
     self._member = member
     self._gin_files = gin_files
@@ -160,6 +164,11 @@ class RunnerWithTeacher(run_experiment.Runner):
     if way_on is not None:
       self.keeper_options['way_on'] = way_on
     self._prepared: Optional[tuple[Run, RunCheckpointer]] = None
+    if stop_after is not None and stop_after < 0:
+      raise ValueError(
+          f'RunnerWithTeacher.stop_after is {stop_after}; it is a number of '
+          'online iterations, from 0 on.'
+      )
     if teacher and not evaluate_teacher and teacher_score is None:
       self._teacher_score = teacher.score
       if teacher.score is None:
@@ -326,6 +335,8 @@ class RunnerWithTeacher(run_experiment.Runner):
         offline=self._agent.make_offline_learning(),
         beginning=beginning,
     )
+    if self._stop_after is not None:
+      run.stop_after(self._stop_after)
     checkpointer = self._make_checkpointer()
     forks = self._fork_from is not None
     if forks and checkpointer.latest is None:

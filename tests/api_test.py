@@ -3,6 +3,7 @@
 import gin
 import jax
 import matplotlib
+import numpy as np
 import pytest
 import small_teacher
 import tiny_pong
@@ -117,11 +118,20 @@ def test_the_plan_alone():
 
 
 def test_how_bindings_are_written():
-  bindings = {'a.b': 'text', 'a.c': '@network', 'a.d': (1, 2), 'a.e': None}
+  bindings = {
+      'a.b': 'text',
+      'a.c': '@network',
+      'a.d': (1, 2),
+      'a.e': None,
+      'a.f': np.float32(0.5),
+      'a.g': [np.int64(3), {'x': np.arange(2)}],
+  }
   assert api.binding_lines(bindings) == (
       "a.b = 'text'",
       'a.c = @network',
       'a.d = (1, 2)',
       'a.e = None',
+      'a.f = 0.5',
+      "a.g = [3, {'x': [0, 1]}]",
   )
   assert api.binding_lines(['a.b = 1']) == ('a.b = 1',)

@@ -299,6 +299,17 @@ def test_what_cannot_be_copied_is_one_sentence(tmp_path, members, more, words):
   assert not base_dir.exists()
 
 
+def test_other_runs_may_stand_beside_a_group_that_copies_nobody(tmp_path):
+  for number in (0, 1, 7):
+    (tmp_path / f'run_{number}' / 'checkpoints').mkdir(parents=True)
+  for numbers in ([7], [0, 1], range(9)):
+    group_runner.check_layout(str(tmp_path), numbers)
+    with pytest.raises(ValueError, match='holds runs 0, 1, 7, but runs'):
+      group_runner.check_layout(str(tmp_path), numbers, alone=True)
+  with pytest.raises(ValueError, match='but a single run is asked for'):
+    group_runner.check_layout(str(tmp_path), None)
+
+
 def test_a_population_is_not_written_over(tmp_path):
   with pytest.raises(cli.UserError, match='move the file out of --base_dir'):
     run(tmp_path, write_population(tmp_path, [{}, {}]))

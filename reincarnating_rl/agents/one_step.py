@@ -7,7 +7,6 @@ acts, stores and learns.
 
 from __future__ import annotations
 
-from fractions import Fraction
 import os
 from typing import Any, Optional
 
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 from reincarnating_rl import reincarnation_networks
+from reincarnating_rl.agents import replay_ratio
 from reincarnating_rl.agents import reset_settings
 from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.methods import Method
@@ -159,7 +159,7 @@ class OneStepAgent:
         'update_horizon': update_horizon or self.update_horizon,
         'gamma': self.gamma,
         'min_replay_history': self.min_replay_history,
-        'replay_ratio': Fraction(
+        'replay_ratio': replay_ratio.of_agent(
             self.num_updates_per_train_step, self.update_period
         ),
         'target_update_period': self.target_update_period,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+import math
 from typing import Any, Optional
 
 from reincarnating_rl.agents import settings
@@ -21,6 +22,28 @@ def fraction(replay_ratio: float | str) -> Fraction:
         f'RunnerWithTeacher.replay_ratio is {replay_ratio!r}, which is no '
         "number: give updates per agent step, as 0.25 or '1/3'."
     ) from e
+
+
+def of_agent(num_updates: float, update_period: float) -> Fraction:
+  """The ratio that an agent's bindings come to.
+
+  Args:
+    num_updates: made at once.
+    update_period: agent steps from one time to the next.
+
+  Raises:
+    ValueError: if one of them is no positive number.
+  """
+  for name, value in (
+      ('num_updates_per_train_step', num_updates),
+      ('update_period', update_period),
+  ):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+      raise ValueError(
+          f"The agent's {name} must be a positive number, got {value!r}."
+      )
+  return Fraction(num_updates) / Fraction(update_period)
 
 
 def check(agent: Any, of_agent: Fraction, bound: Optional[Fraction]) -> None:

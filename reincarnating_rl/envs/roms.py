@@ -2,17 +2,19 @@
 
 Teachers from earlier years played ROM versions that ale-py no longer ships.
 ale-py looks for a game in one place only, by a function that its environments
-share; `use` puts another answer in its place, for the rest of the process.
+share; `use` puts another answer in its place, until `put_back` ends or the
+process does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from absl import logging
 from ale_py import roms
@@ -134,6 +136,17 @@ def use(rom: Rom, name: str) -> None:
         name,
     )
   _in_use[name] = rom
+
+
+@contextlib.contextmanager
+def put_back() -> Iterator[None]:
+  """What is played with which ROM afterwards is what it was before."""
+  before = dict(_in_use)
+  try:
+    yield
+  finally:
+    _in_use.clear()
+    _in_use.update(before)
 
 
 def in_use(name: str) -> Rom:

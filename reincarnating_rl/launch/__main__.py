@@ -11,8 +11,9 @@ how long it takes and what memory it needs.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Hashable, Mapping, Optional, Sequence
+from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
 from absl import flags
 from absl import logging
@@ -32,6 +33,7 @@ from reincarnating_rl.launch import trials as trials_lib
 from reincarnating_rl.launch.rates import Rates
 from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.trials import Trial
+from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import plan_text
 from reincarnating_rl.loop.stopped import StoppedError
 from reincarnating_rl.report import words
@@ -164,7 +166,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   with tqdm.tqdm(
       total=len(found), desc='checking', unit=' configurations'
   ) as bar:
-    needs = check.check(root, trials, bar.update)
+    needs = check.check(root, trials, bar.update, sweep.population)
   if sweep.population is not None:
     together.check(root, sweep.population, trials, needs)
   if values.dry_run:
@@ -207,8 +209,8 @@ def run(
   )
   if not missing:
     return
-  disk.write_record(root, trials)
-  with engine.connected(resources) as at_once:
+  with _taken(root), engine.connected(resources) as at_once:
+    disk.write_record(root, trials, population)
     with board_lib.Board(iterations, there, at_once) as board:
       if population is None:
         engine.carry_out(root, missing, resources, board)
@@ -228,10 +230,24 @@ def run(
   left = len(trials) - len(board.names(board_lib.DONE))
   if left:
     raise StoppedError(
-        f'Stopped with {left} of {len(trials)} trials to do; '
-        f'{cli.way_on()}',
+        f'Stopped with {left} of {len(trials)} trials to do; {cli.way_on()}',
         130,
     )
+
+
+@contextlib.contextmanager
+def _taken(root: str) -> Iterator[None]:
+  """A sweep's directory, which one launch at a time has.
+
+  Raises:
+    UserError: if another one has it, or it cannot be written to.
+  """
+  with cli.user_errors():
+    base_dir_lib.take(base_dir_lib.make(root))
+  try:
+    yield
+  finally:
+    base_dir_lib.give_back(root)
 
 
 def forecast(

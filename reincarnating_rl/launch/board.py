@@ -19,6 +19,7 @@ from reincarnating_rl.loop.progress import Lines
 from reincarnating_rl.report import words
 
 WAITING, RUNNING, DONE, FAILED = 'waiting', 'running', 'done', 'FAILED'
+ENDED = (DONE, FAILED)
 # So many lines move at most; of the others there is a count.
 _MOST_LINES = 16
 _SECONDS_BETWEEN_LINES = 60.0

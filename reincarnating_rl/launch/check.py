@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 from concurrent import futures
+import dataclasses
 import multiprocessing
 import os
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 from absl import logging
 
@@ -16,6 +17,7 @@ from reincarnating_rl import experiment_forms
 from reincarnating_rl.api import Needs
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import disk
+from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.sweep import Faults
 from reincarnating_rl.launch.trials import Trial
 
@@ -27,6 +29,7 @@ def check(
     root: str,
     trials: Sequence[Trial],
     announce: Callable[[int], None] = lambda count: None,
+    population: Optional[Population] = None,
 ) -> dict[str, Needs]:
   """Refuses a sweep that cannot be carried out as it is.
 
@@ -34,6 +37,7 @@ def check(
     root: directory of the sweep.
     trials: all of it.
     announce: called with how many configurations were checked meanwhile.
+    population: whose members' settings are checked, too.
 
   Returns:
     What a run of each configuration comes to, by its name.
@@ -42,7 +46,7 @@ def check(
     Faults: all that is wrong, each once.
   """
   faults: dict[str, list[str]] = collections.defaultdict(list)
-  needs = {}
+  needs: dict[str, Needs] = {}
   wanted = _wanted(trials)
   # Elsewhere, for what one run needs makes threads, and Ray forks.
   with futures.ProcessPoolExecutor(
@@ -55,8 +59,18 @@ def check(
       needs[name] = outcome.needs
       for fault in outcome.faults:
         faults[fault].append(name)
+    if population is not None and not faults:
+      seeds = list(dict.fromkeys(trial.seeds[0] for trial in trials))
+      cases = _cases(wanted, population, seeds)
+      outcomes = processes.map(_check_one, [case for _, case in cases])
+      for (name, _), outcome in zip(cases, outcomes):
+        for fault in outcome.faults:
+          if name not in faults[fault]:
+            faults[fault].append(name)
   sentences = [_with_names(*item) for item in faults.items()]
-  sentences += _same_directory(root, trials) + disk.changed(root, trials)
+  sentences += _same_directory(root, trials) + disk.changed(
+      root, trials, population
+  )
   if sentences:
     raise Faults(sentences)
   return needs
@@ -75,6 +89,34 @@ def _wanted(
     size = len(trial.seeds) if trial.packed else None
     found.setdefault((trial.configuration.name, size), trial.experiment)
   return found
+
+
+def _cases(
+    wanted: Mapping[tuple[str, Optional[int]], Experiment],
+    population: Population,
+    seeds: Sequence[int],
+) -> list[tuple[str, Experiment]]:
+  """What members may come to: what is right for one may be wrong for another.
+
+  Args:
+    wanted: a population each, as its first member begins.
+    population: how they change.
+    seeds: of its members.
+
+  Returns:
+    Pairs of a configuration's name and an experiment.
+  """
+  return [
+      (
+          name,
+          dataclasses.replace(
+              experiment,
+              bindings=(*experiment.bindings, *api.binding_lines(settings)),
+          ),
+      )
+      for (name, _), experiment in wanted.items()
+      for settings in population.possible_settings(seeds)
+  ]
 
 
 class _Outcome(NamedTuple):

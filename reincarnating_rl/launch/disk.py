@@ -9,6 +9,7 @@ from typing import Any, Optional, Sequence
 
 from reincarnating_rl import cli
 from reincarnating_rl import show_run
+from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop import summary
 from reincarnating_rl.report import runs as runs_lib
@@ -87,17 +88,22 @@ def read_record(root: str) -> dict[str, Any]:
     ) from e
 
 
-def write_record(root: str, trials: Sequence[Trial]) -> None:
+def write_record(
+    root: str,
+    trials: Sequence[Trial],
+    population: Optional[Population] = None,
+) -> None:
   """Adds trials to the record, a run each.
 
   Args:
     root: directory of the sweep.
     trials: what is to be there.
+    population: how they copy each other; None = they do not.
 
   Raises:
     UserError: if it cannot be written.
   """
-  runs = read_record(root) | described(trials)
+  runs = read_record(root) | described(trials, population)
   runs = dict(sorted(runs.items()))
   try:
     os.makedirs(root, exist_ok=True)
@@ -109,11 +115,15 @@ def write_record(root: str, trials: Sequence[Trial]) -> None:
     ) from e
 
 
-def described(trials: Sequence[Trial]) -> dict[str, Any]:
+def described(
+    trials: Sequence[Trial], population: Optional[Population] = None
+) -> dict[str, Any]:
   """{folder of a run below that of the sweep: its experiment}, JSON-ready."""
+  rules = {} if population is None else population.described()
   found = {}
   for trial in trials:
     experiment = dataclasses.asdict(trial.configuration.experiment)
+    experiment |= rules
     experiment.pop('run_number')
     for seed, directory in zip(trial.seeds, trial.directories('')):
       # As JSON gives it back.
@@ -122,18 +132,22 @@ def described(trials: Sequence[Trial]) -> dict[str, Any]:
   return found
 
 
-def changed(root: str, trials: Sequence[Trial]) -> list[str]:
+def changed(
+    root: str,
+    trials: Sequence[Trial],
+    population: Optional[Population] = None,
+) -> list[str]:
   """Sentences on runs that are there under other settings than wanted."""
   was = read_record(root)
   faults = []
-  for directory, now in described(trials).items():
+  for directory, now in described(trials, population).items():
     before = was.get(directory)
     there = os.path.exists(os.path.join(root, directory, summary.FILE_NAME))
     if before is None or before == now or not there:
       continue
-    names = sorted(k for k in now if before.get(k) != now[k])
+    names = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     differences = [
-        f'{n} {json.dumps(before.get(n))} instead of {json.dumps(now[n])}'
+        f'{n} {json.dumps(before.get(n))} instead of {json.dumps(now.get(n))}'
         for n in names
     ]
     faults.append(

@@ -201,6 +201,8 @@ def _config(root: str, trial: Trial, resources: Resources) -> dict[str, Any]:
       ],
       'directories': trial.directories(root),
       'log': os.path.join(trial.directories(root)[0], disk.LOG),
+      # Workers are elsewhere; paths are meant as they were checked.
+      'cwd': os.getcwd(),
       'cpus': resources.cpus,
       'gpus': resources.gpus,
   }
@@ -217,6 +219,7 @@ def _carry_out_one(config: dict[str, Any]) -> None:
       trial['log'],
       num_cores=trial['cpus'],
       gpus=trial['gpus'],
+      cwd=trial['cwd'],
       report=lambda reached: tune.report(dataclasses.asdict(reached)),
   )
 

@@ -105,6 +105,7 @@ def carry_out(config: dict[str, Any]) -> None:
           trial['log'],
           num_cores=trial['cpus'],
           gpus=trial['gpus'],
+          cwd=trial['cwd'],
           report=lambda reached: tune.report(
               dataclasses.asdict(reached) | _NO_STOP
           ),
@@ -148,7 +149,8 @@ def _origin(directory: str) -> Optional[Copied]:
 def flags_of(member: Member, stop: int) -> list[str]:
   """Of `train`, for a member up to so many online iterations."""
   wanted = Experiment(**member.experiment)
-  bound = member.settings | {'Runner.num_iterations': stop}
+  # Its plan is the whole one: resets and schedules look ahead.
+  bound = member.settings | {'RunnerWithTeacher.stop_after': stop}
   wanted = dataclasses.replace(
       wanted,
       bindings=tuple(wanted.bindings) + api.binding_lines(bound),

@@ -18,6 +18,8 @@ from reincarnating_rl.loop import summary
 
 # That a trial is an execution of.
 PROGRAM = (sys.executable, '-um', 'reincarnating_rl.train')
+# Before each command in a log.
+_PROMPT = b'\n$ '
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_FOR_OTHERS = 120.0
 # Share of a device's memory that XLA takes beforehand, as when it is alone.
@@ -35,6 +37,7 @@ def carry_out(
     *,
     num_cores: Optional[int] = None,
     gpus: float = 0.0,
+    cwd: Optional[str] = None,
     report: Callable[[Reached], None] = lambda reached: None,
 ) -> int:
   """Runs a trial to its end; one that is half done goes on.
@@ -45,6 +48,7 @@ def carry_out(
     log_path: of a file that its output is added to.
     num_cores: that it is kept on; None = anywhere.
     gpus: share of an accelerator that is its.
+    cwd: folder that its relative paths are below, if this machine has it.
     report: called whenever it is further.
 
   Returns:
@@ -60,8 +64,7 @@ def carry_out(
   os.makedirs(os.path.dirname(log_path), exist_ok=True)
   _await_others(directories)
   with cores.held(num_cores or 0) as own, open(log_path, 'ab') as log:
-    began = log.tell()
-    log.write(f'$ {shlex.join(command)}\n'.encode())
+    log.write(_PROMPT + f'{shlex.join(command)}\n'.encode())
     log.flush()
     process = subprocess.Popen(
         child.command(own, command),
@@ -69,6 +72,7 @@ def carry_out(
         stdout=log,
         stderr=subprocess.STDOUT,
         env=environment,
+        cwd=cwd if cwd is not None and os.path.isdir(cwd) else None,
     )
     try:
       status, usage = _watch(process.pid, directories, report)
@@ -78,7 +82,7 @@ def carry_out(
       raise
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
-    words = last_words(log_path, began)
+    words = last_words(log_path)
     raise TrialFailed(f'exit {process.returncode}: {words}')
   report(disk.reached(directories))
   return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
@@ -118,17 +122,16 @@ def _stamp(directory: str) -> Optional[int]:
     return None
 
 
-def last_words(path: str, began: int = 0) -> str:
+def last_words(path: str) -> str:
   """The last line that a process wrote to its log, preferably its error.
 
   Args:
-    path: of the log.
-    began: bytes in it that are of others.
+    path: of the log; of the processes that wrote there, the last one's.
   """
   try:
     with open(path, 'rb') as f:
-      f.seek(began)
-      text = f.read()[-20000:].decode(errors='replace')
+      _, _, own = f.read().rpartition(_PROMPT)
+      text = own.partition(b'\n')[2][-20000:].decode(errors='replace')
   except OSError:
     text = ''
   lines = [line.strip() for line in text.splitlines() if line.strip()]

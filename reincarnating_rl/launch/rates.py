@@ -72,7 +72,7 @@ class Estimate(NamedTuple):
 
 def kind_of(wanted: Experiment, needs: Needs) -> Hashable:
   """Equal for configurations that are measured once: games do not matter."""
-  networks = tuple(b for b in wanted.bindings if b.startswith('@'))
+  networks = tuple(b for b in wanted.bindings if '@' in b)
   counts = (needs.agent_steps, needs.updates)
   return (
       wanted.agent,

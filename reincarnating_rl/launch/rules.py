@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Mapping, Sequence
 
 import numpy as np
 
+from reincarnating_rl import api
 from reincarnating_rl.loop import evolution
 from reincarnating_rl.loop.evolution import CHOICE
 from reincarnating_rl.loop.evolution import Mutation
@@ -28,6 +29,8 @@ _FIELDS = (
     'resample_probability',
     'first',
 )
+# Of a range: no round number, as those that are drawn are none.
+_BETWEEN = 0.381966
 # A copy goes on with its source's weights: what they are must stay.
 _SHAPES = re.compile(r'network|hidden|features|@')
 
@@ -38,7 +41,7 @@ class Rule(Mutation):
   PLACE: ClassVar[str] = 'population.mutations'
 
   def check_name(self) -> None:
-    if not re.fullmatch(r'[\w/.]+\.\w+', self.name):
+    if not api.is_bound_name(self.name):
       self._refuse('that is no name that gin binds, such as JaxDQNAgent.gamma')
     if any(map(_SHAPES.search, (self.name, *map(str, self.values)))):
       self._refuse(
@@ -50,7 +53,8 @@ class Rule(Mutation):
     if self.kind == CHOICE:
       return isinstance(value, (int, float, str))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0.0 <= value < np.inf
+    highest = 1.0 if self.name.endswith('.gamma') else np.inf
+    return is_number and 0.0 <= value <= highest and value < np.inf
 
   def draw(self, rng: np.random.Generator) -> Any:
     if self.kind == CHOICE:
@@ -68,6 +72,13 @@ class Rule(Mutation):
     at = self.values.index(value)
     beside = [i for i in (at - 1, at + 1) if 0 <= i < len(self.values)] or [at]
     return self.values[beside[rng.integers(len(beside))]]
+
+  def extremes(self) -> list[Any]:
+    """Values that it may come to: all, or the ends and one between."""
+    if self.kind == CHOICE:
+      return list(self.values)
+    low, high = self.values
+    return [low, high, low + (high - low) * _BETWEEN]
 
   def describe(self) -> str:
     listed = ', '.join(map(str, self.values))
@@ -96,6 +107,25 @@ class Population:
       given = self.first.get(rule.name)
       drawn[rule.name] = value if given is None else given[index]
     return drawn
+
+  def described(self) -> dict[str, Any]:
+    """All that it is, for the record of a sweep."""
+    found = dataclasses.asdict(self.training) | {'first': dict(self.first)}
+    return {f'population.{name}': value for name, value in found.items()}
+
+  def possible_settings(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Settings that members may come to, the ends of each range among them.
+
+    Args:
+      seeds: of the members.
+
+    Returns:
+      What is enough to know that all of it can be bound.
+    """
+    found = [self.first_settings(i, seed) for i, seed in enumerate(seeds)]
+    for rule in self.training.mutations:
+      found += [found[0] | {rule.name: value} for value in rule.extremes()]
+    return found
 
   def explored(self, settings: Settings, rng: np.random.Generator) -> Settings:
     """Settings near those of a member, or drawn anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 import gin
 import yaml
@@ -324,7 +324,18 @@ def _grid(name: str, value: Any) -> dict[str, tuple[Any, ...]]:
         f'{name} must give a list of values for each name that is bound, not '
         f'{value!r}'
     )
+  _check_names(name, value)
   return {k: tuple(v) for k, v in value.items()}
+
+
+def _check_names(entry: str, names: Iterable[str]) -> None:
+  """Raises a ValueError for what gin would take for a name of its own."""
+  wrong = [name for name in names if not api.is_bound_name(name)]
+  if wrong:
+    raise ValueError(
+        f'{entry} has {wrong[0]!r}, which is no name that gin binds, such as '
+        'JaxDQNAgent.gamma'
+    )
 
 
 def _sample(name: str, value: Any) -> dict[str, Distribution]:
@@ -333,6 +344,7 @@ def _sample(name: str, value: Any) -> dict[str, Distribution]:
         f'{name} must give a distribution for each name that is bound, not '
         f'{value!r}'
     )
+  _check_names(name, value)
   return {k: sampling.parse(k, v) for k, v in value.items()}
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from reincarnating_rl import cli
 from reincarnating_rl.api import Needs
+from reincarnating_rl.launch import board as board_lib
 from reincarnating_rl.launch import engine
 from reincarnating_rl.launch import member as member_lib
 from reincarnating_rl.launch import process
@@ -27,7 +28,6 @@ from reincarnating_rl.launch.member import Member
 from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.rules import Settings
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.loop import lineage as lineage_lib
 from reincarnating_rl.loop.evolution import Copy
 from reincarnating_rl.loop.lineage import Exploit
 from reincarnating_rl.loop.lineage import Lineage
@@ -96,9 +96,14 @@ def carry_out_all(
   """
   for members in of_each(trials):
     left = [trial for trial in members if trial in missing]
-    if left:
-      one = needs[members[0].configuration.name]
-      carry_out(root, population, members, left, one, resources, board)
+    if not left:
+      continue
+    one = needs[members[0].configuration.name]
+    carry_out(root, population, members, left, one, resources, board)
+    if any(
+        board.rows[trial.name].state not in board_lib.ENDED for trial in left
+    ):
+      return  # Tune was interrupted, and says so to nobody.
 
 
 def carry_out(
@@ -242,12 +247,6 @@ class History:
     self._carry_on(exploit)
 
   def _carry_on(self, exploit: Exploit) -> None:
-    if len(exploit.members) != len(self.settings):
-      raise cli.UserError(
-          f'{lineage_lib.FILE_NAME} of {self._trials[0].configuration.name} '
-          f'has {len(exploit.members)} members, which copied each other, and '
-          f'{len(self.settings)} seeds are wanted: choose another --base_dir.'
-      )
     self.settings = list(exploit.members)
     for copy in exploit.copies:
       self.settings[copy.target] = dict(copy.member)

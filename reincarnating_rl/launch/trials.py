@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import os
 import re
@@ -17,7 +18,7 @@ from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch.sweep import Method
 from reincarnating_rl.launch.sweep import Sweep
 
-_LONGEST_NAME = 120  # characters of one folder
+_LONGEST_NAME = 200  # bytes of one folder; file systems take 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,11 @@ def _configuration(
   for other in others:
     bindings += other.bindings
   name = '/'.join(
-      [game, folder(method.name), *([','.join(labels)] if labels else [])]
+      [
+          game,
+          folder(method.name),
+          *([_short(','.join(labels))] if labels else []),
+      ]
   )
   return Configuration(
       name,
@@ -223,4 +228,14 @@ def _label(name: str, value: Any) -> str:
 
 def folder(text: str) -> str:
   """Text as the name of a folder."""
-  return re.sub(r'[^\w.=+-]+', '_', text).strip('_')[-_LONGEST_NAME:]
+  return _short(re.sub(r'[^\w.=+-]+', '_', text).strip('_'))
+
+
+def _short(name: str) -> str:
+  """The same, or what is left of it with a digest of all in front."""
+  encoded = name.encode()
+  if len(encoded) <= _LONGEST_NAME:
+    return name
+  digest = hashlib.sha256(encoded).hexdigest()[:10]
+  end = encoded[len(digest) + 1 - _LONGEST_NAME :]
+  return f'{digest}_{end.decode(errors="ignore")}'

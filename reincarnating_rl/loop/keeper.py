@@ -160,7 +160,7 @@ class Keeper:
     self._active, self._part = [run], lambda: None
     self._save(run, wait=False)
     self._last = time.monotonic()
-    if self._signal is not None and not all(map(_is_done, self._runs)):
+    if self._signal is not None and not all(run.is_done for run in self._runs):
       self._stop()
 
   def finish(self) -> None:
@@ -274,10 +274,6 @@ class Keeper:
         f'steps ({saved}). To go on, {self._way_on}.',
         STALLED_EXIT_CODE,
     )
-
-
-def _is_done(run: Run) -> bool:
-  return run.next_phase == len(run.plan)
 
 
 def _leave(text: str, exit_code: int) -> None:

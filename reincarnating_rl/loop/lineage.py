@@ -72,7 +72,7 @@ class Lineage:
         what was to happen later did not.
 
     Raises:
-      ValueError: if the file is damaged.
+      ValueError: if the file is damaged, or of other runs.
     """
     self._path = os.path.join(base_dir, FILE_NAME)
     self._document = {
@@ -85,7 +85,18 @@ class Lineage:
     )
     self.exploits = [e for e in exploits if e.phase <= reached]
     if self.exploits:
+      self._check_runs(document['run_numbers'])
       self._document['members'] = document['members']
+
+  def _check_runs(self, there: Sequence[int]) -> None:
+    wanted = self._document['run_numbers']
+    if list(there) != wanted:
+      listed = lambda numbers: ', '.join(map(str, numbers))
+      raise ValueError(
+          f'{self._path} says how runs {listed(there)} copied each other, and '
+          f'runs {listed(wanted)} are wanted: want those, or choose another '
+          'directory.'
+      )
 
   def before(self, phase: int) -> Optional[Exploit]:
     """What happens before a phase, if that is decided."""

@@ -108,6 +108,9 @@ class RunConfig:
   frame_shape: tuple[int, int] = (84, 84)
 
   def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if field.type in ('int', 'Optional[int]'):
+        self._make_whole(field.name)
     positive = (
         'training_steps evaluation_steps num_envs num_eval_envs batch_size '
         'update_horizon teacher_update_horizon replay_capacity '
@@ -150,6 +153,14 @@ class RunConfig:
           f'a replay of capacity {self.replay_capacity}: enlarge the replay '
           'or lower min_replay_history.'
       )
+
+  def _make_whole(self, name: str) -> None:
+    """Takes 4.0 for 4; what is between two numbers is refused."""
+    value = getattr(self, name)
+    if value is None:
+      return
+    _require(value == int(value), name, value, 'a whole number')
+    object.__setattr__(self, name, int(value))
 
   def _check_resets(self) -> None:
     if self.resets is None:

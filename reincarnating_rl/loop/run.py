@@ -46,6 +46,7 @@ class Run:
   Attributes:
     config: settings.
     plan: its phases.
+    end: index into the plan at which it ends, if before the plan does.
     next_phase: index into the plan.
     steps_done: of that phase: pretraining steps, or steps of all environments.
     copied_after: the iteration after which it last became the continuation of
@@ -103,6 +104,7 @@ class Run:
         evaluate_teacher=teacher is not None and teacher.score is None,
         reincarnate=teacher is not None,
     )
+    self.end = len(self.plan)
     self.next_phase = 0
     self.steps_done = 0
     self.copied_after = 0
@@ -139,9 +141,24 @@ class Run:
       after_phase: called after each phase, to save the run for instance.
     """
     self.prepare()
-    while self.next_phase < len(self.plan):
+    while not self.is_done:
       self.run_phase(self.plan[self.next_phase])
       after_phase(self)
+
+  @property
+  def is_done(self) -> bool:
+    """Whether nothing is left to do."""
+    return self.next_phase >= self.end
+
+  def stop_after(self, online_iterations: int) -> None:
+    """Ends the run after so many, as if it had been cut off there.
+
+    Args:
+      online_iterations: with those that are done; more than there are change
+        nothing.
+    """
+    before = len(self.plan) - self.config.num_iterations
+    self.end = min(before + online_iterations, len(self.plan))
 
   def prepare(self) -> None:
     """Finds out what the plan takes for known."""

@@ -84,10 +84,8 @@ class SideBySide:
     for i, run in enumerate(self.runs):
       with self._on_device(i):
         run.prepare()
-    while True:
+    while not all(run.is_done for run in self.runs):
       behind = min(run.next_phase for run in self.runs)
-      if behind == len(self.runs[0].plan):
-        return
       before_phase(behind)
       members = [
           i for i, run in enumerate(self.runs) if run.next_phase == behind

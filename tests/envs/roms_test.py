@@ -46,6 +46,16 @@ def test_the_same_rom_from_a_folder_plays_the_same(tmp_path):
   np.testing.assert_array_equal(_frames(), expected)
 
 
+def test_what_was_played_before_is_played_afterwards(tmp_path):
+  shutil.copy(roms.shipped('pong').path, tmp_path / 'pong.bin')
+  before = atari.rom_in_use('Pong')
+  with pytest.raises(KeyError), roms.put_back():
+    atari.use_roms(str(tmp_path), 'Pong')
+    assert atari.rom_in_use('Pong') != before
+    raise KeyError
+  assert atari.rom_in_use('Pong') == before
+
+
 def test_a_file_of_any_name_is_found_by_its_md5(tmp_path):
   (tmp_path / 'breakout.bin').write_bytes(_shipped_bytes('breakout'))
   (tmp_path / 'Video Olympics (1977).a26').write_bytes(_shipped_bytes())

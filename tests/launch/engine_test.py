@@ -1,6 +1,7 @@
 """Trials on Ray, with a stand-in for `train` that takes a second."""
 
 import io
+import os
 import pathlib
 import signal
 import subprocess
@@ -58,6 +59,9 @@ def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
   good, late, bad = (board.rows[t.name] for t in trials)
   assert good.state == late.state == board_lib.DONE
   assert (good.attempts, late.attempts) == (1, 2)
+  # Where relative paths mean what they mean here.
+  late_run = tmp_path / 'Pong' / 'late' / 'run_0'
+  assert (late_run / 'cwd').read_text() == os.getcwd()
   # Of each seed the last one: 2 + 4, 2 + 5.
   assert good.reached == disk.reached(trials[0].directories(str(tmp_path)))
   assert good.reached.score == 6.5 and good.reached.iterations == 6
@@ -65,7 +69,7 @@ def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
   folder = tmp_path / 'Pong' / 'bad' / 'run_0'
   words = 'the disk is full of holes. (its log is '
   assert bad.error == f'{words}{folder / disk.LOG})'
-  log = tmp_path / 'Pong' / 'late' / 'run_0' / disk.LOG
+  log = late_run / disk.LOG
   assert f'Pong/late/run_0 failed ({words}{log}))' in output.getvalue()
   assert 'Pong/bad/run_0 failed' in output.getvalue()
   assert 'it is given up' in output.getvalue()

@@ -1,6 +1,8 @@
 """The entry point of sweeps: flags, and all faults at once."""
 
 import dataclasses
+import subprocess
+import sys
 
 from absl import flags
 import pytest
@@ -12,6 +14,7 @@ from reincarnating_rl import train
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import __main__ as launch
 from reincarnating_rl.launch import check
+from reincarnating_rl.launch import engine
 from reincarnating_rl.launch import rates
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.trials import Configuration
@@ -99,6 +102,51 @@ def test_faults_of_a_population_are_among_them(values, tmp_path):
     launch.main([], wanted('{}', '--dry_run'))
   with pytest.raises(cli.UserError, match='--population {a is no YAML'):
     launch.description(values('--population={a'))
+
+
+def test_each_member_of_a_population_is_checked(values, tmp_path):
+  """The second member, and what they may come to between whole numbers."""
+  text = (
+      '{mutations: {JaxDQNAgent.update_horizon: [bounds, 1, 4], '
+      'JaxDQNAgent.update_period: [choice, 4, 0]}, '
+      'first: {JaxDQNAgent.update_horizon: [1, 2], '
+      'JaxDQNAgent.update_period: [4, 0]}}'
+  )
+  arguments = values(
+      f'--base_dir={tmp_path}',
+      '--games=Pong',
+      '--agents=dqn',
+      '--seeds=0,1',
+      f'--population={text}',
+      '--dry_run',
+  )
+  with pytest.raises(sweep_lib.Faults, match='for 2 faults') as e:
+    launch.main([], arguments)
+  assert 'update_horizon must be a whole number, got 2.1' in str(e.value)
+  assert 'update_period must be' in str(e.value)
+
+
+def test_a_sweep_is_carried_out_by_one_launch_at_a_time(tmp_path):
+  root = tmp_path / 'sweep'
+  program = (
+      'from reincarnating_rl.loop import base_dir\n'
+      f'base_dir.take(base_dir.make({str(root)!r}))\n'
+      'print("taken", flush=True)\n'
+      'input()\n'
+  )
+  with subprocess.Popen(
+      [sys.executable, '-c', program],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+  ) as other:
+    assert other.stdout.readline() == b'taken\n'
+    found = Configuration('Pong/q', POPULATION)
+    trials = [Trial(found, (1,), packed=False)]
+    needs = {'Pong/q': api.Needs({}, {}, 2, 1, 0)}
+    with pytest.raises(cli.UserError, match=f'in use .by process {other.pid} '):
+      launch.run(str(root), trials, needs, engine.Resources())
+    other.communicate(b'\n')
+  assert not (root / 'sweep.json').exists()
 
 
 def test_a_population_of_processes_is_not_packed(values, tmp_path):

@@ -80,6 +80,10 @@ def test_a_configuration_has_settings_so_that_their_names_are_checked():
             {'first': {'JaxDQNAgent.gamma': [0.9, 'x', 0.9]}},
             "has JaxDQNAgent.gamma 'x', which is no number",
         ),
+        (
+            {'mutations': {'JaxDQNAgent.gamma': ['uniform', 0.9, 1.5]}},
+            '1.5 is no number in its range',
+        ),
         ({'mutations': {'a.b': 3}}, 'a setting changes by [kind'),
         ({'mutations': {'a.b': ['normal', 1, 2]}}, 'its kind is none of'),
         ({'mutations': {'a.b': ['uniform', 2, 1]}}, 'no range from a lower'),

@@ -72,6 +72,7 @@ def main():
   for i, directory in enumerate(directories):
     directory.mkdir(parents=True, exist_ok=True)
     note(directory, 'started')
+    (directory / 'cwd').write_text(os.getcwd())
     lock = open(directory / '.lock', 'w')
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if len(attempts(directory)) <= int(wanted.get('fail', 0)):
@@ -81,7 +82,7 @@ def main():
         directory,
         flags.run_number + i,
         float(wanted.get('seconds', 0.0)),
-        int(wanted.get('Runner.num_iterations', NUM_ITERATIONS)),
+        int(wanted.get('RunnerWithTeacher.stop_after', NUM_ITERATIONS)),
         float(wanted.get('learner.rate', 1.0)),
     )
   return 0

@@ -86,6 +86,21 @@ def test_first_seeds_come_first_and_packed_ones_go_together(tmp_path):
   assert places(packed) == places(alone)
 
 
+def test_long_names_of_folders_are_cut_and_stay_different():
+  values = [f'{"x" * 300}{i}' for i in range(2)]
+  sweep = sweep_lib.parse(
+      {
+          'games': 'Pong',
+          'agents': 'dqn',
+          'grid': {'a.first': values, 'a.second': ['\u4e2d' * 100, 'short']},
+      }
+  )
+  names = [c.name for c in configurations(sweep)]
+  assert len(set(names)) == 4
+  parts = [part for name in names for part in name.split('/')]
+  assert max(len(part.encode()) for part in parts) <= 200
+
+
 def test_gin_describes_the_same(tmp_path):
   text = """
       Sweep.games = ['Pong']
@@ -178,11 +193,17 @@ def test_loguniform_is_uniform_in_the_logarithm():
         ({'grid': {'a.b': 3}}, 'grid must give a list of values'),
         ({'grid': {'a.b': [1e-4, '1e-4']}}, 'grid of a.b has 0.0001 twice'),
         ({'num_samples': 3}, 'num_samples is 3, but nothing is sampled'),
-        ({'sample': {'a': {'normal': [0, 1]}}}, 'a is sampled from normal'),
-        ({'sample': {'a': {'uniform': [1, 0]}}}, 'that needs [low, high]'),
-        ({'sample': {'a': {'loguniform': [0, 1]}}}, 'and above 0'),
-        ({'sample': {'a': {'integers': [0.5, 1]}}}, 'both included'),
-        ({'sample': {'a': {'choice': []}}}, 'that needs a list of values'),
+        ({'sample': {'a.b': {'normal': [0, 1]}}}, 'a.b is sampled from normal'),
+        ({'sample': {'a.b': {'uniform': [1, 0]}}}, 'that needs [low, high]'),
+        ({'sample': {'a.b': {'loguniform': [0, 1]}}}, 'and above 0'),
+        ({'sample': {'a.b': {'integers': [0.5, 1]}}}, 'both included'),
+        ({'sample': {'a.b': {'choice': []}}}, 'that needs a list of values'),
+        # gin would take it for a macro, which nobody uses.
+        ({'grid': {'rate': [1, 2]}}, "grid has 'rate', which is no name"),
+        (
+            {'sample': {'rate': {'uniform': [0, 1]}}},
+            "sample has 'rate', which is no name",
+        ),
         (
             {
                 'grid': {'a.b': [1]},

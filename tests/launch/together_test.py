@@ -170,7 +170,7 @@ def test_flags_of_a_member(tmp_path):
   assert bound[1:] == [
       'learner.rate = 1',
       'learner.rate = 4.0',
-      'Runner.num_iterations = 4',
+      'RunnerWithTeacher.stop_after = 4',
   ]
   assert '--fork_from' not in flags
   one = member(tmp_path, Copied(0, 2))
@@ -223,8 +223,10 @@ def test_another_number_of_members_is_refused(tmp_path):
   again = together.History(str(tmp_path), POPULATION, trials(), NEEDS)
   assert again.member(0) == history.member(0)
   assert again.member(0).copied == Copied(2, 1) and again.decided == 1
-  with pytest.raises(cli.UserError, match='has 3 members, which copied'):
-    together.History(str(tmp_path), POPULATION, trials(count=2), NEEDS)
+  others = [t for t in trials(count=4) if t.seeds != (1,)]
+  for members in (trials(count=2), others):
+    with pytest.raises(cli.UserError, match='says how runs 0, 1, 2 copied'):
+      together.History(str(tmp_path), POPULATION, members, NEEDS)
 
 
 def test_the_dry_run_says_what_may_change_and_when():

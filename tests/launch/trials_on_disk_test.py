@@ -10,7 +10,9 @@ from reincarnating_rl.api import Needs
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.launch import cores
 from reincarnating_rl.launch import disk
+from reincarnating_rl.launch import process
 from reincarnating_rl.launch import rates as rates_lib
+from reincarnating_rl.launch import rules
 from reincarnating_rl.launch.disk import Reached
 from reincarnating_rl.launch.rates import Rates
 from reincarnating_rl.launch.trials import Configuration
@@ -69,6 +71,28 @@ def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):
     disk.read_record(root)
 
 
+def test_other_rules_of_a_population_are_refused(tmp_path):
+  root, members = str(tmp_path), [trial((1,)), trial((2,))]
+  mutations = {'JaxDQNAgent.gamma': ['uniform', 0.9, 1.0]}
+  rules_of = lambda **kw: rules.parse({'mutations': mutations} | kw)
+  disk.write_record(root, members, rules_of())
+  written_runs.write_run(members[0].directories(root)[0], [1.0], seed=1)
+  assert disk.changed(root, members, rules_of()) == []
+  [fault] = disk.changed(root, members, rules_of(quantile=0.5))
+  assert 'run with population.quantile 0.25 instead of 0.5' in fault
+  [fault] = disk.changed(root, members)
+  assert 'population.interval 1 instead of null' in fault
+
+
+def test_the_last_words_are_those_of_the_last_process(tmp_path):
+  log = tmp_path / 'log.txt'
+  assert process.last_words(str(log)) == f'it said nothing (its log is {log})'
+  log.write_text('\n$ train\nError: an old one.\n\n$ train\nIt begins.\n')
+  assert process.last_words(str(log)).startswith('It begins. (')
+  log.write_text('\n$ train\nError: a new one.\nand more\n')
+  assert process.last_words(str(log)).startswith('a new one. (')
+
+
 def test_a_record_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(cli.UserError, match='cannot be'):
@@ -124,6 +148,8 @@ def test_configurations_of_one_kind_are_measured_once():
       game='Boxing', bindings=('a = 2',)
   )
   assert kind(bindings=('@a.Network',)) != kind(bindings=('@b.Network',))
+  network = lambda name: (f'JaxDQNAgent.network = @{name}',)
+  assert kind(bindings=network('a')) != kind(bindings=network('b'))
   assert kind(agent='dqn') != kind(agent='rainbow')
   twice = NEEDS._replace(updates={'online': 500})
   assert rates_lib.kind_of(Experiment(), twice) != kind()

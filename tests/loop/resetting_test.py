@@ -141,6 +141,17 @@ def test_resets_and_updates_are_those_foretold(schedule):
   assert [r.metrics['resets'] for r in online] == list(so_far[3:])
 
 
+@each_schedule
+def test_a_run_that_ends_before_its_plan_has_the_resets_of_the_plan(schedule):
+  """However near they are to that end."""
+  whole, _ = _done(schedule)
+  run = _run(schedule)
+  run.stop_after(2)
+  run.run()
+  assert run.records == whole.records[:-1]
+  assert run.trainer.counters.resets
+
+
 def test_updates_that_wait_are_made_before_the_reset():
   """Four are due when it comes, and three are made in one go."""
   resets = ResetSchedule(30)

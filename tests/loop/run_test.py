@@ -205,6 +205,26 @@ def test_interrupted_equals_never_interrupted(done, tmp_path, num_phases):
   assert second.teacher_score == run.teacher_score
 
 
+@pytest.mark.parametrize('ends', [[0, 1], [1]])
+def test_ended_before_its_plan_equals_never_ended(done, tmp_path, ends):
+  run, _ = done
+  checkpointer = RunCheckpointer(str(tmp_path))
+  for online in ends:
+    part = _run()
+    checkpointer.restore(part)
+    part.stop_after(online)
+    part.run()
+    before = len(part.plan) - CONFIG.num_iterations
+    assert part.next_phase == before + online and part.is_done
+    checkpointer.save(part)
+  rest = _run()
+  checkpointer.restore(rest)
+  rest.stop_after(100)
+  assert not rest.is_done
+  rest.run()
+  _assert_same_run(run, rest)
+
+
 def test_nothing_to_restore(tmp_path):
   assert not RunCheckpointer(str(tmp_path)).restore(_run())
 
