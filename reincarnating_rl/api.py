@@ -294,7 +294,7 @@ def needs_of(wanted: Experiment) -> Needs:
       iterations += 1
       online += kind == plan.ONLINE
   return Needs(
-      dict(agent_steps), dict(updates), iterations, online, sum(memory)
+      dict(agent_steps), dict(updates), iterations, online, memory.peak()
   )
 
 

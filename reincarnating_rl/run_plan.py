@@ -13,6 +13,7 @@ from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.teachers import LoadedEnsemble
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers.ensemble import members_of
+from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 
 def teacher_for(
@@ -43,6 +44,35 @@ def teacher_for(
   return teacher.at_temperature(coefficients.temperature)
 
 
+def check_discount(
+    config: RunConfig,
+    replay: Optional[TeacherReplay],
+    member: population.Member,
+) -> None:
+  """Refuses data of one discount where the student's changes.
+
+  Args:
+    config: settings of the run.
+    replay: the teacher's.
+    member: settings in which the run differs from others side by side.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  only = replay.only_gamma if replay is not None else None
+  if only is None:
+    return
+  anneals = config.resets is not None and config.resets.annealing is not None
+  if anneals or 'gamma' in member:
+    what = 'the annealing after resets' if anneals else 'the population'
+    raise ValueError(
+        f"The teacher's replay holds {replay.only_horizon}-step returns that "
+        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
+        'changes gamma: leave that out, or set teacher_steps to let the '
+        'teacher collect other data.'
+    )
+
+
 def missing_data(
     config: RunConfig, teacher: Optional[LoadedTeacher]
 ) -> Optional[str]:
@@ -69,7 +99,8 @@ def memory(
   has_rows = teacher is not None and teacher.replay is not None
   return forecast_lib.memory(
       config,
-      teacher.network.num_actions if keeps_q_values else None,
+      teacher.network.num_actions if teacher is not None else None,
+      keeps_q_values,
       _given(agent, teacher)[1],
       len(teacher.replay) if has_rows else 0,
   )

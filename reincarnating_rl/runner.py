@@ -385,8 +385,11 @@ class RunnerWithTeacher(run_experiment.Runner):
     loaded = self._teacher
     read_data = None
     if loaded.replay is not None and not config.teacher_steps:
+      run_plan.check_discount(config, loaded.replay, self._member)
       read_data = functools.partial(
-          loaded.replay_with_q_values, config.teacher_update_horizon
+          loaded.replay_with_q_values,
+          config.teacher_update_horizon,
+          config.gamma,
       )
     policy = Policy(loaded.network, loaded.acting_params)
     return Teacher(policy, self._teacher_score, read_data)

@@ -200,22 +200,38 @@ def test_scanned_updates_equal_dispatched_ones(learner):
   np.testing.assert_array_equal(n, [5, 3, 2, 1, 1, 1])
 
 
-def test_rehearsed_transitions_keep_the_teachers_horizon():
-  """Nothing but the teacher's data: the annealing changes nothing."""
+@pytest.mark.parametrize('since_reset', [0, 2, 50])
+def test_rehearsed_transitions_are_discounted_as_the_others(since_reset):
+  """Nothing but the teacher's data: as from a replay of that n and gamma."""
   teacher_spec = dataclasses.replace(SPEC, update_horizon=3, gamma=0.8)
+  n, gamma = map(np.asarray, ANNEALING.at(jnp.int32(since_reset)))
+  n = min(int(n), teacher_spec.update_horizon)  # It has no longer returns.
+  alike = dataclasses.replace(SPEC, update_horizon=n, gamma=float(gamma))
   results = []
-  for learner in (PLAIN, ANNEALED):
+  for learner, spec in ((ANNEALED, teacher_spec), (PLAIN, alike)):
     update_many = learner_lib.make_updater(
-        learner, SPEC, BATCH_SIZE, True, False, teacher_spec, 1.0
+        learner, SPEC, BATCH_SIZE, True, False, spec, 1.0
     )
+    # The same rows can be drawn, whatever is gathered from them.
     teacher = make_replay(teacher_spec, seed=1)
-    results.append(
-        update_many(make_state(learner), *make_replay()[:2], 3, teacher)
+    state = make_state(learner)._replace(since_reset=jnp.int32(since_reset))
+    results.append(update_many(state, *make_replay()[:2], 1, teacher))
+  annealed, plain = results
+  assert_close(annealed[0].online_params, plain[0].online_params)
+  np.testing.assert_allclose(annealed[2]['td_loss'], plain[2]['td_loss'], 1e-5)
+
+
+def test_a_members_gamma_is_that_of_rehearsed_transitions():
+  state = make_state(PLAIN, COEFFICIENTS._replace(gamma=0.5))
+  results = []
+  for first, gamma in ((state, 0.99), (make_state(PLAIN), 0.5)):
+    spec = dataclasses.replace(SPEC, gamma=gamma)
+    update_many = learner_lib.make_updater(
+        PLAIN, spec, BATCH_SIZE, True, False, spec, 0.5
     )
-  assert_close(results[0][0], results[1][0])
-  np.testing.assert_allclose(
-      np.stack(results[0][2]['td_loss']), np.stack(results[1][2]['td_loss'])
-  )
+    teacher = make_replay(spec, seed=1)
+    results.append(update_many(first, *make_replay()[:2], 2, teacher))
+  assert_close(results[0][0].online_params, results[1][0].online_params)
 
 
 def test_learners_of_other_settings_are_others():

@@ -28,7 +28,12 @@ from reincarnating_rl.types import NetworkOutput
 from reincarnating_rl.types import TransitionBatch
 
 # (key, batch) -> the batch to use, and [B] bool, which rows are as they were.
-Mix = Callable[[jax.Array, TransitionBatch], tuple[TransitionBatch, jax.Array]]
+# (state, rng key, the replay's batch) -> a batch, and [B] bool: where it is the
+# replay's.
+Mix = Callable[
+    ['LearnerState', jax.Array, TransitionBatch],
+    tuple[TransitionBatch, jax.Array],
+]
 
 # Out of the range of every replay: nothing is written there.
 _NO_ROW = np.iinfo(np.int32).max
@@ -291,14 +296,14 @@ class Learner:
     Raises:
       ValueError: if there is an annealing and a gamma among the coefficients.
     """
-    horizon = self._horizon(spec, state)
+    horizon = self.horizon(spec, state)
     rng_key, sample_key = jax.random.split(state.rng_key)
     batch, indices = frame_replay.sample(
         spec, storage, priorities, sample_key, batch_size, horizon
     )
     if mix is not None:
       rng_key, mix_key = jax.random.split(rng_key)
-      batch, own = mix(mix_key, batch)
+      batch, own = mix(state, mix_key, batch)
       indices = jnp.where(own, indices, _NO_ROW)
     metrics = {}
     if self.annealing is not None:
@@ -340,10 +345,18 @@ class Learner:
       priorities = draw.written_back(priorities, extra.priorities)
     return state, priorities, extra.metrics | draw.metrics
 
-  def _horizon(
+  def horizon(
       self, spec: frame_replay.ReplaySpec, state: LearnerState
   ) -> Optional[frame_replay.Horizon]:
-    """n and gamma of this update; None = those of the replay."""
+    """n and gamma of this update, by what it draws from; None = the replay's.
+
+    Args:
+      spec: of the replay, beyond whose n there is none.
+      state: current state.
+
+    Raises:
+      ValueError: if there is an annealing and a gamma among the coefficients.
+    """
     gamma = state.coefficients.gamma
     if self.annealing is None:
       if gamma is None:

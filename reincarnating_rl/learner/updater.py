@@ -75,10 +75,10 @@ def make_updater(
       return None
     return functools.partial(
         _mix_in,
+        learner,
         teacher_spec,
         teacher,
         teacher_data_ratio,
-        learner.objective.needs_teacher,
     )
 
   def one(state, priorities, storage, teacher):
@@ -158,23 +158,25 @@ def _update_members(
 
 
 def _mix_in(
+    learner: Learner,
     teacher_spec: frame_replay.ReplaySpec,
     teacher: frame_replay.ReplayState,
     ratio: float,
-    needs_q_teacher: bool,
+    state: LearnerState,
     rng_key: jax.Array,
     batch: TransitionBatch,
 ) -> tuple[TransitionBatch, jax.Array]:
   """Puts the teacher's transitions in the place of some of the student's.
 
-  Both kinds are gathered in full, which costs little beside an update; each
-  keeps its own n, which `discount_t` holds already.
+  Both kinds are gathered in full, which costs little beside an update. The
+  discount of a step is the same in both; n is at most the data's own.
 
   Args:
+    learner: who says of what horizon its returns are.
     teacher_spec: static description of the teacher's data.
     teacher: the data.
     ratio: probability of each place to be taken.
-    needs_q_teacher: whether the objective asks for the teacher's Q-values.
+    state: of the learner.
     rng_key: consumed.
     batch: the student's B transitions, weighed by importance.
 
@@ -189,14 +191,19 @@ def _mix_in(
   sample_key, place_key = jax.random.split(rng_key)
   size = batch.r_t.shape[0]
   taught, _ = frame_replay.sample(
-      teacher_spec, teacher.storage, teacher.priorities, sample_key, size
+      teacher_spec,
+      teacher.storage,
+      teacher.priorities,
+      sample_key,
+      size,
+      learner.horizon(teacher_spec, state),
   )
   own = ~jax.random.bernoulli(place_key, ratio, (size,))
   largest = jnp.where(own, batch.weight, 0.0).max()
   weight = batch.weight / jnp.where(own.any(), largest, 1.0)
   batch = batch._replace(weight=weight)
   taught = taught._replace(weight=jnp.ones_like(weight))
-  if not needs_q_teacher:
+  if not learner.objective.needs_teacher:
     batch, taught = (x._replace(q_teacher=None) for x in (batch, taught))
   elif batch.q_teacher is None or taught.q_teacher is None:
     raise ValueError(

@@ -132,15 +132,31 @@ def forecast(
 
 
 class Memory(NamedTuple):
-  """Bytes that a run will allocate for data, within a few kilobytes."""
+  """Bytes that a run will allocate for data, within a few kilobytes.
+
+  Attributes:
+    student: its replay.
+    teacher: the teacher's data.
+    at_once: whether both are there at one time; else the one goes first.
+  """
 
   student: int
   teacher: int
+  at_once: bool = True
+
+  def peak(self, num_members: int = 1) -> int:
+    """What is needed at most; members share the teacher's data."""
+    students = num_members * self.student
+    # The first of several begins while others hold what they share.
+    if self.at_once or num_members > 1:
+      return students + self.teacher
+    return max(students, self.teacher)
 
 
 def memory(
     config: RunConfig,
-    num_actions: Optional[int],
+    num_actions: Optional[int] = None,
+    keeps_q_values: bool = False,
     given_rows: int = 0,
     teacher_rows: int = 0,
 ) -> Memory:
@@ -148,19 +164,28 @@ def memory(
 
   Args:
     config: settings.
-    num_actions: A, if the teacher's Q-values stand beside the student's rows;
-      else None.
+    num_actions: A of the teacher, whose Q-values stand beside its data; None
+      without a teacher.
+    keeps_q_values: whether they stand beside the student's rows, too.
     given_rows: agent steps that the student's replay begins with.
-    teacher_rows: of the data that the teacher left; 0 if it collects them.
+    teacher_rows: of the data that the teacher left.
   """
   q_values = 4 * (num_actions or 0)
   student = 0
   if config.num_iterations:
     capacity = config.student_capacity_with(given_rows)
-    student = config.student_spec(capacity).nbytes + capacity * q_values
+    student = config.student_spec(capacity).nbytes
+    student += capacity * q_values * keeps_q_values
+  rows = 0
+  if num_actions is None:
+    pass
+  elif config.teacher_steps:  # They are collected, whoever learns from them.
+    rows = config.collection_spec().capacity
+  elif config.needs_teacher_data or given_rows:
+    rows = teacher_rows
   teacher = 0
-  if config.needs_teacher_data:
-    rows = teacher_rows or config.collection_spec().capacity
+  if rows:
     spec = ReplaySpec(rows, frame_shape=config.frame_shape)
     teacher = spec.nbytes + rows * q_values
-  return Memory(student, teacher)
+  at_once = bool(config.learns_from_it_online or given_rows)
+  return Memory(student, teacher, at_once)

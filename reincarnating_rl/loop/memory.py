@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional, Sequence
 
 from absl import logging
@@ -11,6 +12,18 @@ from reincarnating_rl.loop.forecast import Memory
 from reincarnating_rl.loop.plan_text import size
 
 GIB = 2**30
+_GROUPS_FOLDER = '/sys/fs/cgroup'
+# Of control groups, version 2 and 1: limit, usage, and where the files that are
+# kept in memory are counted.
+_GROUPS = (
+    ('memory.max', 'memory.current', 'memory.stat', 'inactive_file'),
+    (
+        'memory/memory.limit_in_bytes',
+        'memory/memory.usage_in_bytes',
+        'memory/memory.stat',
+        'total_inactive_file',
+    ),
+)
 
 
 def available() -> Optional[int]:
@@ -20,6 +33,12 @@ def available() -> Optional[int]:
     stats = device.memory_stats() or {}
     limit = stats.get('bytes_limit')
     return limit and limit - stats.get('bytes_in_use', 0)
+  found = [left for left in (_of_machine(), _of_group()) if left is not None]
+  return min(found, default=None)
+
+
+def _of_machine() -> Optional[int]:
+  """Bytes that the machine has left."""
   try:
     with open('/proc/meminfo', encoding='ascii') as f:
       for line in f:
@@ -28,6 +47,24 @@ def available() -> Optional[int]:
   except OSError:
     pass
   return None
+
+
+def _of_group() -> Optional[int]:
+  """Bytes that a container or a batch job has left; None = no limit."""
+  for limit, usage, stat, cached in _GROUPS:
+    try:
+      left = int(_text(limit)) - int(_text(usage))
+      entries = dict(line.split() for line in _text(stat).splitlines())
+      # What the system keeps of files, it gives away.
+      return max(left + int(entries.get(cached, 0)), 0)
+    except (OSError, ValueError):
+      continue  # 'max' is no number: there is no limit.
+  return None
+
+
+def _text(path: str) -> str:
+  with open(os.path.join(_GROUPS_FOLDER, path), encoding='ascii') as f:
+    return f.read()
 
 
 def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
@@ -48,7 +85,7 @@ def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
     on_one = num_members  # All of a machine's memory is one.
   else:
     on_one = -(-num_members // len(devices))
-  needed = on_one * memory.student + memory.teacher
+  needed = memory.peak(on_one)
   if free is None or needed <= free:
     logging.info(
         'Memory on %s: %s of %s and %s of data of the teacher%s.',

@@ -239,7 +239,7 @@ class RunConfig:
     Args:
       given_rows: agent steps that it begins with.
     """
-    planned = self.num_iterations * self.training_steps + given_rows
+    planned = self.num_iterations * self.ticks * self.num_envs + given_rows
     wanted = min(self.replay_capacity, max(planned, self.min_replay_history))
     # The write head spoils the stacks of the rows just before it.
     slots = -(-wanted // self.num_envs) + ReplaySpec.stack_size

@@ -61,7 +61,7 @@ SAVED = {
 }
 # Made again from the settings, or of the process and not of the run.
 MADE_ANEW = {
-    'Run': 'config plan teacher at_step latest_checkpoint listeners',
+    'Run': 'end config plan teacher at_step latest_checkpoint listeners',
     'Trainer': (
         'config online_learner offline beginning began_as eval_key _is_online '
         'coefficients _teacher _on_metrics'

@@ -111,7 +111,7 @@ class LoadedTeacher:
     )
 
   def replay_with_q_values(
-      self, update_horizon: int
+      self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[frame_replay.ReplaySpec, frame_replay.ReplayState]:
     """The data for training: each row with the Q-values at its state.
 
@@ -119,13 +119,14 @@ class LoadedTeacher:
 
     Args:
       update_horizon: n of the transitions.
+      gamma: discount of one agent step; None = as the data was recorded with.
 
     Raises:
-      TeacherError: if there is no data.
+      TeacherError: if there is no data, or none of that kind.
     """
     if self.replay is None:
       raise TeacherError(f'{self.path} has no replay.')
-    spec, state = self.replay.for_training(update_horizon)
+    spec, state = self.replay.for_training(update_horizon, gamma)
     table = jnp.zeros((spec.capacity, self.num_actions), jnp.float32)
     chunk = min(_Q_VALUES_CHUNK, spec.capacity)
     with progress_bar("Teacher's Q-values", spec.capacity, 'rows') as bar:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 from typing import Callable, Iterable, NamedTuple, Optional
 
@@ -137,7 +138,14 @@ class TeacherReplay:
     )
     return result
 
-  def for_training(self, update_horizon: int) -> tuple[ReplaySpec, ReplayState]:
+  @property
+  def only_gamma(self) -> Optional[float]:
+    """The only discount of the returns it can give; None = any."""
+    return None if self.only_horizon in (None, 1) else self.spec.gamma
+
+  def for_training(
+      self, update_horizon: int, gamma: Optional[float] = None
+  ) -> tuple[ReplaySpec, ReplayState]:
     """The rows as a replay that draws exactly the valid ones.
 
     Frames that can be read again are handed over: they are freed with the
@@ -145,8 +153,15 @@ class TeacherReplay:
 
     Args:
       update_horizon: n of the transitions.
+      gamma: discount of one agent step; None = as it was recorded with.
+
+    Raises:
+      TeacherError: if it has no such transitions.
     """
     spec = self._with_horizon(update_horizon)
+    if gamma is not None:
+      self._check_gamma(gamma)
+      spec = dataclasses.replace(spec, gamma=gamma)
     self.read()
     state = frame_replay.from_storage(spec, self.storage, self.head)
     if self._reader is not None:
@@ -161,6 +176,16 @@ class TeacherReplay:
           f'update_horizon to {self.only_horizon}.'
       )
     return dataclasses.replace(self.spec, update_horizon=n_step)
+
+  def _check_gamma(self, gamma: float) -> None:
+    only = self.only_gamma
+    if only is not None and not math.isclose(only, gamma):
+      raise TeacherError(
+          f'This replay holds {self.only_horizon}-step returns that cannot be '
+          f'taken apart, discounted by {only:g} a step, but the student '
+          f'discounts by {gamma:g}: set gamma to {only:g}, or teacher_steps to '
+          'let the teacher collect other data.'
+      )
 
   def _checked(self, indices: np.ndarray) -> np.ndarray:
     """[K] int32.

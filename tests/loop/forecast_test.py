@@ -146,14 +146,30 @@ def test_rows_that_are_given_count_at_once():
 
 def test_memory_is_what_the_replays_will_take():
   config = dataclasses.replace(CONFIG, teacher_steps=64, num_eval_envs=8)
-  memory = forecast_lib.memory(config, num_actions=6)
+  memory = forecast_lib.memory(config, num_actions=6, keeps_q_values=True)
   spec = config.student_spec(config.student_capacity)
   assert memory.student == spec.nbytes + spec.capacity * 24
   assert memory.teacher == pytest.approx(
       config.collection_spec().nbytes + 64 * 24
   )
+  assert not memory.at_once
+  # Nobody learns from what is collected, and it is there.
   alone = dataclasses.replace(config, num_pretraining_iterations=0)
-  assert forecast_lib.memory(alone, None) == (spec.nbytes, 0)
+  assert forecast_lib.memory(alone, 6) == (spec.nbytes, memory.teacher, False)
+  assert forecast_lib.memory(alone) == (spec.nbytes, 0, False)
+  # What the teacher left, for what it is needed for.
+  config = dataclasses.replace(config, teacher_steps=0)
+  assert forecast_lib.memory(config, 6, teacher_rows=64) == (
+      spec.nbytes,
+      pytest.approx(memory.teacher),
+      False,
+  )
+  alone = dataclasses.replace(alone, teacher_steps=0)
+  assert forecast_lib.memory(alone, 6, teacher_rows=64).teacher == 0
+  given = forecast_lib.memory(alone, 6, given_rows=64, teacher_rows=64)
+  assert given.teacher == pytest.approx(memory.teacher) and given.at_once
+  rehearsed = dataclasses.replace(config, teacher_data_ratio=0.5)
+  assert forecast_lib.memory(rehearsed, 6, teacher_rows=64).at_once
 
 
 def test_the_plan_in_words():

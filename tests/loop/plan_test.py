@@ -182,10 +182,19 @@ def test_the_replay_is_no_larger_than_the_run(num_envs, num_iterations):
       min_replay_history=50,
       update_horizon=3,
   )
-  stored = min(1000 * num_iterations, 5000)
+  steps = -(-1000 // num_envs) * num_envs
+  stored = min(steps * num_iterations, 5000)
   assert config.student_capacity % num_envs == 0
   # Four steps more of each environment stand free before the write head.
   assert stored <= config.student_capacity <= stored + 5 * num_envs
+
+
+def test_an_iteration_that_ends_between_two_steps_has_room():
+  """7 iterations of 1000 steps in 24 environments: 1008 steps each."""
+  config = RunConfig(
+      num_iterations=7, training_steps=1000, num_envs=24, min_replay_history=50
+  )
+  assert config.student_capacity == 7 * 1008 + 4 * 24
 
 
 def test_a_short_run_has_room_for_its_transitions():
@@ -211,7 +220,8 @@ def test_the_replay_has_room_for_what_is_given(num_envs):
       update_horizon=3,
   )
   assert config.student_capacity_with(0) == config.student_capacity
-  for given, stored in ((700, 2700), (2999, 4999), (4000, 5000)):
+  two = 2 * -(-1000 // num_envs) * num_envs
+  for given, stored in ((700, 700 + two), (2990, 2990 + two), (4000, 5000)):
     capacity = config.student_capacity_with(given)
     assert capacity % num_envs == 0
     # Beside the write head, as many steps as a return is long.

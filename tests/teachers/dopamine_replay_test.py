@@ -199,6 +199,10 @@ def test_other_rewards_keep_their_horizon(tmp_path, n_stored):
   ):
     with pytest.raises(TeacherError, match=f'set update_horizon to {n_stored}'):
       ask()
+  spec, _ = replay.for_training(n_stored, 0.99)
+  assert spec.gamma == 0.99
+  with pytest.raises(TeacherError, match='discounts by 0.9: set gamma to 0.99'):
+    replay.for_training(n_stored, 0.9)
 
 
 def test_returns_of_one_step_are_rewards_of_any_size(tmp_path):
