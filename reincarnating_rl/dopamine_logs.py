@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from typing import Callable, Iterator, Optional, Sequence
 
 from absl import logging
@@ -124,7 +125,8 @@ class DopamineLogs(Listener):
   def _keep_legacy(self, record: PhaseRecord) -> None:
     if record.phase in (plan_lib.PRETRAINING, plan_lib.ONLINE):
       with _tolerating_a_full_disk():
-        self._log_experiment(record.iteration, _legacy_statistics(record))
+        # Dopamine counts from 0 on, and its plotting wants each of them.
+        self._log_experiment(record.iteration - 1, _legacy_statistics(record))
 
 
 @contextlib.contextmanager
@@ -176,13 +178,15 @@ def _iteration_values(record: PhaseRecord) -> dict[str, float]:
 
 
 def _legacy_statistics(record: PhaseRecord) -> dict[str, list[float]]:
-  """Lists by the names that Dopamine's plotting reads."""
-  names = {
-      'train_average_return': 'train_return_mean',
-      'eval_average_return': 'eval_return_mean',
-  }
-  return {
-      legacy: [record.metrics[ours]]
-      for legacy, ours in names.items()
-      if ours in record.metrics
-  }
+  """Lists by the names that Dopamine's plotting reads.
+
+  All are in every iteration; where there was nothing to measure, [nan].
+  """
+  found = {}
+  for kind in ('train', 'eval'):
+    episodes = record.episodes.get(kind, {})
+    mean = record.metrics.get(f'{kind}_return_mean', math.nan)
+    found[f'{kind}_average_return'] = [mean]
+    for what in ('lengths', 'returns'):
+      found[f'{kind}_episode_{what}'] = episodes.get(what) or [math.nan]
+  return found
