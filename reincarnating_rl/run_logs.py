@@ -60,6 +60,15 @@ class RunLogs:
         *others,
     ]
 
+  def begin(self) -> None:
+    """Before the first is told something.
+
+    Raises:
+      ValueError: if one of them cannot begin.
+    """
+    if self._wandb is not None:
+      self._wandb.begin()
+
   def close(self) -> None:
     """Closes their files."""
     self._dopamine.close()

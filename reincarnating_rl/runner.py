@@ -343,6 +343,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       checkpointer.fork(os.path.join(self._fork_from, CHECKPOINTS))
     if checkpointer.restore(run, any_settings=forks):
       logging.info('Going on in %s.', run.where())
+    self._logs.begin()
     run.prepare_teacher_data()
     return run, checkpointer
 

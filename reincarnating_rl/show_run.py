@@ -33,7 +33,9 @@ def read_summary(base_dir: str) -> dict[str, Any]:
         f'{base_dir} holds no {summary.FILE_NAME}: it is not the directory of '
         'a run, or its first phase has not ended.'
     ) from e
-  except json.JSONDecodeError as e:
+  except OSError as e:
+    raise cli.UserError(f'{path} cannot be read ({e.strerror}).') from e
+  except ValueError as e:
     raise cli.UserError(f'{path} is damaged: {e}.') from e
 
 
@@ -129,9 +131,14 @@ def main(argv: Sequence[str]) -> None:
         f'{", ".join(document["runs"])} in it.'
     )
   path = os.path.join(argv[1], FIGURE)
-  figure(document).savefig(path, dpi=150)
   print(table(document))
   minutes = sum(document['seconds'].values()) / 60
+  try:
+    figure(document).savefig(path, dpi=150)
+  except OSError as e:
+    raise cli.UserError(
+        f'The learning curve {path} cannot be written ({e.strerror}).'
+    ) from e
   print(f'\n{minutes:.1f} minutes. Learning curve: {path}')
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import secrets
 from typing import Any, Optional
+
+from absl import logging
 
 from reincarnating_rl.buckets import local
 from reincarnating_rl.dopamine_logs import phase_values
@@ -15,7 +18,7 @@ from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.records import PhaseRecord
 from reincarnating_rl.loop.records import Reached
 
-_ID_FILE = 'wandb_run_id.txt'
+_STATE_FILE = 'wandb.json'
 
 
 def check_installed() -> None:
@@ -31,7 +34,8 @@ class WandbLogs(Listener):
   """A run at wandb, under the tags of TensorBoard.
 
   wandb itself says where things go: `wandb login`, or WANDB_MODE=offline and
-  `wandb sync` later. A run that goes on after a restart goes on there.
+  `wandb sync` later. A run that goes on after a restart goes on there, and what
+  it does once more is not told once more.
   """
 
   def __init__(
@@ -45,48 +49,89 @@ class WandbLogs(Listener):
       name: of the run.
       config: what distinguishes it from others.
     """
+    self._path = os.path.join(directory, _STATE_FILE)
     self._directory = directory
     self._options = {'project': project, 'name': name, 'config': config}
     self._run: Optional[Any] = None
+    self._told = {'updates': -1, 'phases': -1}
 
-  @property
-  def _wandb_run(self) -> Any:
-    if self._run is None:
-      import wandb
+  def begin(self) -> None:
+    """Begins a run there, or goes on with it.
 
+    Raises:
+      ValueError: if wandb does not take it.
+    """
+    import wandb
+
+    state = self._read()
+    identity = state.pop('id', None) or secrets.token_hex(8)
+    self._told |= state
+    try:
       self._run = wandb.init(
-          id=self._run_id(),
+          id=identity,
           resume='allow',
           dir=self._directory,
           reinit='create_new',
           **self._options,
       )
       self._run.define_metric('*', step_metric='updates')
-    return self._run
+      self._identity = identity
+      self._write()
+    except (wandb.Error, OSError, ValueError) as e:
+      reason = ' '.join(str(e).split()).rstrip('.')
+      raise ValueError(
+          f'wandb does not take the run ({reason}): `wandb login`, or set '
+          'WANDB_MODE=offline, or remove RunnerWithTeacher.wandb_project.'
+      ) from e
 
-  def _run_id(self) -> str:
-    """The same in each process that goes on with a run."""
-    path = os.path.join(self._directory, _ID_FILE)
-    if not os.path.exists(path):
-      local.write_whole(path, secrets.token_hex(8).encode())
-    with open(path, encoding='ascii') as f:
-      return f.read()
+  def _read(self) -> dict[str, Any]:
+    """What processes before this one have told; empty at first."""
+    try:
+      with open(self._path, encoding='utf-8') as f:
+        return json.load(f)
+    except FileNotFoundError:
+      return {}
+    except (OSError, ValueError) as e:
+      raise ValueError(
+          f'{self._path} cannot be read ({e}): remove it, and the run begins '
+          'anew at wandb.'
+      ) from e
+
+  def _write(self) -> None:
+    document = {'id': self._identity} | self._told
+    local.write_whole(self._path, json.dumps(document).encode())
 
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
-    self._log(reached.agent_steps, reached.updates, update_values(metrics))
+    self._log(
+        'updates', reached.agent_steps, reached.updates, update_values(metrics)
+    )
 
   def on_record(self, record: PhaseRecord) -> None:
-    self._log(record.agent_steps, record.updates, phase_values(record))
+    self._log(
+        'phases', record.agent_steps, record.updates, phase_values(record)
+    )
 
   def _log(
-      self, agent_steps: int, updates: int, values: dict[str, float]
+      self,
+      kind: str,
+      agent_steps: int,
+      updates: int,
+      values: dict[str, float],
   ) -> None:
+    if self._run is None or updates <= self._told[kind]:
+      return
     counts = {
         'agent_steps': agent_steps,
         'frames': FRAMES_PER_AGENT_STEP * agent_steps,
         'updates': updates,
     }
-    self._wandb_run.log(values | counts)
+    self._told[kind] = updates
+    try:
+      self._run.log(values | counts)
+      self._write()
+    except Exception as e:  # pylint: disable=broad-exception-caught
+      # Whatever it is, it costs what is told there and not the run.
+      logging.warning('wandb was not told (%s).', ' '.join(str(e).split()))
 
   def close(self) -> None:
     """Waits until wandb has everything."""

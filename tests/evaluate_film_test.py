@@ -54,9 +54,33 @@ def test_what_is_shown_is_what_the_networks_think():
     )
     assert moment.explored == (moment.action != moment.q_student.argmax())
     found.append(moment)
-  assert [m.step for m in found] == list(range(8))
+  # What the last step led to is seen, too.
+  assert [m.step for m in found] == list(range(9))
   assert {m.explored for m in found} == {True, False}
   assert (found[0].screen != found[-1].screen).any()
+
+
+@pytest.mark.parametrize('limit', [1, 5, STEPS])
+def test_the_last_step_has_its_reward_where_filming_stops(limit):
+  filmed = video.Filmed(PLAY, small_policy.make(), None)
+  step, earned = filmed.screen.step, []
+
+  def rewarded(action):
+    earned.append(1.0)
+    outcome = step(action)
+    return outcome._replace(reward=outcome.reward + 1.0)
+
+  env_step = filmed._env.step
+
+  def alike(actions):
+    outcome = env_step(actions)
+    return outcome._replace(reward=outcome.reward + 1.0)
+
+  filmed.screen.step, filmed._env.step = rewarded, alike
+  last = list(filmed.moments(limit))[-1]
+  assert last.step == len(earned) == limit
+  assert last.score >= limit - 1 and last.reward >= 0.0
+  assert last.over == (limit == STEPS)
 
 
 def test_a_screen_of_another_game_is_noticed():

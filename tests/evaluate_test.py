@@ -16,6 +16,7 @@ import small_policy
 import small_teacher
 
 from reincarnating_rl import cli
+from reincarnating_rl import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.evaluate import __main__ as evaluate
 from reincarnating_rl.evaluate import scoring
@@ -166,6 +167,8 @@ def _student(tmp_path):
 def write_summary(directory, teacher, **fields):
   document = {
       'agent': 'qdagger_dqn',
+      'game': 'Pong',
+      'run_number': 1,
       'random_score': -21.0,
       'teacher_score': 19.0,
       'config': {'teacher': teacher, 'rom': None},
@@ -209,14 +212,15 @@ def test_text_names_the_essentials(student, capsys, tmp_path):
       '95% interval',
       'human 14.60 = 1',
       'teacher 19.00 = 1',
-      'Pong_checkpoint3_seed0.mp4',
+      'Pong_qdagger_dqn_run1_checkpoint3_seed0.mp4',
       '4 agent steps, no further',
       # It has the parameters of the student.
       '100.0% of these steps',
   ):
     assert words in printed
   names = {p.name for p in folder.iterdir()}
-  assert names == {'Pong_checkpoint3_seed0.gif', 'Pong_checkpoint3_seed0.mp4'}
+  name = 'Pong_qdagger_dqn_run1_checkpoint3_seed0'
+  assert names == {f'{name}.gif', f'{name}.mp4'}
 
 
 def test_bundled_teachers_and_no_normalization_without_scores(capsys, tmp_path):
@@ -227,6 +231,16 @@ def test_bundled_teachers_and_no_normalization_without_scores(capsys, tmp_path):
   found = run_json(capsys, path)
   assert found['random_score'] is found['human_normalized'] is None
   assert found['human_score'] is None
+
+
+def test_scores_of_another_game_are_no_yardstick(student, capsys):
+  """Of six actions, as Pong: its random and teacher's scores are Pong's."""
+  found = run_json(
+      capsys, student, '--game=SpaceInvaders', '--max_agent_steps=9'
+  )
+  assert found['game'] == 'SpaceInvaders'
+  assert found['teacher_score'] is found['teacher_normalized'] is None
+  assert found['random_score'] == scores.random_score('SpaceInvaders')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -23,6 +24,7 @@ def make_logs(directory):
 
 
 def tell(logs):
+  logs.begin()
   logs.on_metrics(REACHED, {'td_loss': 0.5, 'resets': 1.0})
   logs.on_record(RECORD)
   logs.close()
@@ -52,7 +54,13 @@ def test_what_it_is_told(tmp_path, monkeypatch):
       wandb, 'init', lambda **options: runs.append(Told(options)) or runs[-1]
   )
   tell(make_logs(tmp_path))
-  tell(make_logs(tmp_path))
+  again = make_logs(tmp_path)
+  again.begin()
+  again.on_metrics(REACHED, {'td_loss': 0.5, 'resets': 1.0})
+  again.on_record(RECORD)
+  again.on_metrics(REACHED._replace(updates=300), {'td_loss': 0.25})
+  again.on_record(dataclasses.replace(RECORD, updates=350, iteration=3))
+  again.close()
   first, second = runs
   assert first.lines[0] == {
       'Losses/TD': 0.5,
@@ -66,15 +74,50 @@ def test_what_it_is_told(tmp_path, monkeypatch):
   assert first.finished
   # A process that goes on with the run goes on with the same one there.
   assert first.options == second.options
+  # What it did once more is told once.
+  assert [line['updates'] for line in first.lines] == [200, 250]
+  assert [line['updates'] for line in second.lines] == [300, 350]
   assert first.options['config'] == {'gamma': 0.99}
 
 
-def test_nothing_is_begun_where_nothing_is_told(tmp_path, monkeypatch):
+def test_nothing_is_told_before_it_begins(tmp_path, monkeypatch):
   import wandb
 
   monkeypatch.setattr(wandb, 'init', lambda **_: pytest.fail('begun'))
-  make_logs(tmp_path).close()
+  logs = make_logs(tmp_path)
+  logs.on_record(RECORD)
+  logs.close()
   assert not list(tmp_path.iterdir())
+
+
+def test_what_wandb_does_not_take_is_one_sentence(tmp_path, monkeypatch):
+  import wandb
+
+  def refuse(**_):
+    raise wandb.Error('api_key not configured\n(no-tty).')
+
+  monkeypatch.setattr(wandb, 'init', refuse)
+  with pytest.raises(
+      ValueError, match=r'\(api_key not .* \(no-tty\)\): `wandb'
+  ):
+    make_logs(tmp_path).begin()
+  (tmp_path / 'wandb.json').write_text('{')
+  with pytest.raises(ValueError, match='wandb.json cannot be read'):
+    make_logs(tmp_path).begin()
+
+
+def test_what_it_does_not_take_later_costs_no_run(
+    tmp_path, monkeypatch, caplog
+):
+  import wandb
+
+  run = Told({})
+  monkeypatch.setattr(wandb, 'init', lambda **_: run)
+  logs = make_logs(tmp_path)
+  logs.begin()
+  run.log = lambda values: 1 / 0
+  logs.on_record(RECORD)
+  assert 'wandb was not told (division by zero)' in caplog.text
 
 
 def test_offline(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 from typing import Any, Mapping, Optional, Sequence
 
@@ -244,7 +245,19 @@ def _film(
   from reincarnating_rl.teachers import network_spec
 
   loaded = subject.loaded
-  name = f'{play.game}_checkpoint{loaded.checkpoint_number}_seed{play.seed}'
+  name = '_'.join(
+      [
+          play.game,
+          re.sub(r'\W+', '-', subject.label),
+          *(
+              [f'run{subject.run_number}']
+              if subject.run_number is not None
+              else []
+          ),
+          f'checkpoint{loaded.checkpoint_number}',
+          f'seed{play.seed}',
+      ]
+  )
   text = lambda who, t: (
       f'{who} ({network_spec.label(t.network)}), checkpoint '
       f'{t.checkpoint_number}'

@@ -49,13 +49,23 @@ class Subject(NamedTuple):
   @property
   def random_score(self) -> Optional[float]:
     """Mean return of random play, None if nobody knows it."""
-    measured = self.summary.get('random_score')
+    measured = self._of_its_game('random_score')
     return scores.random_score(self.game) if measured is None else measured
 
   @property
   def teacher_score(self) -> Optional[float]:
-    """Mean return of the run's teacher, None without one."""
-    return self.summary.get('teacher_score')
+    """Mean return of the run's teacher, None without one for this game."""
+    return self._of_its_game('teacher_score')
+
+  @property
+  def run_number(self) -> Optional[int]:
+    """Of its run; None if that is no run of this package."""
+    return self.summary.get('run_number')
+
+  def _of_its_game(self, name: str) -> Optional[float]:
+    """A score of the summary, which belongs to the game of the run."""
+    same = self.summary.get('game') in (None, self.game)
+    return self.summary.get(name) if same else None
 
 
 def find(

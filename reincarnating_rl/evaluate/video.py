@@ -142,6 +142,8 @@ class Filmed:
         )
         return
       self.observation = outcome.observation
+    # What the last action led to, where filming stops within the episode.
+    yield self._look(reward, score, max_steps)
 
   def _look(self, reward: float, score: float, step: int) -> Moment:
     """What is to be seen now, and what will be done."""
@@ -203,7 +205,7 @@ def film(
       mp4=f'{path}.mp4' if 'mp4' in files else None,
       gif=f'{path}.gif',
       pictures=pictures,
-      agent_steps=last.step if last.over else last.step + 1,
+      agent_steps=last.step,
       score=last.score,
       over=last.over,
       agreement=panel.agreement,

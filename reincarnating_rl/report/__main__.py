@@ -130,6 +130,7 @@ def make(
       methods, references, values.bootstrap, values.seed
   )
   with files.publishing(values.out) as scratch:
+    lineages, undrawn = lineage.draw_groups(loaded.runs, scratch)
     report = Report(
         methods,
         numbers,
@@ -139,10 +140,11 @@ def make(
             *references.notes,
             *notes.on_conditions(methods),
             *notes.on_statistics(methods, numbers),
+            *undrawn,
         ],
         figures=[
             *figures.draw(numbers, scratch),
-            *lineage.draw_groups(loaded.runs, scratch),
+            *lineages,
         ],
         making=contents.Making(
             command,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from reincarnating_rl.report import lineage
 from reincarnating_rl.report.runs import Run
 
 TEACHER, ROM, BUDGET, STICKY_ACTIONS, SCHEMA = CONDITIONS = (
@@ -39,6 +40,7 @@ _BOOKKEEPING = (
     'log_every_n',
     'checkpoint_file_prefix',
     'logging_file_prefix',
+    'stop_after',
     'teacher_score',
     'wandb_project',
 )
@@ -118,7 +120,7 @@ def method_settings(run: Run, split: Sequence[str] = ()) -> dict[str, str]:
   if run.network is not None:
     found['network'] = run.network
   bound = bindings(run.gin)
-  if _COPIES in bound:
+  if _COPIES in bound or lineage.has_lineage(run.group):
     # It comes first: of settings that are as many it is the one that names.
     found['run'] = str(run.seed)
   found |= _flat('member', run.member)

@@ -139,24 +139,28 @@ def _stretches(
 # -- drawing -------------------------------------------------------------------
 
 
-def draw_groups(runs: Iterable[Run], directory: str) -> list[style.Drawn]:
+def draw_groups(
+    runs: Iterable[Run], directory: str
+) -> tuple[list[style.Drawn], list[str]]:
   """Draws each group that has a lineage and to which some of the runs belong.
 
   Args:
     runs: of a report.
     directory: where the figures go.
 
-  Raises:
-    UserError: if something of a group cannot be read.
+  Returns:
+    The figures, and a sentence on each group that cannot be read.
   """
-  drawn = []
-  places = (os.path.dirname(os.path.abspath(run.path)) for run in runs)
-  for group in dict.fromkeys(places):
+  drawn, notes = [], []
+  for group in dict.fromkeys(run.group for run in runs):
     if not has_lineage(group):
       continue
     try:
       history = read(group)
     except NoLineageYet:
+      continue
+    except cli.UserError as e:
+      notes.append(f'The lineage of {group} is not drawn: {e}')
       continue
     name = f'{FIGURE}_{len(drawn) + 1}'
     draw(history, directory, name)
@@ -166,7 +170,7 @@ def draw_groups(runs: Iterable[Run], directory: str) -> list[style.Drawn]:
         'run.'
     )
     drawn.append(style.Drawn(name, style.LINEAGE, style.WIDTH, caption))
-  return drawn
+  return drawn, notes
 
 
 def draw(history: History, directory: str, name: str = FIGURE) -> None:

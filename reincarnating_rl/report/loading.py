@@ -77,7 +77,8 @@ def _up_to_common_step(
     runs: Sequence[Run],
 ) -> tuple[list[Run], str, list[str]]:
   """(runs cut off, what is to be said about that, who is out by it)."""
-  steps = min(run.points[-1].agent_steps for run in runs if run.online)
+  online = [run.points[-1].agent_steps for run in runs if run.online]
+  steps = min(online, default=0)  # None where nobody learns online.
   cut = [run.until(steps) for run in runs]
   early = [run.path for run in runs if not run.finished]
   warning = (

@@ -90,6 +90,8 @@ class Run:
     planned: (pretraining, online) iterations.
     frames: played 'online', 'collected' by the teacher, in the whole 'chain';
       what is not recorded is missing.
+    done_before: iterations that had ended before points were cut off; None =
+      none was.
   """
 
   path: str
@@ -111,10 +113,18 @@ class Run:
   points: tuple[Point, ...]
   planned: tuple[int, int]
   frames: Mapping[str, Optional[int]] = dataclasses.field(default_factory=dict)
+  done_before: Optional[tuple[int, int]] = None
+
+  @property
+  def group(self) -> str:
+    """The directory in which it stands, maybe with others."""
+    return os.path.dirname(os.path.abspath(self.path))
 
   @property
   def done(self) -> tuple[int, int]:
     """(pretraining, online) iterations that have ended."""
+    if self.done_before is not None:
+      return self.done_before
     phases = [point.phase for point in self.points]
     return phases.count(plan.PRETRAINING), phases.count(plan.ONLINE)
 
@@ -138,9 +148,11 @@ class Run:
     return all(p.seconds is not None for p in self.points)
 
   def until(self, agent_steps: int) -> Run:
-    """The same run as it was after so many online agent steps."""
+    """The same run with its points up to so many online agent steps."""
     points = [p for p in self.points if p.agent_steps <= agent_steps]
-    return dataclasses.replace(self, points=tuple(points))
+    return dataclasses.replace(
+        self, points=tuple(points), done_before=self.done
+    )
 
 
 def read(directory: str, document: Mapping[str, Any]) -> Run:

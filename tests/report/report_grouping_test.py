@@ -109,6 +109,15 @@ def test_runs_that_copy_each_other_are_never_repetitions(tmp_path):
   ]
 
 
+def test_members_of_a_population_of_processes_are_none_either(tmp_path):
+  """Whose copies are nothing that gin has bound."""
+  for seed in (1, 2):
+    write_run(tmp_path / f'run_{seed}', [1.0], seed=seed)
+  assert len(_names(tmp_path)) == 1
+  (tmp_path / 'population.json').write_text('{}')
+  assert _names(tmp_path) == ['qdagger_dqn, run=1', 'qdagger_dqn, run=2']
+
+
 def test_the_same_run_twice_is_refused(tmp_path):
   a = write_run(tmp_path / 'a', [1.0])
   b = write_run(tmp_path / 'b', [2.0])

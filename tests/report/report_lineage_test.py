@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 from written_runs import write_run
@@ -93,13 +94,24 @@ def test_a_report_draws_each_group_once(tmp_path, monkeypatch):
   runs = loading.load([first, str(tmp_path / 'b'), alone]).runs
   out = tmp_path / 'out'
   out.mkdir()
-  (drawn,) = lineage.draw_groups(runs, str(out))
+  (drawn,), notes = lineage.draw_groups(runs, str(out))
+  assert not notes
   assert drawn.section == style.LINEAGE and first in drawn.caption
   assert {p.name for p in out.iterdir()} == {'lineage_1.png', 'lineage_1.pdf'}
   # Who stands in a run's directory finds what is above it.
   monkeypatch.chdir(os.path.join(first, 'run_1'))
   runs = loading.load(['.']).runs
-  assert len(lineage.draw_groups(runs, str(out))) == 1
+  assert len(lineage.draw_groups(runs, str(out))[0]) == 1
+
+
+def test_a_group_that_lacks_a_member_is_noted_and_not_drawn(tmp_path):
+  directory = _write(tmp_path)
+  shutil.rmtree(tmp_path / 'run_2')
+  runs = loading.load([str(tmp_path / 'run_1')]).runs
+  drawn, (note,) = lineage.draw_groups(runs, str(tmp_path))
+  assert not drawn
+  assert note.startswith(f'The lineage of {directory} is not drawn: ')
+  assert 'run_2/summary.json cannot be read' in note
 
 
 def test_nobody_need_have_copied(tmp_path):
@@ -113,6 +125,22 @@ def test_a_group_that_does_not_copy_is_no_lineage(tmp_path):
   (tmp_path / 'population.json').unlink()
   with pytest.raises(cli.UserError, match='several runs: name one of run_1, '):
     show_run.main(['show_run', directory])
+
+
+def test_a_path_that_is_no_run_is_one_sentence(tmp_path, capsys, monkeypatch):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(cli.UserError, match='cannot be read .Not a directory'):
+    show_run.main(['show_run', str(tmp_path / 'file')])
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other' / 'summary.json').write_bytes(b'\xff\xfe')
+  with pytest.raises(cli.UserError, match='is damaged'):
+    show_run.main(['show_run', str(tmp_path / 'other')])
+  # One that is not ours to write to: its table is there.
+  run = write_run(tmp_path / 'run', [1.0, 2.0])
+  (tmp_path / 'run' / show_run.FIGURE).mkdir()
+  with pytest.raises(cli.UserError, match='cannot be written'):
+    show_run.main(['show_run', run])
+  assert 'student, online 2' in capsys.readouterr().out
 
 
 def test_what_cannot_be_drawn_is_one_sentence(tmp_path):

@@ -248,6 +248,14 @@ def test_unfinished_runs_are_left_out_with_a_note(tmp_path):
     loading.load([short])
 
 
+def test_unfinished_runs_that_only_pretrain_count(tmp_path):
+  settings = {'num_iterations': 0, 'num_pretraining_iterations': 2}
+  path = write_run(tmp_path / 'run', [], 0.5, settings=settings)
+  loaded = loading.load([path], unfinished=True)
+  assert [p.score for p in loaded.runs[0].points] == [0.5]
+  assert not loaded.runs[0].finished
+
+
 def test_unfinished_runs_count_up_to_the_step_that_all_share(tmp_path):
   write_run(tmp_path / 'whole', [1.0, 2.0, 3.0], 0.5)
   short = write_run(tmp_path / 'short', [1.0, 2.0, 3.0], 0.5, seed=2)
@@ -258,6 +266,8 @@ def test_unfinished_runs_count_up_to_the_step_that_all_share(tmp_path):
   assert [[p.score for p in run.points] for run in loaded.runs] == [
       [0.5, 1.0, 2.0]
   ] * 2
+  # What is cut off does not make a run unfinished.
+  assert sorted(run.finished for run in loaded.runs) == [False, True]
   assert loaded.warnings == [
       '1 of 2 runs had not ended, so all of them count up to 8,000 online '
       f'agent steps (--unfinished): {short}.'
