@@ -15,6 +15,9 @@ from reincarnating_rl.agents.qdagger import QDagger
 from reincarnating_rl.learner import Objective
 
 
+_SCHEMES = ('uniform', 'prioritized')
+
+
 @gin.configurable
 class ReincarnationRainbowAgent(
     OneStepAgent, full_rainbow_agent.JaxFullRainbowAgent
@@ -30,12 +33,18 @@ class ReincarnationRainbowAgent(
   def prioritized(self) -> bool:
     # Dopamine 4.1.2 overwrites the scheme that was chosen by 'uniform'.
     scheme = settings.query('JaxFullRainbowAgent.replay_scheme')
-    return scheme in (None, 'prioritized')
+    if scheme not in (None, *_SCHEMES):
+      raise ValueError(
+          f'JaxFullRainbowAgent.replay_scheme is {scheme!r}; choose one of '
+          f'{", ".join(_SCHEMES)}.'
+      )
+    return scheme != 'uniform'
 
   def __init__(
       self,
       num_actions: int,
       data_augmentation: bool = False,
+      teacher_replay_scheme: str = 'uniform',
       summary_writer: Optional[Any] = None,
       seed: Optional[int] = None,
   ):
@@ -44,9 +53,19 @@ class ReincarnationRainbowAgent(
     Args:
       num_actions: A.
       data_augmentation: random shifts and intensities of DrQ.
+      teacher_replay_scheme: how pretraining draws from the teacher's data:
+        'uniform', as in the paper, and nothing else.
       summary_writer: directory or writer of TensorBoard events.
       seed: of networks, sampling and acting.
+
+    Raises:
+      ValueError: for another teacher_replay_scheme.
     """
+    if teacher_replay_scheme != 'uniform':
+      raise ValueError(
+          f'teacher_replay_scheme is {teacher_replay_scheme!r}; the data of a '
+          "teacher, which runs share, is drawn from uniformly: 'uniform'."
+      )
     self._data_augmentation = data_augmentation
     super().__init__(
         num_actions=num_actions, summary_writer=summary_writer, seed=seed

@@ -1,5 +1,6 @@
 """Agents one step at a time: equal to the loop, and under Dopamine's Runner."""
 
+from fractions import Fraction
 import functools
 
 import gin
@@ -256,6 +257,33 @@ def test_unknown_method_type_is_refused():
   )
   with pytest.raises(ValueError, match='sarsa'):
     rainbow.QDaggerRainbowAgent(num_actions=2, seed=0)
+
+
+@pytest.mark.parametrize(
+    'binding, words',
+    [
+        ("JaxFullRainbowAgent.replay_scheme = 'prioritised'", 'choose one of'),
+        (
+            "ReincarnationRainbowAgent.teacher_replay_scheme = 'prioritized'",
+            'is drawn from uniformly',
+        ),
+        ('JaxDQNAgent.update_period = 0', 'update_period must be a positive'),
+        ("JaxDQNAgent.update_period = '4'", "positive number, got '4'"),
+        ('JaxFullRainbowAgent.num_updates_per_train_step = -1', 'got -1'),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(binding, words):
+  gin_files.parse(['qdagger_rainbow.gin'], (*BINDINGS, binding))
+  with pytest.raises(ValueError, match=words):
+    rainbow.QDaggerRainbowAgent(num_actions=2, seed=0).run_settings()
+
+
+def test_fractions_of_a_period_are_exact():
+  gin_files.parse(
+      ['qdagger_dqn.gin'], (*BINDINGS, 'JaxDQNAgent.update_period = 2.5')
+  )
+  agent = dqn.QDaggerDQNAgent(num_actions=2, seed=0)
+  assert agent.run_settings()['replay_ratio'] == Fraction(2, 5)
 
 
 @pytest.mark.parametrize('config', gin_files.shipped())
