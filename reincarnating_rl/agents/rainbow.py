@@ -14,7 +14,6 @@ from reincarnating_rl.agents.one_step import OneStepAgent
 from reincarnating_rl.agents.qdagger import QDagger
 from reincarnating_rl.learner import Objective
 
-
 _SCHEMES = ('uniform', 'prioritized')
 
 
