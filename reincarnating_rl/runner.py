@@ -84,6 +84,7 @@ class RunnerWithTeacher(run_experiment.Runner):
       num_eval_envs: int = 8,
       replay_ratio: Optional[float | str] = None,
       updates_per_call: Optional[int] = None,
+      overlap: bool = False,
       checkpoint_every: Optional[float] = MINUTES_BETWEEN_CHECKPOINTS,
       keep: int = CHECKPOINTS_KEPT,
       stall_minutes: Optional[float] = MINUTES_UNTIL_STALL,
@@ -123,6 +124,9 @@ class RunnerWithTeacher(run_experiment.Runner):
         agent's update_period and num_updates_per_train_step come to.
       updates_per_call: updates made in one go; default as many as are due in
         one step of all environments.
+      overlap: whether updates are made while the environments play, which is
+        faster; an action is then chosen before the updates that are due with
+        it, not after them.
       checkpoint_every: minutes between checkpoints within a phase; None = only
         after phases.
       keep: checkpoints that stay.
@@ -186,6 +190,7 @@ class RunnerWithTeacher(run_experiment.Runner):
         'num_pretraining_steps': num_pretraining_steps,
         'num_envs': num_envs,
         'num_eval_envs': num_eval_envs,
+        'overlap': overlap,
     }
     self._ratio = None
     if replay_ratio is not None:

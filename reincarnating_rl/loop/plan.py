@@ -47,6 +47,8 @@ class RunConfig:
     replay_ratio: updates per agent step, any positive rational.
     updates_per_call: updates that are made in one go, as soon as so many are
       due; None = as many as are due in one step of all environments.
+    overlap: whether the updates that stand before an action are made after it,
+      while the environments play it: it is chosen by the network before them.
     resets: when the network gives up a part of what it learned; None = never.
     act_with_target: whether the target network acts, not the online one.
     target_update_period: training steps between copies of the target.
@@ -89,6 +91,7 @@ class RunConfig:
   min_replay_history: int = 20_000
   replay_ratio: Fraction = Fraction(1, 4)
   updates_per_call: Optional[int] = None
+  overlap: bool = False
   resets: Optional[ResetSchedule] = None
   act_with_target: bool = False
   target_update_period: int = 8_000

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent import futures
 from typing import Callable, Optional
 
 import jax
 import numpy as np
 
 from reincarnating_rl.envs.base import VectorEnv
+from reincarnating_rl.envs.base import VectorStep
 from reincarnating_rl.loop.acting import act
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.evaluation import Episodes
 from reincarnating_rl.loop.evaluation import EpisodeTracker
 from reincarnating_rl.loop.store import ReplayWriter
 from reincarnating_rl.replay import frame_replay
+
+# From [E, C, H, W] observations, and [E] bool whether they begin an episode, to
+# [E] actions.
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Player:
@@ -35,26 +41,42 @@ class Player:
     self.observation = env.reset()
     self.first = np.ones(env.num_envs, np.bool_)
     self.in_flight: Optional[np.ndarray] = None
+    self._beside: Optional[futures.Executor] = None
+    self._answer: Optional[futures.Future[VectorStep]] = None
 
-  def step(
-      self,
-      act: Callable[[np.ndarray, np.ndarray], np.ndarray],
-      store: Callable[..., None],
-  ) -> None:
+  def step(self, act: Act, store: Callable[..., None]) -> None:
     """Acts once everywhere and hands the step on to be stored.
 
     Actions that are in flight already, since a step was cut off, are taken
     again instead.
 
     Args:
-      act: from [E, C, H, W] observations, and [E] bool whether they begin an
-        episode, to [E] actions.
+      act: who decides.
       store: called as `ReplayWriter.append` is.
     """
+    self.decide(act)
+    self.finish(store)
+
+  def decide(self, act: Act) -> None:
+    """The first half of `step`: actions are in flight."""
     if self.in_flight is None:
       self.in_flight = act(self.observation, self.first)
+
+  def begin(self) -> None:
+    """Lets the environments play on a thread of their own until `finish`."""
+    if self._beside is None:
+      self._beside = futures.ThreadPoolExecutor(1, 'environments')
+    self._answer = self._beside.submit(self.env.step, self.in_flight)
+
+  def finish(self, store: Callable[..., None]) -> None:
+    """The second half of `step`.
+
+    Args:
+      store: as there.
+    """
+    answer, self._answer = self._answer, None
     actions = self.in_flight
-    step = self.env.step(actions)
+    step = answer.result() if answer else self.env.step(actions)
     self.in_flight = None
     store(
         self.observation,

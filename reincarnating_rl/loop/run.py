@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 from typing import Callable, Iterator, Optional, Sequence
 
-import numpy as np
-
 from reincarnating_rl import schedules
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
@@ -320,19 +318,23 @@ class Run:
     trainer = self.trainer
     while self.steps_done < self.config.ticks:
       # What stands before an action is done where one is in flight.
-      if self.player.in_flight is None:
+      if self.player.in_flight is not None:
+        self.finish_step()
+      elif self.config.overlap:
+        self.player.decide(trainer.act)
+        self.player.begin()
         trainer.train_step(self.teacher_data)
-      self.step(trainer.act)
+        self.finish_step()
+      else:
+        trainer.train_step(self.teacher_data)
+        self.player.decide(trainer.act)
+        self.finish_step()
       self.at_step(self)
     trainer.catch_up(self.teacher_data)
 
-  def step(self, act: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
-    """One step of all environments, stored.
-
-    Args:
-      act: see `Player.step`.
-    """
-    self.player.step(act, self.trainer.store)
+  def finish_step(self) -> None:
+    """One step of all environments, whose actions are in flight, stored."""
+    self.player.finish(self.trainer.store)
     self.steps_done += 1
     self.listeners.on_progress(self.config.num_envs)
 

@@ -155,14 +155,21 @@ class SideBySide:
             run.pretrained(num, announced=run is first)
           self._at_step(runs, part, join)
       else:
+        overlap = first.config.overlap
         while first.steps_done < first.config.ticks:
           # Nobody waits: one device updates while the next is told to.
-          for group in groups:
-            group.do(lambda t: t.duties.of_step())
+          if not overlap:
+            for group in groups:
+              group.do(lambda t: t.duties.of_step())
           for group in groups:
             group.decide()
           for group in groups:
             group.hand_out()
+          if overlap:
+            for run in runs:
+              run.player.begin()
+            for group in groups:
+              group.do(lambda t: t.duties.of_step())
           for group in groups:
             group.step()
           self._at_step(runs, part, join)
@@ -294,7 +301,7 @@ class _Group:
     """One step of all environments of all runs."""
     with jax.default_device(self._device):
       for run in self._runs:
-        run.step(lambda *_: None)
+        run.finish_step()
 
   def _act_alone(self, member: int) -> None:
     player = self._runs[member].player

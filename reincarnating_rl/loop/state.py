@@ -68,6 +68,7 @@ MADE_ANEW = {
     ),
     'Duties': 'config _reset_ticks',
     'Guide': 'config _policy',
+    'Player': '_beside _answer',
     'ReplayWriter': '_teacher _chunk',
     'Stage': (
         'take_up _config _make_env _eval_env _listeners _at_step _working'

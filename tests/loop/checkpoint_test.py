@@ -143,6 +143,27 @@ def test_saved_at_a_step_it_ends_the_same(tmp_path, place):
   assert_same(outcome(resumed), never_stopped())
 
 
+@pytest.mark.parametrize('step', [1, 13, 14])
+def test_saved_between_overlapped_steps_it_ends_the_same(tmp_path, step):
+  whole = make_run(overlap=True)
+  whole.run()
+  run, taken = make_run(overlap=True), 0
+
+  def at_step(run):
+    nonlocal taken
+    taken += stands_in(run, 'online')
+    if taken == step:
+      raise Cut
+
+  run.at_step = at_step
+  with pytest.raises(Cut):
+    run.run()
+  RunCheckpointer(str(tmp_path)).save(run)
+  again = restored(tmp_path, make_run(overlap=True))
+  again.run()
+  assert_same(outcome(again), outcome(whole))
+
+
 def test_a_process_that_dies_at_any_time_goes_on_from_the_newest(tmp_path):
   """Saved beside the work, every few steps, in another process each time."""
   directory, deaths = str(tmp_path), 0

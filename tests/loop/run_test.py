@@ -4,6 +4,7 @@ import dataclasses
 from fractions import Fraction
 import functools
 import math
+import threading
 
 import jax
 import numpy as np
@@ -14,11 +15,13 @@ import pytest
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import networks
 from reincarnating_rl.envs import probe
+from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.checkpoint import CheckpointMismatchError
 from reincarnating_rl.loop.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.clock import due
+from reincarnating_rl.loop.player import Player
 from reincarnating_rl.loop.records import Listener
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.loop.run import Teacher
@@ -223,6 +226,69 @@ def test_ended_before_its_plan_equals_never_ended(done, tmp_path, ends):
   assert not rest.is_done
   rest.run()
   _assert_same_run(run, rest)
+
+
+def test_what_overlaps_is_what_one_after_the_other_would_be():
+  """An action before the updates that are due with it, without threads."""
+  # What is learned changes what is done at once.
+  without = dataclasses.replace(
+      CONFIG, learning_rate=0.1, final_learning_rate=0.1, epsilon_train=0.0
+  )
+  config = dataclasses.replace(without, overlap=True)
+  run, plain, other = map(_run, (config, config, without))
+  threads = set()
+
+  def noting(env_step):
+    def step(actions):
+      threads.add(threading.current_thread())
+      return env_step(actions)
+
+    return step
+
+  run.at_step = lambda run: None
+  run.run()
+
+  def one_by_one(phase):
+    trainer, player = plain.trainer, plain.player
+    if threads == set():
+      player.env.step = noting(player.env.step)
+    while plain.steps_done < config.ticks:
+      player.decide(trainer.act)
+      trainer.train_step(plain.teacher_data)
+      plain.finish_step()
+    trainer.catch_up(plain.teacher_data)
+
+  plain._train_online = one_by_one
+  plain.run()
+  assert threads == {threading.main_thread()}
+  _assert_same_run(run, plain)
+  # As many updates as without, from other actions.
+  other.run()
+  assert run.trainer.counters == other.trainer.counters
+  with pytest.raises(AssertionError):
+    _assert_same_arrays(run.trainer.writer.state, other.trainer.writer.state)
+
+
+def test_an_error_of_overlapped_environments_is_told(monkeypatch):
+  run = _run(dataclasses.replace(CONFIG, overlap=True))
+  made = []
+
+  def fail(actions):
+    raise EnvironmentFailedError(f'{len(actions)} broke down')
+
+  begin = Player.begin
+
+  def breaking(player):
+    made.append(player)
+    player.env.step = fail
+    begin(player)
+
+  monkeypatch.setattr(Player, 'begin', breaking)
+  with pytest.raises(EnvironmentFailedError, match='broke down'):
+    run.run()
+  # It knows what to do again, and that what stands before it is done.
+  assert len(made) == 1 and made[0].in_flight is not None
+  assert run.trainer.counters.training_steps > run.trainer.counters.agent_steps
 
 
 def test_nothing_to_restore(tmp_path):

@@ -122,12 +122,14 @@ WAYS = {
         )
     },
     'grouped': {'replay_ratio': Fraction(5, 2), 'updates_per_call': 4},
+    'overlapped': {'overlap': True},
 }
 
 
 @pytest.mark.parametrize(
     'way, stacked',
-    [('qdagger', False), ('reset', False)] + [(way, True) for way in WAYS],
+    [('qdagger', False), ('reset', False), ('overlapped', False)]
+    + [(way, True) for way in WAYS],
 )
 def test_seeds_side_by_side_equal_single_runs(way, stacked):
   # The more there are, the longer it takes to compile what they do as one.
