@@ -23,6 +23,26 @@ from reincarnating_rl import networks
 from reincarnating_rl.types import NetworkOutput
 
 
+_DTYPES = ('float32', 'bfloat16')
+
+
+@gin.configurable(module='reincarnation_networks')
+def compute(dtype: str = 'float32') -> Any:
+  """What these networks compute in; parameters are float32 in either case.
+
+  Args:
+    dtype: 'float32', or 'bfloat16' where matrix units are faster at it.
+
+  Raises:
+    ValueError: for another one.
+  """
+  if dtype not in _DTYPES:
+    raise ValueError(
+        f'compute.dtype is {dtype!r}; choose one of {", ".join(_DTYPES)}.'
+    )
+  return getattr(jnp, dtype)
+
+
 @gin.configurable
 def NatureDQNNetwork(  # pylint: disable=invalid-name
     num_actions: int,
@@ -33,7 +53,11 @@ def NatureDQNNetwork(  # pylint: disable=invalid-name
   """The network of Mnih et al. (2015), as wide as wanted."""
   _refuse_preprocessed(inputs_preprocessed)
   return networks.make_network(
-      num_actions, 'nature', features=tuple(features), hidden_size=hidden_size
+      num_actions,
+      'nature',
+      features=tuple(features),
+      hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 
@@ -47,7 +71,11 @@ def ImpalaDQNNetwork(  # pylint: disable=invalid-name
   """Q-values on the Impala encoder."""
   _refuse_preprocessed(inputs_preprocessed)
   return networks.make_network(
-      num_actions, 'impala', nn_scale=nn_scale, hidden_size=hidden_size
+      num_actions,
+      'impala',
+      nn_scale=nn_scale,
+      hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 
@@ -73,6 +101,7 @@ def FullRainbowNetwork(  # pylint: disable=invalid-name
       distributional=distributional,
       features=tuple(features),
       hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 
@@ -102,6 +131,7 @@ def ImpalaRainbowNetwork(  # pylint: disable=invalid-name
       stack_sizes=tuple(stack_sizes),
       num_blocks=num_blocks,
       hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 
@@ -123,6 +153,7 @@ def ImplicitQuantileNetwork(  # pylint: disable=invalid-name
       embedding_dim=embedding_dim,
       features=tuple(features),
       hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 
@@ -148,6 +179,7 @@ def ImpalaImplicitQuantileNetwork(  # pylint: disable=invalid-name
       stack_sizes=tuple(stack_sizes),
       num_blocks=num_blocks,
       hidden_size=hidden_size,
+      dtype=compute(),
   )
 
 

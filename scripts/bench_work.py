@@ -288,6 +288,7 @@ def online_work(
     teacher: Optional[Learner],
     capacity: int,
     agent_steps: int,
+    overlap: bool = False,
 ) -> Work:
   """Online training through the real loop, an update every fourth step.
 
@@ -300,6 +301,7 @@ def online_work(
     teacher: whose Q-values are stored beside each step, or None.
     capacity: agent steps that the replay keeps.
     agent_steps: units of the work, a multiple of E.
+    overlap: whether updates are made while the environments play.
   """
   from reincarnating_rl.loop import run as run_lib
   from reincarnating_rl.loop.plan import RunConfig
@@ -317,6 +319,7 @@ def online_work(
       min_replay_history=2 * UPDATE_HORIZON * num_envs,
       replay_ratio=Fraction(1, UPDATE_PERIOD),
       prioritized=prioritized,
+      overlap=overlap,
   )
 
   def make_env(num: int, seed: int, stream: tuple[int, ...]):

@@ -186,9 +186,9 @@ def evaluation_cases(sizes: Sizes) -> list[Case]:
 
 
 def online_cases(name: str, sizes: Sizes) -> list[Case]:
-  """The online loop, in one environment and in several."""
+  """The online loop, in one environment and in several, overlapped or not."""
 
-  def build(num_envs: int):
+  def build(num_envs: int, overlap: bool):
     learner = _learner(name)
     distills = learner.objective.needs_teacher
     return bench_work.online_work(
@@ -198,16 +198,18 @@ def online_cases(name: str, sizes: Sizes) -> list[Case]:
         teacher=_learner('nature_dqn') if distills else None,
         capacity=sizes.online_rows,
         agent_steps=sizes.online_steps,
+        overlap=overlap,
     )
 
   return [
       Case(
-          f'online/{name}/envs_{n}',
+          f'online/{name}/envs_{n}{"_overlap" if overlap else ""}',
           STEPS,
-          functools.partial(build, n),
+          functools.partial(build, n, overlap),
           seconds=2.0,
       )
       for n in sizes.online_envs
+      for overlap in (False, True)
   ]
 
 

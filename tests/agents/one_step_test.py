@@ -5,6 +5,7 @@ import functools
 
 import gin
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from dopamine.discrete_domains import run_experiment
 from reincarnating_rl import dopamine_env
 from reincarnating_rl import gin_files
 from reincarnating_rl import networks
+from reincarnating_rl import reincarnation_networks
 from reincarnating_rl.agents import dqn
 from reincarnating_rl.agents import rainbow
 from reincarnating_rl.agents import settings
@@ -25,6 +27,7 @@ from reincarnating_rl.envs import probe
 from reincarnating_rl.loop.acting import Policy
 from reincarnating_rl.loop.player import Player
 from reincarnating_rl.loop.trainer import Trainer
+from reincarnating_rl.teachers import network_spec
 
 NUM_ACTIONS = 3
 BINDINGS = (
@@ -268,6 +271,7 @@ def test_unknown_method_type_is_refused():
             'is drawn from uniformly',
         ),
         ('JaxDQNAgent.update_period = 0', 'update_period must be a positive'),
+        ("compute.dtype = 'float16'", 'choose one of float32, bfloat16'),
         ("JaxDQNAgent.update_period = '4'", "positive number, got '4'"),
         ('JaxFullRainbowAgent.num_updates_per_train_step = -1', 'got -1'),
     ],
@@ -276,6 +280,32 @@ def test_values_that_mean_nothing_are_refused(binding, words):
   gin_files.parse(['qdagger_rainbow.gin'], (*BINDINGS, binding))
   with pytest.raises(ValueError, match=words):
     rainbow.QDaggerRainbowAgent(num_actions=2, seed=0).run_settings()
+
+
+@pytest.mark.parametrize(
+    'network',
+    [
+        'NatureDQNNetwork',
+        'ImpalaDQNNetwork',
+        'ImplicitQuantileNetwork',
+        'ImpalaImplicitQuantileNetwork',
+        'FullRainbowNetwork',
+        'ImpalaRainbowNetwork',
+    ],
+)
+def test_networks_compute_in_what_is_bound(network):
+  atoms = {'num_atoms': 3} if 'Rainbow' in network else {}
+  make = lambda: getattr(reincarnation_networks, network)(2, **atoms)
+  plain = make()
+  gin_files.parse([], ["compute.dtype = 'bfloat16'"])
+  found = make()
+  assert plain.encoder.dtype == plain.head.dtype == jnp.float32
+  assert found.encoder.dtype == found.head.dtype == jnp.bfloat16
+  # A run of it is a teacher as others are.
+  assert network_spec.from_json(network_spec.to_json(found)) == found
+  states = np.zeros((1, 84, 84, 4), np.uint8)
+  params = jax.eval_shape(lambda: found.init(jax.random.PRNGKey(0), states))
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
 
 
 def test_fractions_of_a_period_are_exact():
