@@ -234,6 +234,7 @@ class Dopamine:
         'sample': self._sample,
         'evaluate': self._evaluate,
         'online': self._online,
+        'updates_c51_asking': self._updates_asking,
         'start': lambda: start_work('dopamine'),
     }
     for net in ('c51', 'dqn'):
@@ -317,6 +318,36 @@ class Dopamine:
         agent._train_step()
       jax.block_until_ready(agent.online_params)
       return self._sizes.updates
+
+    return work
+
+  def _updates_asking(self) -> Work:
+    """As `_updates`, and a teacher is asked about every batch.
+
+    So the earlier release of this package distilled, on Dopamine's agent.
+    """
+    agent, update = self._trained('c51'), self._updates('c51')
+    teacher = self._trained('dqn')
+    sample = agent._sample_from_replay_buffer
+    ask = jax.jit(
+        jax.vmap(
+            lambda params, state: teacher.network_def.apply(
+                params, state
+            ).q_values,
+            in_axes=(None, 0),
+        )
+    )
+
+    def sample_and_ask() -> None:
+      sample()
+      ask(teacher.online_params, agent.replay_elements['state'])
+
+    def work() -> int:
+      agent._sample_from_replay_buffer = sample_and_ask
+      try:
+        return update()
+      finally:
+        agent._sample_from_replay_buffer = sample
 
     return work
 

@@ -14,11 +14,12 @@ such thing and only trains.
 
 Names under updates/: `whole` is sampling, update and, for C51, priorities;
 `bare_train` is Dopamine's update on a batch that is already on the device, and
-`fixed_batch` is that on both sides. Names under online/ and evaluate/ say what
-ours uses; Dopamine always plays in one environment. start/ is the life of a
-process that ends with its first update; ours finds its compiled code in the
-cache of the process before. memory/ and replay/ are of 100,000 transitions, or
-of a million with --full.
+`fixed_batch` is that on both sides; `asking` is Dopamine's whole update with a
+teacher's forward pass on its batch, as the earlier release distilled. Names
+under online/ and evaluate/ say what ours uses; Dopamine always plays in one
+environment. start/ is the life of a process that ends with its first update;
+ours finds its compiled code in the cache of the process before. memory/ and
+replay/ are of 100,000 transitions, or of a million with --full.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def comparisons() -> list[Comparison]:
         Comparison(f'updates/{net}/whole_vs_bare_train', UPDATES, whole, bare),
         Comparison(f'updates/{net}/fixed_batch', UPDATES, bare, bare),
     ]
+  whole, asking = 'updates_c51', 'updates_c51_asking'
+  out.append(Comparison('updates/c51/whole_vs_asking', UPDATES, whole, asking))
   out.append(Comparison('start/first_update', SECONDS, 'start', 'start'))
   for envs in ('1_env', '8_envs'):
     # One work a measurement: the same number of agent steps on both sides.
