@@ -45,7 +45,7 @@ def check_layout(
     base_dir: where runs shall go.
     run_numbers: of a group; None = it is a single run.
     alone: whether there must be no other runs beside them, since what they do
-      depends on who else is there.
+      depends on who else is there. That of those that are there may, too.
 
   Raises:
     ValueError: one sentence, with what is there.
@@ -53,6 +53,7 @@ def check_layout(
   base_dir = os.path.abspath(os.path.expanduser(base_dir))
   there = runs_in(base_dir)
   single = os.path.isdir(os.path.join(base_dir, 'checkpoints'))
+  alone = alone or os.path.exists(os.path.join(base_dir, lineage_lib.FILE_NAME))
   wanted = sorted(run_numbers or ())
   if run_numbers is None and there:
     was, now = f'runs {_listed(there)}', 'a single run is'

@@ -102,15 +102,15 @@ class NoisyDense(nn.Module):
     b_mu = self.param('bias_mu', mu_init, shape[1:])
     b_sigma = self.param('bias_sigma', sigma_init, shape[1:])
     x = x.astype(self.dtype)
-    along = lambda vector: _along_last_axis(vector, x.ndim)
+    along = lambda vector: _along_last_axis(vector, x.ndim).astype(self.dtype)
     y = x @ w_mu.astype(self.dtype) + along(b_mu)
     if rng_key is None:
       return y
     p_key, q_key = jax.random.split(rng_key)
-    f_p = _scaled_noise(p_key, x.shape)
-    f_q = _scaled_noise(q_key, y.shape)
-    noise = (x * f_p) @ w_sigma.astype(self.dtype) + along(b_sigma)
-    return y + noise * f_q
+    f_p = _scaled_noise(p_key, x.shape).astype(self.dtype)
+    f_q = _scaled_noise(q_key, y.shape).astype(self.dtype)
+    noise = (x * f_p) @ w_sigma.astype(self.dtype)
+    return y + (noise + along(b_sigma)) * f_q
 
 
 def _scaled_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -169,12 +169,13 @@ class ValueHead(nn.Module):
       self, x: jax.Array, rng_key: Optional[jax.Array] = None
   ) -> NetworkOutput:
     keys = (None, None) if rng_key is None else jax.random.split(rng_key)
-    layer = lambda n, name: DenseLayer(n, self.noisy, self.dtype, name=name)
+    x = x.astype(jnp.float32)
+    layer = lambda n, name: DenseLayer(n, self.noisy, name=name)
     shape = x.shape[:-1] + (self.num_actions, self.num_atoms)
     out = layer(self.num_actions * self.num_atoms, 'advantage')(x, keys[0])
-    out = out.reshape(shape).astype(jnp.float32)
+    out = out.reshape(shape)
     if self.dueling:
-      value = layer(self.num_atoms, 'value')(x, keys[1]).astype(jnp.float32)
+      value = layer(self.num_atoms, 'value')(x, keys[1])
       out = value[..., None, :] + out - out.mean(axis=-2, keepdims=True)
     if not self.distributional:
       return NetworkOutput(out.sum(axis=-1), x)
@@ -205,7 +206,8 @@ class ImplicitQuantileHead(nn.Module):
     hidden = nn.relu(
         layer(self.hidden_size, 'hidden')(embedding * x[..., None, :])
     )
-    values = layer(self.num_actions, 'advantage')(hidden).astype(jnp.float32)
+    hidden = hidden.astype(jnp.float32)
+    values = DenseLayer(self.num_actions, name='advantage')(hidden)
     return NetworkOutput(
         values.mean(axis=-2),
         hidden.mean(axis=-2),
@@ -327,7 +329,8 @@ def make_network(
     stack_sizes: widths of the Impala stacks, before `nn_scale`.
     num_blocks: residual blocks per Impala stack.
     nn_scale: multiplies every Impala width.
-    dtype: compute type; parameters stay float32.
+    dtype: compute type of all before the head, whose small differences it
+      would round away; parameters are float32.
 
   Raises:
     ValueError: for an unknown encoder, or a distribution on fewer than two

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from reincarnating_rl import networks
 from reincarnating_rl.types import NetworkOutput
 
-
 _DTYPES = ('float32', 'bfloat16')
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from fractions import Fraction
 import os
 from typing import Any, Optional, Sequence
 
@@ -17,7 +15,6 @@ from reincarnating_rl.envs.atari import rom_in_use
 from reincarnating_rl.loop import plan as plan_lib
 from reincarnating_rl.loop import population
 from reincarnating_rl.loop import summary
-from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.loop.run import Run
 from reincarnating_rl.teachers import network_spec
 
@@ -47,9 +44,9 @@ def write(
       'gin_files': list(gin_files),
       'gin': gin.config_str(),
       'network': _network(run.trainer.online_learner.network),
-      'settings': settings_document(
-          population.config_of(run.config, run.trainer.member)
-      ),
+      'settings': population.config_of(
+          run.config, run.trainer.member
+      ).to_json(),
       'member': run.trainer.member,
       'teacher': teacher,
       'rom': _rom(run.config.game),
@@ -70,14 +67,6 @@ def _collected_steps(run: Run) -> int:
   """Agent steps that the teacher has collected for a run."""
   done = [phase.kind for phase in run.plan[: run.next_phase]]
   return run.config.teacher_steps if plan_lib.COLLECTION in done else 0
-
-
-def settings_document(config: RunConfig) -> dict[str, Any]:
-  """The settings of the loop, JSON-ready."""
-  return {
-      k: str(v) if isinstance(v, Fraction) else v
-      for k, v in dataclasses.asdict(config).items()
-  }
 
 
 def _network(network: nn.Module) -> dict[str, Any]:

@@ -168,10 +168,12 @@ class RunnerWithTeacher(run_experiment.Runner):
     if way_on is not None:
       self.keeper_options['way_on'] = way_on
     self._prepared: Optional[tuple[Run, RunCheckpointer]] = None
-    if stop_after is not None and stop_after < 0:
+    if stop_after is not None and (
+        not isinstance(stop_after, int) or stop_after < 0
+    ):
       raise ValueError(
-          f'RunnerWithTeacher.stop_after is {stop_after}; it is a number of '
-          'online iterations, from 0 on.'
+          f'RunnerWithTeacher.stop_after is {stop_after!r}; it must be a whole '
+          'number of online iterations, from 0 on.'
       )
     if teacher and not evaluate_teacher and teacher_score is None:
       self._teacher_score = teacher.score
@@ -360,7 +362,7 @@ class RunnerWithTeacher(run_experiment.Runner):
           self._base_dir,
           self._wandb_project,
           f'{self.agent_name}-{config.game}-{self.run_number}',
-          run_documents.settings_document(config) | self._member,
+          config.to_json() | self._member,
       )
     return RunLogs(
         self._base_dir,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import secrets
-from typing import Any, Optional
+from typing import Any, Iterator, Optional, Sequence
 
 from absl import logging
 
@@ -53,7 +54,8 @@ class WandbLogs(Listener):
     self._directory = directory
     self._options = {'project': project, 'name': name, 'config': config}
     self._run: Optional[Any] = None
-    self._told = {'updates': -1, 'phases': -1}
+    self._records = 0
+    self._told = {'updates': -1, 'phases': 0}
 
   def begin(self) -> None:
     """Begins a run there, or goes on with it.
@@ -64,8 +66,8 @@ class WandbLogs(Listener):
     import wandb
 
     state = self._read()
-    identity = state.pop('id', None) or secrets.token_hex(8)
-    self._told |= state
+    identity = state.get('id') or secrets.token_hex(8)
+    self._told = {name: state.get(name, n) for name, n in self._told.items()}
     try:
       self._run = wandb.init(
           id=identity,
@@ -88,10 +90,14 @@ class WandbLogs(Listener):
     """What processes before this one have told; empty at first."""
     try:
       with open(self._path, encoding='utf-8') as f:
-        return json.load(f)
+        state = json.load(f)
+      counts = [state.get(name, 0) for name in self._told]
+      if not all(isinstance(count, int) for count in counts):
+        raise ValueError('it holds no counts')
+      return state
     except FileNotFoundError:
       return {}
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, AttributeError) as e:
       raise ValueError(
           f'{self._path} cannot be read ({e}): remove it, and the run begins '
           'anew at wandb.'
@@ -101,40 +107,49 @@ class WandbLogs(Listener):
     document = {'id': self._identity} | self._told
     local.write_whole(self._path, json.dumps(document).encode())
 
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    self._records = len(records)
+
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
-    self._log(
-        'updates', reached.agent_steps, reached.updates, update_values(metrics)
-    )
+    values = update_values(metrics)
+    self._log('updates', reached.updates, reached, values)
 
   def on_record(self, record: PhaseRecord) -> None:
-    self._log(
-        'phases', record.agent_steps, record.updates, phase_values(record)
-    )
+    self._records += 1
+    self._log('phases', self._records, record, phase_values(record))
 
   def _log(
       self,
       kind: str,
-      agent_steps: int,
-      updates: int,
+      count: int,
+      where: Reached | PhaseRecord,
       values: dict[str, float],
   ) -> None:
-    if self._run is None or updates <= self._told[kind]:
+    """Tells what was not told yet, by a count of its kind."""
+    if self._run is None or count <= self._told[kind]:
       return
     counts = {
-        'agent_steps': agent_steps,
-        'frames': FRAMES_PER_AGENT_STEP * agent_steps,
-        'updates': updates,
+        'agent_steps': where.agent_steps,
+        'frames': FRAMES_PER_AGENT_STEP * where.agent_steps,
+        'updates': where.updates,
     }
-    self._told[kind] = updates
-    try:
+    self._told[kind] = count
+    with _tolerating_all():
       self._run.log(values | counts)
       self._write()
-    except Exception as e:  # pylint: disable=broad-exception-caught
-      # Whatever it is, it costs what is told there and not the run.
-      logging.warning('wandb was not told (%s).', ' '.join(str(e).split()))
 
   def close(self) -> None:
     """Waits until wandb has everything."""
     if self._run is not None:
-      self._run.finish()
+      with _tolerating_all():
+        self._run.finish()
       self._run = None
+
+
+@contextlib.contextmanager
+def _tolerating_all() -> Iterator[None]:
+  """Whatever happens, it costs what is told there and not the run."""
+  try:
+    yield
+  except Exception as e:  # pylint: disable=broad-exception-caught
+    logging.warning('wandb was not told (%s).', ' '.join(str(e).split()))

@@ -306,6 +306,9 @@ def test_other_runs_may_stand_beside_a_group_that_copies_nobody(tmp_path):
     group_runner.check_layout(str(tmp_path), numbers)
     with pytest.raises(ValueError, match='holds runs 0, 1, 7, but runs'):
       group_runner.check_layout(str(tmp_path), numbers, alone=True)
+  (tmp_path / lineage.FILE_NAME).write_text('{}')
+  with pytest.raises(ValueError, match='holds runs 0, 1, 7, but runs 7 are'):
+    group_runner.check_layout(str(tmp_path), [7])
   with pytest.raises(ValueError, match='but a single run is asked for'):
     group_runner.check_layout(str(tmp_path), None)
 

@@ -55,6 +55,7 @@ def test_what_it_is_told(tmp_path, monkeypatch):
   )
   tell(make_logs(tmp_path))
   again = make_logs(tmp_path)
+  again.on_restored([])
   again.begin()
   again.on_metrics(REACHED, {'td_loss': 0.5, 'resets': 1.0})
   again.on_record(RECORD)
@@ -77,7 +78,27 @@ def test_what_it_is_told(tmp_path, monkeypatch):
   # What it did once more is told once.
   assert [line['updates'] for line in first.lines] == [200, 250]
   assert [line['updates'] for line in second.lines] == [300, 350]
+  # A process that goes on after those.
+  third = make_logs(tmp_path)
+  third.on_restored([RECORD, RECORD])
+  third.begin()
+  # Phases without an update are told, too.
+  third.on_record(dataclasses.replace(RECORD, updates=350, iteration=4))
+  third.close()
+  assert len(runs[2].lines) == 1
   assert first.options['config'] == {'gamma': 0.99}
+
+
+def test_a_wandb_that_fails_at_the_end_costs_no_run(
+    tmp_path, monkeypatch, caplog
+):
+  import wandb
+
+  run = Told({})
+  monkeypatch.setattr(wandb, 'init', lambda **_: run)
+  run.finish = lambda: 1 / 0
+  tell(make_logs(tmp_path))
+  assert 'wandb was not told (division by zero)' in caplog.text
 
 
 def test_nothing_is_told_before_it_begins(tmp_path, monkeypatch):
@@ -101,9 +122,10 @@ def test_what_wandb_does_not_take_is_one_sentence(tmp_path, monkeypatch):
       ValueError, match=r'\(api_key not .* \(no-tty\)\): `wandb'
   ):
     make_logs(tmp_path).begin()
-  (tmp_path / 'wandb.json').write_text('{')
-  with pytest.raises(ValueError, match='wandb.json cannot be read'):
-    make_logs(tmp_path).begin()
+  for text in ('{', '[]', '{"updates": "3"}'):
+    (tmp_path / 'wandb.json').write_text(text)
+    with pytest.raises(ValueError, match='wandb.json cannot be read'):
+      make_logs(tmp_path).begin()
 
 
 def test_what_it_does_not_take_later_costs_no_run(

@@ -317,6 +317,7 @@ class ActingOnly:
       self,
       num_actions: int,
       update_horizon: Optional[int] = None,
+      load_replay: bool = True,
       summary_writer: Optional[Any] = None,
       seed: Optional[int] = None,
   ):
@@ -326,9 +327,12 @@ class ActingOnly:
       num_actions: A.
       update_horizon: n that the teacher's data is read with; default the
         student's.
+      load_replay: of files of the earlier release, without effect: a teacher's
+        replay is read where it is learned from.
       summary_writer: directory or writer of TensorBoard events.
       seed: of acting.
     """
+    del load_replay
     super().__init__(
         num_actions=num_actions, summary_writer=summary_writer, seed=seed
     )

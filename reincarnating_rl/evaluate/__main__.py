@@ -197,7 +197,7 @@ def describe(subject: Any, play: Any, episodes: Any) -> dict[str, Any]:
       'human_normalized': scores.human_normalized_score(game, score),
       'teacher_score': subject.teacher_score,
       'teacher_normalized': _normalized(score, random, subject.teacher_score),
-      'recorded_score': loaded.score,
+      'recorded_score': loaded.score if subject.plays_its_game else None,
       **episodes.to_json(),
   }
 

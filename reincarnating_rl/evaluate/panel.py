@@ -48,6 +48,7 @@ class Moment(NamedTuple):
     score: sum of rewards so far.
     step: agent steps so far.
     over: whether the episode has ended; Q-values are those of the step before.
+    played: whether the action is; filming may stop before it.
   """
 
   screen: np.ndarray
@@ -58,6 +59,7 @@ class Moment(NamedTuple):
   score: float
   step: int
   over: bool = False
+  played: bool = True
 
   @property
   def explored(self) -> bool:
@@ -263,8 +265,8 @@ class Panel:
     if not moment.over:
       # Screens are large and not looked at again.
       self._history.append(moment._replace(screen=np.empty(0, np.uint8)))
-      self._steps += 1
-      self._agreed += not moment.differs
+      self._steps += moment.played
+      self._agreed += moment.played and not moment.differs
     image = self._background.copy()
     draw = ImageDraw.Draw(image)
     self._draw_screen(image, moment)

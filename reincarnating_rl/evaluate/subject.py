@@ -64,8 +64,12 @@ class Subject(NamedTuple):
 
   def _of_its_game(self, name: str) -> Optional[float]:
     """A score of the summary, which belongs to the game of the run."""
-    same = self.summary.get('game') in (None, self.game)
-    return self.summary.get(name) if same else None
+    return self.summary.get(name) if self.plays_its_game else None
+
+  @property
+  def plays_its_game(self) -> bool:
+    """Whether the game is that which it was trained on, as far as is known."""
+    return self.summary.get('game') in (None, self.game)
 
 
 def find(
@@ -117,7 +121,9 @@ def check_fits(subject: Subject) -> None:
         f'{subject.game} has {num_actions}: it was trained on another game or '
         'action set.'
     )
-  played = (_config(subject).get('rom') or {}).get('md5')
+  played = None
+  if subject.plays_its_game:
+    played = (_config(subject).get('rom') or {}).get('md5')
   rom = atari.rom_in_use(subject.game)
   if played not in (None, rom.md5):
     logging.warning(

@@ -143,7 +143,7 @@ class Filmed:
         return
       self.observation = outcome.observation
     # What the last action led to, where filming stops within the episode.
-    yield self._look(reward, score, max_steps)
+    yield self._look(reward, score, max_steps)._replace(played=False)
 
   def _look(self, reward: float, score: float, step: int) -> Moment:
     """What is to be seen now, and what will be done."""
@@ -216,7 +216,7 @@ def _counted(moments: Iterator[Moment], bar: tqdm) -> Iterator[Moment]:
   """The moments, a bar with them."""
   for moment in moments:
     yield moment
-    bar.update()
+    bar.update(moment.step - bar.n)
 
 
 def _footer(play: Play) -> str:

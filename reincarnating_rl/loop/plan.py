@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 import math
-from typing import Optional
+from typing import Any, Optional
 
 from reincarnating_rl.loop.guide import GuideConfig
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -187,6 +187,13 @@ class RunConfig:
           f'environments, every {math.ceil(shortest)}: lengthen the period or '
           'lower updates_per_call or num_envs.'
       )
+
+  def to_json(self) -> dict[str, Any]:
+    """JSON-ready; fractions as text."""
+    return {
+        k: str(v) if isinstance(v, Fraction) else v
+        for k, v in dataclasses.asdict(self).items()
+    }
 
   @property
   def ticks(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.report import lineage
 from reincarnating_rl.report.runs import Run
 
@@ -57,6 +58,8 @@ _NO_METHOD_BINDINGS = {
 # Runs that copy each other: with equal settings, too, one is what others made
 # of it, so that no two of them are repetitions of an experiment.
 _COPIES = 'PopulationBasedTraining.interval'
+
+_DEFAULTS = RunConfig().to_json()
 
 
 class Budget(NamedTuple):
@@ -120,11 +123,13 @@ def method_settings(run: Run, split: Sequence[str] = ()) -> dict[str, str]:
   if run.network is not None:
     found['network'] = run.network
   bound = bindings(run.gin)
-  if _COPIES in bound or lineage.has_lineage(run.group):
+  if _COPIES in bound or lineage.is_member(run):
     # It comes first: of settings that are as many it is the one that names.
     found['run'] = str(run.seed)
   found |= _flat('member', run.member)
-  loop = {k: v for k, v in run.settings.items() if k not in _NO_METHOD}
+  # Settings that are new were what they are by default.
+  settings = (_DEFAULTS if run.settings else {}) | dict(run.settings)
+  loop = {k: v for k, v in settings.items() if k not in _NO_METHOD}
   found |= _flat('', loop)
   if isinstance(run.network_spec, Mapping):
     found |= _flat('network', _without_actions(run.network_spec))

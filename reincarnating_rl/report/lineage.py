@@ -7,6 +7,7 @@ run that ended highest are drawn thick.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, Iterable, NamedTuple, Sequence
 
@@ -75,6 +76,24 @@ class History(NamedTuple):
 def has_lineage(base_dir: str) -> bool:
   """Whether a directory is that of runs that copy each other."""
   return os.path.isfile(os.path.join(base_dir, lineage.FILE_NAME))
+
+
+def is_member(run: Run) -> bool:
+  """Whether a run is one of those that copy each other where it stands.
+
+  A file of that name that is no such record, as a user's own, says nothing; a
+  damaged one may be one.
+  """
+  if not has_lineage(run.group):
+    return False
+  try:
+    path = os.path.join(run.group, lineage.FILE_NAME)
+    with open(path, encoding='utf-8') as f:
+      document = json.load(f)
+  except (OSError, ValueError):
+    return True
+  numbers = document.get('run_numbers') if isinstance(document, dict) else None
+  return isinstance(numbers, list) and run.seed in numbers
 
 
 def read(base_dir: str) -> History:
@@ -152,9 +171,7 @@ def draw_groups(
     The figures, and a sentence on each group that cannot be read.
   """
   drawn, notes = [], []
-  for group in dict.fromkeys(run.group for run in runs):
-    if not has_lineage(group):
-      continue
+  for group in dict.fromkeys(run.group for run in runs if is_member(run)):
     try:
       history = read(group)
     except NoLineageYet:
@@ -326,6 +343,12 @@ def show(base_dir: str) -> None:
     UserError: as `read` does.
   """
   history = read(base_dir)
-  draw(history, base_dir)
   print(table(history))
-  print(f'\n* the best. Lineage: {os.path.join(base_dir, FIGURE)}.png')
+  path = os.path.join(base_dir, f'{FIGURE}.png')
+  try:
+    draw(history, base_dir)
+  except OSError as e:
+    raise cli.UserError(
+        f'The lineage {path} cannot be written ({e.strerror}).'
+    ) from e
+  print(f'\n* the best. Lineage: {path}')

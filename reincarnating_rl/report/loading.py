@@ -77,8 +77,9 @@ def _up_to_common_step(
     runs: Sequence[Run],
 ) -> tuple[list[Run], str, list[str]]:
   """(runs cut off, what is to be said about that, who is out by it)."""
-  online = [run.points[-1].agent_steps for run in runs if run.online]
-  steps = min(online, default=0)  # None where nobody learns online.
+  if not any(run.online for run in runs):
+    return _up_to_common_iteration(runs)
+  steps = min(run.points[-1].agent_steps for run in runs if run.online)
   cut = [run.until(steps) for run in runs]
   early = [run.path for run in runs if not run.finished]
   warning = (
@@ -92,3 +93,18 @@ def _up_to_common_step(
       if not run.points
   ]
   return [run for run in cut if run.points], warning, notes
+
+
+def _up_to_common_iteration(
+    runs: Sequence[Run],
+) -> tuple[list[Run], str, list[str]]:
+  """The same for runs that only pretrain."""
+  common = min(len(run.points) for run in runs)
+  early = [run.path for run in runs if not run.finished]
+  noun = 'iteration' if common == 1 else 'iterations'
+  warning = (
+      f'{len(early)} of {len(runs)} runs had not ended, so all of them count '
+      f'up to {common} {noun} of pretraining (--unfinished): '
+      f'{", ".join(early)}.'
+  )
+  return [run.first(common) for run in runs], warning, []

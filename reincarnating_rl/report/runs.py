@@ -149,9 +149,12 @@ class Run:
 
   def until(self, agent_steps: int) -> Run:
     """The same run with its points up to so many online agent steps."""
-    points = [p for p in self.points if p.agent_steps <= agent_steps]
+    return self.first(sum(p.agent_steps <= agent_steps for p in self.points))
+
+  def first(self, count: int) -> Run:
+    """The same run with so many of its points."""
     return dataclasses.replace(
-        self, points=tuple(points), done_before=self.done
+        self, points=self.points[:count], done_before=self.done
     )
 
 

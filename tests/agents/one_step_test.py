@@ -308,6 +308,19 @@ def test_networks_compute_in_what_is_bound(network):
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
 
 
+def test_names_of_the_earlier_release_are_known():
+  gin_files.parse(
+      ['qdagger_dqn.gin'],
+      (
+          *BINDINGS,
+          'TeacherDQNAgent.load_replay = True',
+          'ReincarnationDQNAgent.data_augmentation = True',
+          "ReincarnationRainbowAgent.teacher_replay_scheme = 'uniform'",
+      ),
+  )
+  assert dqn.QDaggerDQNAgent(num_actions=2, seed=0).method().objective.augment
+
+
 def test_fractions_of_a_period_are_exact():
   gin_files.parse(
       ['qdagger_dqn.gin'], (*BINDINGS, 'JaxDQNAgent.update_period = 2.5')

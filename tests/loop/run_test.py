@@ -245,13 +245,24 @@ def test_what_overlaps_is_what_one_after_the_other_would_be():
 
     return step
 
-  run.at_step = lambda run: None
-  run.run()
+  def watched(run):
+    """Notes in which threads the environments of a run play online."""
+    threads.clear()
+    begin = run._begin_online
+
+    def begin_online():
+      begin()
+      run.player.env.step = noting(run.player.env.step)
+
+    run._begin_online = begin_online
+    return run
+
+  watched(run).run()
+  (thread,) = threads
+  assert thread.name.startswith('environments')
 
   def one_by_one(phase):
     trainer, player = plain.trainer, plain.player
-    if threads == set():
-      player.env.step = noting(player.env.step)
     while plain.steps_done < config.ticks:
       player.decide(trainer.act)
       trainer.train_step(plain.teacher_data)
@@ -259,7 +270,7 @@ def test_what_overlaps_is_what_one_after_the_other_would_be():
     trainer.catch_up(plain.teacher_data)
 
   plain._train_online = one_by_one
-  plain.run()
+  watched(plain).run()
   assert threads == {threading.main_thread()}
   _assert_same_run(run, plain)
   # As many updates as without, from other actions.

@@ -114,8 +114,20 @@ def test_members_of_a_population_of_processes_are_none_either(tmp_path):
   for seed in (1, 2):
     write_run(tmp_path / f'run_{seed}', [1.0], seed=seed)
   assert len(_names(tmp_path)) == 1
-  (tmp_path / 'population.json').write_text('{}')
+  # A file of the user's that is called so.
+  for text in ('[{}, {}]', '{}', '{"run_numbers": [7]}'):
+    (tmp_path / 'population.json').write_text(text)
+    assert len(_names(tmp_path)) == 1
+  (tmp_path / 'population.json').write_text('{"run_numbers": [1, 2]}')
   assert _names(tmp_path) == ['qdagger_dqn, run=1', 'qdagger_dqn, run=2']
+
+
+def test_a_setting_that_is_new_was_what_it_is_by_default(tmp_path):
+  write_run(tmp_path / 'old', [1.0], seed=1)
+  write_run(tmp_path / 'new', [1.0], seed=2, settings={'overlap': False})
+  assert len(_names(tmp_path)) == 1
+  write_run(tmp_path / 'other', [1.0], seed=3, settings={'overlap': True})
+  assert len(_names(tmp_path)) == 2
 
 
 def test_the_same_run_twice_is_refused(tmp_path):

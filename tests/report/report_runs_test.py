@@ -254,6 +254,10 @@ def test_unfinished_runs_that_only_pretrain_count(tmp_path):
   loaded = loading.load([path], unfinished=True)
   assert [p.score for p in loaded.runs[0].points] == [0.5]
   assert not loaded.runs[0].finished
+  assert loaded.warnings == [
+      '1 of 1 runs had not ended, so all of them count up to 1 iteration of '
+      f'pretraining (--unfinished): {path}.'
+  ]
 
 
 def test_unfinished_runs_count_up_to_the_step_that_all_share(tmp_path):
