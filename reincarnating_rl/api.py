@@ -18,7 +18,15 @@ import json
 import os
 import re
 import tempfile
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TYPE_CHECKING,
+)
 
 import numpy as np
 
@@ -28,6 +36,9 @@ from reincarnating_rl import show_run
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import metrics_file
+
+if TYPE_CHECKING:  # It imports jax.
+  from reincarnating_rl.loop.forecast import Memory
 
 
 class Score(NamedTuple):
@@ -250,14 +261,14 @@ class Needs(NamedTuple):
     updates: by kind of phase.
     iterations: phases that end with an evaluation of the student.
     online_iterations: how many of them are online.
-    num_bytes: of the replays of student and teacher.
+    memory: of the replays of student and teacher.
   """
 
   agent_steps: dict[str, int]
   updates: dict[str, int]
   iterations: int
   online_iterations: int
-  num_bytes: int
+  memory: Memory
 
 
 def needs_of(wanted: Experiment) -> Needs:
@@ -293,9 +304,7 @@ def needs_of(wanted: Experiment) -> Needs:
       agent_steps['evaluation'] += evaluation_steps
       iterations += 1
       online += kind == plan.ONLINE
-  return Needs(
-      dict(agent_steps), dict(updates), iterations, online, memory.peak()
-  )
+  return Needs(dict(agent_steps), dict(updates), iterations, online, memory)
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:

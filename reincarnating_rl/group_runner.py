@@ -29,7 +29,7 @@ from reincarnating_rl.runner import RunnerWithTeacher
 MakeRunner = Callable[[str, int, Optional[Member], str], RunnerWithTeacher]
 
 
-def folder(base_dir: str, run_number: int) -> str:
+def folder(base_dir: str, run_number: int | str) -> str:
   """Where a run of a group is."""
   return os.path.join(base_dir, f'run_{run_number}')
 
@@ -59,7 +59,7 @@ def check_layout(
     was, now = f'runs {_listed(there)}', 'a single run is'
   elif run_numbers is not None and single:
     was, now = 'a single run', f'runs {_listed(wanted)} are'
-  elif run_numbers is not None and alone and there and there != wanted:
+  elif run_numbers is not None and alone and not set(there) <= set(wanted):
     was, now = f'runs {_listed(there)}', f'runs {_listed(wanted)} are'
   else:
     return
@@ -73,8 +73,14 @@ def check_layout(
 def runs_in(base_dir: str) -> list[int]:
   """Numbers of the runs of groups that have been there."""
   folders = glob.glob(os.path.join(base_dir, 'run_*', 'checkpoints'))
-  names = [os.path.basename(os.path.dirname(f)) for f in folders]
-  return sorted(int(n[4:]) for n in names if n[4:].isdigit())
+  numbers = [_number_of(os.path.dirname(f)) for f in folders]
+  return sorted(n for n in numbers if n is not None)
+
+
+def _number_of(path: str) -> Optional[int]:
+  """7 of a/run_7; None of what is no folder of a run."""
+  number = os.path.basename(path).removeprefix('run_')
+  return int(number) if number.isdigit() else None
 
 
 def check_is_input(base_dir: str, population: str) -> None:
@@ -262,7 +268,9 @@ class GroupRunner:
   def _write_summary(self) -> None:
     """Says in the directory above where the runs are."""
     first = self.runners[0]
-    numbers = sorted({*runs_in(self._base_dir), *self._run_numbers})
+    names = glob.glob(folder(self._base_dir, '*'))
+    beside = [n for n in map(_number_of, names) if n is not None]
+    numbers = sorted({*beside, *self._run_numbers})
     document = {
         'game': first.run_config.game,
         'agent': first.agent_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 from reincarnating_rl.agents.methods import Method
@@ -13,7 +14,6 @@ from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.teachers import LoadedEnsemble
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers.ensemble import members_of
-from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 
 def teacher_for(
@@ -46,31 +46,41 @@ def teacher_for(
 
 def check_discount(
     config: RunConfig,
-    replay: Optional[TeacherReplay],
+    method: Method,
+    teacher: Optional[LoadedTeacher],
     member: population.Member,
 ) -> None:
-  """Refuses data of one discount where the student's changes.
+  """Refuses data of one discount where the student's is another, or changes.
 
   Args:
     config: settings of the run.
-    replay: the teacher's.
+    method: what the student does.
+    teacher: whose data it is; None to learn from nothing.
     member: settings in which the run differs from others side by side.
 
   Raises:
     ValueError: one sentence.
   """
+  replay = teacher.replay if teacher is not None else None
   only = replay.only_gamma if replay is not None else None
-  if only is None:
+  given = method.reload is not None and method.reload.replay
+  read = config.needs_teacher_data and not config.teacher_steps
+  if only is None or not (read or given):
     return
   anneals = config.resets is not None and config.resets.annealing is not None
   if anneals or 'gamma' in member:
     what = 'the annealing after resets' if anneals else 'the population'
-    raise ValueError(
-        f"The teacher's replay holds {replay.only_horizon}-step returns that "
-        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
-        'changes gamma: leave that out, or set teacher_steps to let the '
-        'teacher collect other data.'
-    )
+    is_other = f'{what} changes gamma'
+  elif not math.isclose(only, config.gamma):
+    is_other = f'gamma is {config.gamma:g}'
+  else:
+    return
+  raise ValueError(
+      f"The teacher's replay holds {replay.only_horizon}-step returns that "
+      f'cannot be taken apart, discounted by {only:g} a step, but {is_other}: '
+      f'let it be {only:g}, or set teacher_steps to let the teacher collect '
+      'other data.'
+  )
 
 
 def missing_data(

@@ -233,6 +233,9 @@ class RunnerWithTeacher(run_experiment.Runner):
     problem = self.missing_data()
     if problem and not self._dry_run:
       raise ValueError(problem)
+    run_plan.check_discount(
+        self.run_config, self._agent.method(), self._teacher, self._member
+    )
     check_resets(self.run_config, self._agent.make_learner())
     self._base_dir = base_dir_lib.make(self._base_dir)
     base_dir_lib.take(self._base_dir)
@@ -327,7 +330,11 @@ class RunnerWithTeacher(run_experiment.Runner):
     learner = self._agent.make_learner()
     if method.reload is not None:
       beginning = begin_as(
-          self._teacher, learner, method.reload, config.update_horizon
+          self._teacher,
+          learner,
+          method.reload,
+          config.update_horizon,
+          config.gamma,
       )
     self._logs = self._make_logs(self.run_config)
     run = Run(
@@ -393,7 +400,6 @@ class RunnerWithTeacher(run_experiment.Runner):
     loaded = self._teacher
     read_data = None
     if loaded.replay is not None and not config.teacher_steps:
-      run_plan.check_discount(config, loaded.replay, self._member)
       read_data = functools.partial(
           loaded.replay_with_q_values,
           config.teacher_update_horizon,

@@ -302,10 +302,12 @@ def test_what_cannot_be_copied_is_one_sentence(tmp_path, members, more, words):
 def test_other_runs_may_stand_beside_a_group_that_copies_nobody(tmp_path):
   for number in (0, 1, 7):
     (tmp_path / f'run_{number}' / 'checkpoints').mkdir(parents=True)
-  for numbers in ([7], [0, 1], range(9)):
+  for numbers in ([7], [0, 1]):
     group_runner.check_layout(str(tmp_path), numbers)
     with pytest.raises(ValueError, match='holds runs 0, 1, 7, but runs'):
       group_runner.check_layout(str(tmp_path), numbers, alone=True)
+  # Some of them, where it was killed before all had begun.
+  group_runner.check_layout(str(tmp_path), range(9), alone=True)
   (tmp_path / lineage.FILE_NAME).write_text('{}')
   with pytest.raises(ValueError, match='holds runs 0, 1, 7, but runs 7 are'):
     group_runner.check_layout(str(tmp_path), [7])

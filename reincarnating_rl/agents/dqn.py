@@ -24,26 +24,6 @@ from reincarnating_rl.loop.plan import NEVER_DECAY
 class ReincarnationDQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
   """Learns by Q-learning alone; base of the other DQN students."""
 
-  def __init__(
-      self,
-      num_actions: int,
-      data_augmentation: bool = False,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
-  ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
-
-    Args:
-      num_actions: A.
-      data_augmentation: random shifts and intensities of DrQ.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
-    """
-    self._data_augmentation = data_augmentation
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
-
   def objective(self, **terms: Any) -> Objective:
     options = {'td': self._loss_type, 'augment': self._data_augmentation}
     return Objective(**(options | terms))

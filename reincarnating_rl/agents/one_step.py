@@ -67,6 +67,7 @@ class OneStepAgent:
       num_updates_per_train_step: int = 1,
       num_updates_per_reincarnation_step: int = 1,
       num_updates_per_persistent_step: Optional[int] = None,
+      data_augmentation: bool = False,
       summary_writer: Optional[Any] = None,
       seed: Optional[int] = None,
   ):
@@ -77,9 +78,11 @@ class OneStepAgent:
       num_updates_per_train_step: updates every `update_period` agent steps.
       num_updates_per_reincarnation_step: updates of a pretraining step.
       num_updates_per_persistent_step: its name in an earlier release.
+      data_augmentation: random shifts and intensities of DrQ.
       summary_writer: directory or writer of TensorBoard events.
       seed: of networks, sampling and acting.
     """
+    self._data_augmentation = data_augmentation
     self.num_updates_per_train_step = num_updates_per_train_step
     self.num_updates_per_reincarnation_step = (
         num_updates_per_persistent_step or num_updates_per_reincarnation_step

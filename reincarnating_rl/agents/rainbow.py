@@ -65,9 +65,11 @@ class ReincarnationRainbowAgent(
           f'teacher_replay_scheme is {teacher_replay_scheme!r}; the data of a '
           "teacher, which runs share, is drawn from uniformly: 'uniform'."
       )
-    self._data_augmentation = data_augmentation
     super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
+        num_actions=num_actions,
+        data_augmentation=data_augmentation,
+        summary_writer=summary_writer,
+        seed=seed,
     )
     # Rainbow has a binding of its own for it.
     self.num_updates_per_train_step = self._num_updates_per_train_step

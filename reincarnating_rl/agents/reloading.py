@@ -24,6 +24,7 @@ def begin_as(
     learner: Learner,
     reload: Reload,
     update_horizon: int,
+    gamma: float,
 ) -> Beginning:
   """The beginning of a student that goes on where its teacher stopped.
 
@@ -34,6 +35,7 @@ def begin_as(
     learner: the student's.
     reload: what is wanted.
     update_horizon: n of the student's transitions.
+    gamma: discount of one agent step.
   """
   missing = []
   if teacher.target_params is None:
@@ -48,7 +50,9 @@ def begin_as(
     if teacher.replay is None:
       missing.append('replay')
     else:
-      replay = functools.partial(teacher.replay.for_training, update_horizon)
+      replay = functools.partial(
+          teacher.replay.for_training, update_horizon, gamma
+      )
   if teacher.training_steps is None:
     missing.append('count of training steps')
   if missing:

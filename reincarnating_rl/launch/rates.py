@@ -20,6 +20,7 @@ from reincarnating_rl.launch import process
 # compiles and the second one counts.
 _BRIEF = {
     'Runner.num_iterations': 2,
+    'RunnerWithTeacher.stop_after': None,
     'Runner.training_steps': 400,
     'Runner.evaluation_steps': 400,
     'Runner.max_steps_per_episode': 200,
@@ -139,7 +140,7 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   )
   return rates._replace(
       start=max(elapsed - steady, 0.0),
-      process_bytes=max(num_bytes - needs.num_bytes, 0),
+      process_bytes=max(num_bytes - needs.memory.peak(), 0),
   )
 
 
@@ -199,7 +200,7 @@ def estimate(needs: Needs, rates: Rates, num_seeds: int) -> Estimate:
   )
   return Estimate(
       rates.start + num_seeds * one,
-      num_seeds * needs.num_bytes + (rates.process_bytes or 0),
+      needs.memory.peak(num_seeds) + (rates.process_bytes or 0),
   )
 
 

@@ -27,7 +27,6 @@ from reincarnating_rl.schedules import Annealing
 from reincarnating_rl.types import NetworkOutput
 from reincarnating_rl.types import TransitionBatch
 
-# (key, batch) -> the batch to use, and [B] bool, which rows are as they were.
 # (state, rng key, the replay's batch) -> a batch, and [B] bool: where it is the
 # replay's.
 Mix = Callable[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 from absl import logging
 import jax
@@ -13,16 +13,33 @@ from reincarnating_rl.loop.plan_text import size
 
 GIB = 2**30
 _GROUPS_FOLDER = '/sys/fs/cgroup'
-# Of control groups, version 2 and 1: limit, usage, and where the files that are
-# kept in memory are counted.
-_GROUPS = (
-    ('memory.max', 'memory.current', 'memory.stat', 'inactive_file'),
-    (
-        'memory/memory.limit_in_bytes',
-        'memory/memory.usage_in_bytes',
-        'memory/memory.stat',
-        'total_inactive_file',
-    ),
+_OWN_GROUPS = '/proc/self/cgroup'
+
+
+class _Files(NamedTuple):
+  """Where a version of control groups says what.
+
+  Attributes:
+    folder: of all groups, below that of the file system.
+    limit: bytes that a group may take.
+    usage: that it takes.
+    cached: entries of memory.stat that count files kept in memory.
+  """
+
+  folder: str
+  limit: str
+  usage: str
+  cached: tuple[str, ...]
+
+
+_VERSION_2 = _Files(
+    '', 'memory.max', 'memory.current', ('inactive_file', 'active_file')
+)
+_VERSION_1 = _Files(
+    'memory',
+    'memory.limit_in_bytes',
+    'memory.usage_in_bytes',
+    ('total_inactive_file', 'total_active_file'),
 )
 
 
@@ -51,19 +68,40 @@ def _of_machine() -> Optional[int]:
 
 def _of_group() -> Optional[int]:
   """Bytes that a container or a batch job has left; None = no limit."""
-  for limit, usage, stat, cached in _GROUPS:
-    try:
-      left = int(_text(limit)) - int(_text(usage))
-      entries = dict(line.split() for line in _text(stat).splitlines())
-      # What the system keeps of files, it gives away.
-      return max(left + int(entries.get(cached, 0)), 0)
-    except (OSError, ValueError):
-      continue  # 'max' is no number: there is no limit.
-  return None
+  try:
+    lines = _text(_OWN_GROUPS).splitlines()
+  except OSError:
+    return None
+  found = []
+  for line in lines:
+    _, controllers, path = line.split(':', 2)
+    files = _VERSION_2 if not controllers else _VERSION_1
+    if controllers and 'memory' not in controllers.split(','):
+      continue
+    # A limit may be of any group above, or that of the root in a container.
+    parts = [part for part in path.split('/') if part]
+    for depth in range(len(parts) + 1):
+      folder = os.path.join(_GROUPS_FOLDER, files.folder, *parts[:depth])
+      left = _left_in(folder, files)
+      found += [] if left is None else [left]
+  return min(found, default=None)
+
+
+def _left_in(folder: str, files: _Files) -> Optional[int]:
+  """Bytes that a group may still take; None without a limit."""
+  text = lambda name: _text(os.path.join(folder, name))
+  try:
+    left = int(text(files.limit)) - int(text(files.usage))
+    entries = dict(line.split() for line in text('memory.stat').splitlines())
+  except (OSError, ValueError):
+    return None  # 'max' is no number: there is no limit.
+  # What the system keeps of files, it gives away.
+  cached = sum(int(entries.get(name, 0)) for name in files.cached)
+  return max(left + cached, 0)
 
 
 def _text(path: str) -> str:
-  with open(os.path.join(_GROUPS_FOLDER, path), encoding='ascii') as f:
+  with open(path, encoding='utf-8') as f:
     return f.read()
 
 
@@ -85,6 +123,8 @@ def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
     on_one = num_members  # All of a machine's memory is one.
   else:
     on_one = -(-num_members // len(devices))
+  if num_members > 1:  # Wherever they are, they share the teacher's data.
+    memory = memory._replace(at_once=True)
   needed = memory.peak(on_one)
   if free is None or needed <= free:
     logging.info(

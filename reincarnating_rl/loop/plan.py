@@ -112,7 +112,10 @@ class RunConfig:
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      if field.type in ('int', 'Optional[int]'):
+      if field.type == 'int' or (
+          field.type == 'Optional[int]'
+          and getattr(self, field.name) is not None
+      ):
         self._make_whole(field.name)
     positive = (
         'training_steps evaluation_steps num_envs num_eval_envs batch_size '
@@ -160,9 +163,9 @@ class RunConfig:
   def _make_whole(self, name: str) -> None:
     """Takes 4.0 for 4; what is between two numbers is refused."""
     value = getattr(self, name)
-    if value is None:
-      return
-    _require(value == int(value), name, value, 'a whole number')
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    is_whole = is_number and value == int(value)
+    _require(is_whole, name, repr(value), 'a whole number')
     object.__setattr__(self, name, int(value))
 
   def _check_resets(self) -> None:

@@ -32,6 +32,7 @@ class Player:
     first: [E] bool, whether that begins an episode.
     in_flight: [E] actions that the environments have been given and not yet
       answered; None between steps.
+    waiting: whether somebody waits for that answer.
   """
 
   def __init__(self, env: VectorEnv):
@@ -41,6 +42,7 @@ class Player:
     self.observation = env.reset()
     self.first = np.ones(env.num_envs, np.bool_)
     self.in_flight: Optional[np.ndarray] = None
+    self.waiting = False
     self._beside: Optional[futures.Executor] = None
     self._answer: Optional[futures.Future[VectorStep]] = None
 
@@ -68,15 +70,22 @@ class Player:
       self._beside = futures.ThreadPoolExecutor(1, 'environments')
     self._answer = self._beside.submit(self.env.step, self.in_flight)
 
+  @property
+  def has_answer(self) -> bool:
+    """Whether environments that `begin` let play are waiting to be asked."""
+    return self._answer is not None and self._answer.done()
+
   def finish(self, store: Callable[..., None]) -> None:
     """The second half of `step`.
 
     Args:
       store: as there.
     """
-    answer, self._answer = self._answer, None
-    actions = self.in_flight
-    step = answer.result() if answer else self.env.step(actions)
+    actions, self.waiting = self.in_flight, True
+    try:
+      step = self._answer.result() if self._answer else self.env.step(actions)
+    finally:
+      self.waiting, self._answer = False, None
     self.in_flight = None
     store(
         self.observation,

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.learner import members as members_lib
 from reincarnating_rl.learner import sync_target
 from reincarnating_rl.loop import plan as plan_lib
@@ -140,6 +141,7 @@ class SideBySide:
 
       def part() -> None:
         for group in groups:
+          group.take_answers()
           group.part()
 
       def join() -> None:
@@ -170,8 +172,9 @@ class SideBySide:
               run.player.begin()
             for group in groups:
               group.do(lambda t: t.duties.of_step())
-          for group in groups:
-            group.step()
+          failed = [e for group in groups for e in group.step()]
+          if failed:
+            raise failed[0]
           self._at_step(runs, part, join)
         for group in groups:
           group.do(lambda t: t.duties.left())
@@ -297,11 +300,27 @@ class _Group:
       for run, actions in zip(self._runs, np.asarray(self._actions)):
         run.player.in_flight = actions
 
-  def step(self) -> None:
-    """One step of all environments of all runs."""
+  def step(self) -> list[EnvironmentFailedError]:
+    """One step of all environments of all runs.
+
+    Returns:
+      Errors of those that did not take it; all others have.
+    """
+    failed = []
     with jax.default_device(self._device):
       for run in self._runs:
-        run.finish_step()
+        try:
+          run.finish_step()
+        except EnvironmentFailedError as e:
+          failed.append(e)
+    return failed
+
+  def take_answers(self) -> None:
+    """Those that are there, while somebody else's is waited for."""
+    with jax.default_device(self._device):
+      for run in self._runs:
+        if run.player is not None and run.player.has_answer:
+          run.finish_step()
 
   def _act_alone(self, member: int) -> None:
     player = self._runs[member].player

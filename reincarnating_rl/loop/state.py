@@ -68,7 +68,7 @@ MADE_ANEW = {
     ),
     'Duties': 'config _reset_ticks',
     'Guide': 'config _policy',
-    'Player': '_beside _answer',
+    'Player': 'waiting _beside _answer',
     'ReplayWriter': '_teacher _chunk',
     'Stage': (
         'take_up _config _make_env _eval_env _listeners _at_step _working'
@@ -138,10 +138,13 @@ def is_between_phases(run: Run) -> bool:
 
 
 def waits_for_emulator(run: Run) -> bool:
-  """Whether a run waits for its environments, wherever it plays."""
+  """Whether a run waits for its environments, wherever it plays.
+
+  It does not while they play on a thread of their own and it learns.
+  """
   activity = run.stage.activity
   players = (run.player, activity, getattr(activity, 'player', None))
-  return any(map(_waits, players))
+  return any(getattr(p, 'waiting', _waits(p)) for p in players)
 
 
 def snapshot(run: Run) -> Snapshot:

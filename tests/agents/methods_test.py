@@ -158,7 +158,7 @@ def _learner(teacher, direction):
 def test_a_reloaded_student_is_its_teacher():
   teacher = teachers.load(TEACHER)
   learner = _learner(teacher, adam_direction())
-  beginning = begin_as(teacher, learner, Reload(), 3)
+  beginning = begin_as(teacher, learner, Reload(), 3, 0.99)
   state = beginning.state(
       learner, jax.random.PRNGKey(0), (84, 84, 4), _no_coefficients()
   )
@@ -191,7 +191,10 @@ def _no_coefficients():
 def test_what_a_teacher_does_not_have_is_said(path, direction, words, caplog):
   teacher = teachers.load(str(TESTS / 'testdata' / path), read_replay=False)
   with caplog.at_level('WARNING'):
-    beginning = begin_as(teacher, _learner(teacher, direction), Reload(), 1)
+    learner = _learner(teacher, direction)
+    beginning = begin_as(teacher, learner, Reload(), 1, 0.99)
+        teacher, _learner(teacher, direction), Reload(), 1, 0.99
+    )
   assert words in caplog.text and 'starts with fresh ones' in caplog.text
   assert beginning.opt_state is None
 
@@ -200,6 +203,6 @@ def test_what_is_not_wanted_is_not_taken(caplog):
   teacher = teachers.load(TEACHER, read_replay=False)
   learner = _learner(teacher, adam_direction())
   with caplog.at_level('WARNING'):
-    beginning = begin_as(teacher, learner, Reload(False, False), 1)
+    beginning = begin_as(teacher, learner, Reload(False, False), 1, 0.99)
   assert beginning.replay is None and beginning.opt_state is None
   assert 'fresh' not in caplog.text

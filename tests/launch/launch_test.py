@@ -19,6 +19,7 @@ from reincarnating_rl.launch import rates
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
+from reincarnating_rl.loop.forecast import Memory
 
 
 @pytest.fixture(name='values')
@@ -142,7 +143,7 @@ def test_a_sweep_is_carried_out_by_one_launch_at_a_time(tmp_path):
     assert other.stdout.readline() == b'taken\n'
     found = Configuration('Pong/q', POPULATION)
     trials = [Trial(found, (1,), packed=False)]
-    needs = {'Pong/q': api.Needs({}, {}, 2, 1, 0)}
+    needs = {'Pong/q': api.Needs({}, {}, 2, 1, Memory(0, 0))}
     with pytest.raises(cli.UserError, match=f'in use .by process {other.pid} '):
       launch.run(str(root), trials, needs, engine.Resources())
     other.communicate(b'\n')

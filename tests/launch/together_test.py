@@ -25,11 +25,12 @@ from reincarnating_rl.launch import together
 from reincarnating_rl.launch.member import Copied
 from reincarnating_rl.launch.member import Member
 from reincarnating_rl.loop import lineage
+from reincarnating_rl.loop.forecast import Memory
 from reincarnating_rl.report import lineage as drawn
 
 RATE = 'learner.rate'
 NUM_ITERATIONS = 3
-NEEDS = Needs({}, {}, NUM_ITERATIONS, NUM_ITERATIONS, 0)
+NEEDS = Needs({}, {}, NUM_ITERATIONS, NUM_ITERATIONS, Memory(0, 0))
 # The last one learns, and its rate can only be lowered.
 POPULATION = rules.parse(
     {

@@ -17,13 +17,14 @@ from reincarnating_rl.launch.disk import Reached
 from reincarnating_rl.launch.rates import Rates
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
+from reincarnating_rl.loop.forecast import Memory
 
 NEEDS = Needs(
     {'online': 1000, 'evaluation': 300, 'data_collection': 0},
     {'online': 250, 'pretraining': 50},
     3,
     2,
-    2**20,
+    Memory(2**19, 2**19),
 )
 
 
@@ -106,7 +107,8 @@ def test_time_is_units_times_rates():
   assert one.num_bytes == 2**20 + 5
   three = rates_lib.estimate(NEEDS, rates, 3)
   assert three.seconds == pytest.approx(7 + 3 * 203)
-  assert three.num_bytes == 3 * 2**20 + 5
+  # They share the teacher's data.
+  assert three.num_bytes == 4 * 2**19 + 5
 
 
 def test_rates_of_a_finished_run(tmp_path):

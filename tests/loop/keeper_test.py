@@ -429,6 +429,26 @@ def test_a_device_that_hangs_is_not_taken_for_an_emulator(
   assert restored(tmp_path).next_phase == 3
 
 
+def test_nor_is_one_that_hangs_while_emulators_play(tmp_path, monkeypatch):
+  never_stopped()
+  leaving = Leaving(monkeypatch)
+  run = make_run(overlap=True)
+  train_step, steps = run.trainer.train_step, []
+
+  def hang(teacher_data):
+    train_step(teacher_data)
+    steps.append(0)
+    if len(steps) == 9:
+      leaving.hang()
+
+  run.trainer.train_step = hang
+  with pytest.raises(Left):
+    _keep(tmp_path, run, stall_minutes=STALL_MINUTES)
+  assert leaving.exit_code == 3
+  assert 'no emulator is waited for' in leaving.text
+  assert restored(tmp_path, make_run(overlap=True)).next_phase == 3
+
+
 def test_the_process_is_left_even_if_the_run_cannot_be_saved(
     tmp_path, monkeypatch
 ):

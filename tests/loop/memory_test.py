@@ -76,6 +76,10 @@ def test_two_accelerators_share_the_members(monkeypatch):
   """Two of three are on one of them: 2 * 1.5 + 2 GiB."""
   pretend(monkeypatch, 'gpu', 2)
   memory_lib.check(MEMORY, 3, 5 * GIB)
+  # One each: the teacher's data is still there for the other.
+  for memory in (MEMORY, MEMORY._replace(at_once=False)):
+    with pytest.raises(ValueError, match='need 3.50 GiB'):
+      memory_lib.check(memory, 2, 3 * GIB)
   with pytest.raises(ValueError, match='need 5.00 GiB .* 4.00 GiB are free'):
     memory_lib.check(MEMORY, 3, 4 * GIB)
 
@@ -89,22 +93,43 @@ def test_one_run_that_frees_the_teachers_data_needs_the_larger_of_the_two():
   assert one_by_one.peak(3) == MEMORY.peak(3) == 13 * GIB // 2
 
 
+def write_group(folder, version, limit, usage, cached):
+  """As the system describes a group."""
+  folder.mkdir(parents=True, exist_ok=True)
+  if version == 1:
+    names = 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_'
+  else:
+    names = 'memory.max', 'memory.current', ''
+  (folder / names[0]).write_text(f'{limit}\n')
+  (folder / names[1]).write_text(f'{usage}\n')
+  (folder / 'memory.stat').write_text(
+      f'anon 9\n{names[2]}inactive_file {cached}\n{names[2]}active_file 50\n'
+  )
+
+
 @pytest.mark.parametrize('version', [1, 2])
-def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path, version):
+def test_a_group_of_processes_has_less_than_the_machine(
+    monkeypatch, tmp_path, version
+):
+  """The least that it or one above it may still take."""
+  own = tmp_path / 'own'
+  monkeypatch.setattr(memory_lib, '_OWN_GROUPS', str(own))
   monkeypatch.setattr(memory_lib, '_GROUPS_FOLDER', str(tmp_path))
   whole = memory_lib.available()
-  files = {
-      1: ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'),
-      2: ('memory.max', 'memory.current'),
-  }[version]
-  (tmp_path / 'memory').mkdir()
-  for name, text in zip(files, ('5000', '3000')):
-    (tmp_path / name).write_text(text + '\n')
-  stat = tmp_path / ('memory/memory.stat' if version == 1 else 'memory.stat')
-  cached = 'total_inactive_file' if version == 1 else 'inactive_file'
-  stat.write_text(f'anon 2500\n{cached} 400\n')
+  lines = {
+      1: '5:cpu,cpuacct:/job\n4:memory,hugetlb:/job/step\n',
+      2: '0::/job/step\n',
+  }
+  own.write_text(lines[version])
+  root = tmp_path / 'memory' if version == 1 else tmp_path
+  write_group(root, version, 'max', 10, 0)
+  write_group(root / 'job', version, 5000, 3000, 350)
+  write_group(root / 'job' / 'step', version, 9000, 3000, 0)
   assert memory_lib.available() == 2400
-  (tmp_path / files[0]).write_text('max\n')
+  write_group(root / 'job' / 'step', version, 3500, 3000, 0)
+  assert memory_lib.available() == 550
+  for folder in (root / 'job', root / 'job' / 'step'):
+    write_group(folder, version, 'max', 3000, 0)
   assert memory_lib.available() == pytest.approx(whole, rel=0.5)
 
 

@@ -189,6 +189,14 @@ def test_the_replay_is_no_larger_than_the_run(num_envs, num_iterations):
   assert stored <= config.student_capacity <= stored + 5 * num_envs
 
 
+@pytest.mark.parametrize('value', [2.5, '250k', (3,), float('inf'), None])
+def test_what_is_no_whole_number_is_named(value):
+  with pytest.raises(ValueError, match='update_horizon must be a whole number'):
+    RunConfig(update_horizon=value)
+  assert RunConfig(update_horizon=3.0).update_horizon == 3
+  assert RunConfig().updates_per_call is None
+
+
 def test_an_iteration_that_ends_between_two_steps_has_room():
   """7 iterations of 1000 steps in 24 environments: 1008 steps each."""
   config = RunConfig(

@@ -299,7 +299,9 @@ def test_an_error_of_overlapped_environments_is_told(monkeypatch):
     run.run()
   # It knows what to do again, and that what stands before it is done.
   assert len(made) == 1 and made[0].in_flight is not None
-  assert run.trainer.counters.training_steps > run.trainer.counters.agent_steps
+  counters = run.trainer.counters
+  since = counters.training_steps - counters.online_since
+  assert since == counters.agent_steps + run.config.num_envs
 
 
 def test_nothing_to_restore(tmp_path):
