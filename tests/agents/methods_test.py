@@ -193,8 +193,6 @@ def test_what_a_teacher_does_not_have_is_said(path, direction, words, caplog):
   with caplog.at_level('WARNING'):
     learner = _learner(teacher, direction)
     beginning = begin_as(teacher, learner, Reload(), 1, 0.99)
-        teacher, _learner(teacher, direction), Reload(), 1, 0.99
-    )
   assert words in caplog.text and 'starts with fresh ones' in caplog.text
   assert beginning.opt_state is None
 

@@ -499,10 +499,10 @@ def test_a_process_whose_environments_hang_ends(tmp_path):
 # -- groups --------------------------------------------------------------------
 
 
-def _group(env=make_env, listeners=((), ())):
+def _group(env=make_env, listeners=((), ()), **changes):
   teacher = Teacher(Policy(NETWORK, teacher_params()))
   return [
-      make_run(env, of_run, teacher, seed=seed)
+      make_run(env, of_run, teacher, seed=seed, **changes)
       for seed, of_run in zip(SEEDS, listeners)
   ]
 
@@ -520,8 +520,8 @@ def _keep_group(directory, runs, stacked, **options):
   return runs
 
 
-def _restored_group(directory):
-  runs = _group()
+def _restored_group(directory, **changes):
+  runs = _group(**changes)
   for run in runs:
     folder = os.path.join(directory, str(run.config.seed))
     RunCheckpointer(folder).restore(run)
@@ -529,8 +529,8 @@ def _restored_group(directory):
 
 
 @functools.cache
-def _group_never_stopped(stacked):
-  runs = _group()
+def _group_never_stopped(stacked, **changes):
+  runs = _group(**changes)
   SideBySide(runs, stacked).run()
   return [outcome(run) for run in runs]
 
@@ -621,6 +621,28 @@ def test_a_group_goes_on_after_environments_of_one_hung(
   same = _assert_close if stacked else assert_same
   for run, expected in zip(again, _group_never_stopped(stacked)):
     same(outcome(run), expected)
+
+
+@pytest.mark.parametrize('hangs', [False, True])
+@pytest.mark.parametrize('seed', SEEDS)
+def test_an_overlapped_group_goes_on_after_environments_of_one_failed(
+    tmp_path, one_device, monkeypatch, seed, hangs
+):
+  """The others have taken the step, or it is not known to be taken."""
+  whole = _group_never_stopped(True, overlap=True)
+  leaving = Leaving(monkeypatch)
+  fails = leaving.hang if hangs else _breaks
+  runs = _group(_envs(fails, at=15, seed=seed), overlap=True)
+  stall_minutes = STALL_MINUTES if hangs else None
+  with pytest.raises((Left, StoppedError)):
+    _keep_group(tmp_path, runs, True, stall_minutes=stall_minutes)
+  assert hangs == ('everything up to there is saved' in leaving.text)
+  again = _restored_group(tmp_path, overlap=True)
+  taken = [run.trainer.counters.agent_steps for run in again]
+  assert len(set(taken)) == 2  # One of them is a step behind.
+  SideBySide(again, True).run()
+  for run, expected in zip(again, whole):
+    _assert_close(outcome(run), expected)
 
 
 def test_a_group_is_saved_within_its_phases(tmp_path, one_device, monkeypatch):
