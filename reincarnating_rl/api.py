@@ -18,15 +18,7 @@ import json
 import os
 import re
 import tempfile
-from typing import (
-    Any,
-    Iterator,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    TYPE_CHECKING,
-)
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -36,9 +28,7 @@ from reincarnating_rl import show_run
 from reincarnating_rl.experiment import Experiment
 from reincarnating_rl.loop import base_dir as base_dir_lib
 from reincarnating_rl.loop import metrics_file
-
-if TYPE_CHECKING:  # It imports jax.
-  from reincarnating_rl.loop.forecast import Memory
+from reincarnating_rl.loop.forecast import Memory
 
 
 class Score(NamedTuple):
