@@ -191,7 +191,8 @@ def test_a_run_never_imports_tensorflow(tmp_path, teacher):
   logged = ('Eval/AverageReturns', number, score)
   assert logged in events.scalars(tmp_path)
   assert logged in events.scalars(tmp_path / 'metrics' / 'tensorboard')
-  assert (tmp_path / 'logs' / f'log_{number}').exists()
+  # Dopamine counts from 0 on.
+  assert (tmp_path / 'logs' / f'log_{number - 1}').exists()
 
 
 def test_tabula_rasa_needs_no_teacher(tmp_path):
