@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Optional
 
 from reincarnating_rl.agents.methods import Method
@@ -70,17 +69,13 @@ def check_discount(
   anneals = config.resets is not None and config.resets.annealing is not None
   if anneals or 'gamma' in member:
     what = 'the annealing after resets' if anneals else 'the population'
-    is_other = f'{what} changes gamma'
-  elif not math.isclose(only, config.gamma):
-    is_other = f'gamma is {config.gamma:g}'
-  else:
-    return
-  raise ValueError(
-      f"The teacher's replay holds {replay.only_horizon}-step returns that "
-      f'cannot be taken apart, discounted by {only:g} a step, but {is_other}: '
-      f'let it be {only:g}, or set teacher_steps to let the teacher collect '
-      'other data.'
-  )
+    raise ValueError(
+        f"The teacher's replay holds {replay.only_horizon}-step returns that "
+        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
+        'changes gamma: leave that out, or set teacher_steps to let the '
+        'teacher collect other data.'
+    )
+  replay.check_gamma(config.gamma)
 
 
 def missing_data(

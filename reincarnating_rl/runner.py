@@ -124,9 +124,9 @@ class RunnerWithTeacher(run_experiment.Runner):
         agent's update_period and num_updates_per_train_step come to.
       updates_per_call: updates made in one go; default as many as are due in
         one step of all environments.
-      overlap: whether updates are made while the environments play, which is
-        faster; an action is then chosen before the updates that are due with
-        it, not after them.
+      overlap: whether updates are made while the environments play, where a
+        device makes them; an action is then chosen before the updates that are
+        due with it, not after them.
       checkpoint_every: minutes between checkpoints within a phase; None = only
         after phases.
       keep: checkpoints that stay.

@@ -160,7 +160,7 @@ class TeacherReplay:
     """
     spec = self._with_horizon(update_horizon)
     if gamma is not None:
-      self._check_gamma(gamma)
+      self.check_gamma(gamma)
       spec = dataclasses.replace(spec, gamma=gamma)
     self.read()
     state = frame_replay.from_storage(spec, self.storage, self.head)
@@ -177,7 +177,8 @@ class TeacherReplay:
       )
     return dataclasses.replace(self.spec, update_horizon=n_step)
 
-  def _check_gamma(self, gamma: float) -> None:
+  def check_gamma(self, gamma: float) -> None:
+    """Raises a TeacherError if it has no returns of that discount."""
     only = self.only_gamma
     if only is not None and not math.isclose(only, gamma):
       raise TeacherError(

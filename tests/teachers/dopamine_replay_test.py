@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shutil
+import types
 from typing import NamedTuple, Optional
 
 from absl import logging
@@ -13,6 +15,9 @@ import numpy as np
 import pytest
 
 from reincarnating_rl import compat
+from reincarnating_rl import resets
+from reincarnating_rl.learner import Objective
+from reincarnating_rl.loop.plan import RunConfig
 from reincarnating_rl.teachers import dopamine_pieces
 from reincarnating_rl.teachers import dopamine_replay
 from reincarnating_rl.teachers import snappy_blocks
@@ -25,6 +30,9 @@ from dopamine.jax.replay_memory import accumulator  # noqa: E402
 from dopamine.jax.replay_memory import elements  # noqa: E402
 from dopamine.jax.replay_memory import replay_buffer  # noqa: E402
 from dopamine.jax.replay_memory import samplers  # noqa: E402
+
+from reincarnating_rl import run_plan
+from reincarnating_rl.agents.methods import Method
 
 FRAME_SHAPE = (7, 6)
 NUMBER = 3
@@ -203,6 +211,35 @@ def test_other_rewards_keep_their_horizon(tmp_path, n_stored):
   assert spec.gamma == 0.99
   with pytest.raises(TeacherError, match='discounts by 0.9: set gamma to 0.99'):
     replay.for_training(n_stored, 0.9)
+
+
+@pytest.mark.parametrize(
+    'changes, member, words',
+    [
+        ({'gamma': 0.9}, {}, 'set gamma to 0.99'),
+        ({}, {'gamma': 0.99}, 'the population changes gamma'),
+        ({'resets': resets.preset('bbf')}, {}, 'the annealing after resets'),
+        ({}, {}, None),
+        # Nobody reads it.
+        ({'gamma': 0.9, 'teacher_steps': 100}, {}, None),
+        ({'gamma': 0.9, 'num_pretraining_iterations': 0}, {}, None),
+    ],
+)
+def test_another_discount_is_refused_before_it_is_read(
+    tmp_path, changes, member, words
+):
+  episodes = make_episodes(2, ENDS, LENGTHS, (0.0, 2.5, -7.0, 0.125))
+  save(tmp_path, episodes, 3)
+  teacher = types.SimpleNamespace(replay=open_saved(tmp_path))
+  config = RunConfig(**({'num_pretraining_iterations': 1} | changes))
+  check = functools.partial(
+      run_plan.check_discount, config, Method(Objective()), teacher, member
+  )
+  if words is None:
+    check()
+  else:
+    with pytest.raises(ValueError, match=words):
+      check()
 
 
 def test_returns_of_one_step_are_rewards_of_any_size(tmp_path):
