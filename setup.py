@@ -40,6 +40,7 @@ EXTRAS = {
         'cryptography>=42',  # https of the tests' own storage server
         'gcp-storage-emulator>=2026.7',  # another one, not of our making
         'gsutil==5.38',  # copies teachers in the tests as researchers do
+        'import-linter>=2.11,<3',  # the order of the layers
         'ipykernel>=6.29,<8',  # runs the notebook, in a test
         'nbclient>=0.10,<0.12',  # the same
         'nbformat>=5.10,<6',  # the same

@@ -13,7 +13,7 @@ _INTERFACE = ('reincarnate', 'Result')
 def __getattr__(name: str) -> object:
   """The Python interface, imported when it is first asked for."""
   if name in _INTERFACE:
-    from reincarnating_rl import api
+    from reincarnating_rl.app import api
 
     return getattr(api, name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -22,15 +22,15 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from reincarnating_rl import cli
-from reincarnating_rl.buckets import address as addresses
-from reincarnating_rl.buckets import browse
-from reincarnating_rl.buckets import clients
-from reincarnating_rl.buckets import layout
-from reincarnating_rl.buckets import local
-from reincarnating_rl.buckets import transfer
-from reincarnating_rl.buckets.address import Address
-from reincarnating_rl.buckets.errors import BucketError
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import files
+from reincarnating_rl.storage.gcs import address as addresses
+from reincarnating_rl.storage.gcs import client as client_lib
+from reincarnating_rl.storage.gcs import download
+from reincarnating_rl.storage.gcs import listing
+from reincarnating_rl.storage.gcs import run_layout
+from reincarnating_rl.storage.gcs.address import Address
+from reincarnating_rl.storage.gcs.errors import BucketError
 
 _GAME = flags.DEFINE_string('game', None, 'Game, such as Breakout.')
 _RUN = flags.DEFINE_string('run', None, 'Run of the game, such as 1.')
@@ -49,8 +49,8 @@ _LIST = flags.DEFINE_bool(
 _REPLAY = flags.DEFINE_bool('replay', True, 'Copies the data to learn from.')
 _CLIENT = flags.DEFINE_enum(
     'client',
-    clients.AUTO,
-    clients.NAMES,
+    client_lib.AUTO,
+    client_lib.NAMES,
     'gsutil, the Python package google-cloud-storage, or the first of the two '
     'that is installed.',
 )
@@ -69,18 +69,18 @@ def where(argv: Sequence[str]) -> Address:
     UserError: if it names none, or two.
   """
   if len(argv) > 2:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{" ".join(argv[2:])} is one address too many: name one run at a time.'
     )
   if len(argv) == 2:
     if _GAME.value or _RUN.value:
-      raise cli.UserError(
+      raise errors.UserError(
           f'{argv[1]} names a run, and so do --game and --run: leave one out.'
       )
-    return browse.run_address(addresses.parse(argv[1]))
+    return listing.run_address(addresses.parse(argv[1]))
   address = addresses.parse(_BUCKET.value)
   if _RUN.value and not _GAME.value:
-    raise cli.UserError(f'--run={_RUN.value} of which game? Add --game.')
+    raise errors.UserError(f'--run={_RUN.value} of which game? Add --game.')
   for name in (_GAME.value, _RUN.value):
     if name:
       address = addresses.parse(str(address.child(name)))
@@ -95,11 +95,11 @@ def checkpoint() -> Union[int, str]:
   """
   text = _CHECKPOINT.value
   if text is None:
-    return transfer.ALL
-  if text == transfer.NEWEST:
+    return download.ALL
+  if text == download.NEWEST:
     return text
   if not text.isdecimal():
-    raise cli.UserError(
+    raise errors.UserError(
         f"--checkpoint is {text!r}: give a number such as 399, or 'newest'."
     )
   return int(text)
@@ -115,25 +115,25 @@ def print_listing(address: Address, wanted: Union[int, str]) -> None:
     address: what to list.
     wanted: a checkpoint whose files are printed one by one, or ALL.
   """
-  client = clients.choose(_CLIENT.value)
+  client = client_lib.choose(_CLIENT.value)
   folder = client.folder(address)
   if not folder.folders and not folder.files:
-    raise browse.missing(client, address)
-  if not browse.is_run(folder):
+    raise listing.missing(client, address)
+  if not listing.is_run(folder):
     for name in addresses.natural_order(folder.folders + folder.files):
       print(name if name.isprintable() else repr(name))
     return
-  files = browse.run_files(client, address)
-  sizes = {name: file.size for name, file in files.items()}
-  if wanted != transfer.ALL:
-    number = browse.pick(str(address), list(files), wanted)
-    selection = transfer.Selection(number, _REPLAY.value)
-    sizes = {n: sizes[n] for n in browse.select(list(files), selection)}
+  remote = listing.run_files(client, address)
+  sizes = {name: file.size for name, file in remote.items()}
+  if wanted != download.ALL:
+    number = listing.pick(str(address), list(remote), wanted)
+    selection = download.Selection(number, _REPLAY.value)
+    sizes = {n: sizes[n] for n in listing.select(list(remote), selection)}
     for name in addresses.natural_order(list(sizes)):
-      print(f'{local.size_text(sizes[name]):>12}  {name}')
+      print(f'{files.size_text(sizes[name]):>12}  {name}')
   else:
     print(checkpoint_table(sizes))
-  print(f'{len(sizes)} files, {local.size_text(sum(sizes.values()))}.')
+  print(f'{len(sizes)} files, {files.size_text(sum(sizes.values()))}.')
 
 
 def checkpoint_table(sizes: dict[str, int]) -> str:
@@ -143,9 +143,9 @@ def checkpoint_table(sizes: dict[str, int]) -> str:
     sizes: of its files, by their paths within it.
   """
   lines = [f'{"checkpoint":>10}  {"size":>12}  {"replay":>12}']
-  for number, entry in layout.checkpoints(sizes).items():
-    size = local.size_text(sum(sizes[name] for name in entry.files))
-    replay = local.size_text(sum(sizes[name] for name in entry.replay))
+  for number, entry in run_layout.checkpoints(sizes).items():
+    size = files.size_text(sum(sizes[name] for name in entry.files))
+    replay = files.size_text(sum(sizes[name] for name in entry.replay))
     replay = replay if entry.replay else '-'
     note = '' if entry.complete else '  incomplete: no sentinel'
     lines.append(f'{number:>10}  {size:>12}  {replay:>12}{note}')
@@ -163,17 +163,17 @@ def check_flags(argv: Sequence[str]) -> None:
   """
   if len(argv) < 2 and not (_GAME.value and _RUN.value):
     lacking = '--run' if _GAME.value else '--game and --run'
-    raise cli.UserError(
+    raise errors.UserError(
         f'Say which run to copy: {lacking} (--list prints what is there).'
     )
   if _TO.value is None:
-    raise cli.UserError('Say where to copy to: --to=DIR.')
+    raise errors.UserError('Say where to copy to: --to=DIR.')
 
 
-def copy(address: Address, wanted: Union[int, str]) -> transfer.Outcome:
+def copy(address: Address, wanted: Union[int, str]) -> download.Outcome:
   """Copies a run, or one checkpoint, to DIR/<game>/<run>."""
   name = '/'.join(address.path.split('/')[-2:]) or address.bucket
-  return transfer.download(
+  return download.download(
       address,
       _TO.value,
       name,
@@ -184,13 +184,13 @@ def copy(address: Address, wanted: Union[int, str]) -> transfer.Outcome:
   )
 
 
-def report(outcome: transfer.Outcome) -> str:
+def report(outcome: download.Outcome) -> str:
   """What a download has come to, and how to use it."""
   copied = 'nothing had to be copied'
   if outcome.copied_files:
-    size = local.size_text(outcome.copied_size)
+    size = files.size_text(outcome.copied_size)
     copied = f'{outcome.copied_files} copied now, {size}'
-  size = local.size_text(outcome.size)
+  size = files.size_text(outcome.size)
   use = f'--teacher_checkpoint_dir={outcome.directory}'
   if outcome.checkpoint is not None:
     use += f' --teacher_checkpoint_number={outcome.checkpoint}'
@@ -207,14 +207,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def run() -> None:
-  """Runs the entry point; like `cli.run`, but nothing here needs jax."""
+  """Runs the entry point as `command_line.run` does, but without jax."""
 
   def wrapped(argv: Sequence[str]) -> None:
     # A job scheduler's way to stop a program ends it as the user's does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
       main(argv)
-    except (cli.UserError, BucketError) as e:
+    except (errors.UserError, BucketError) as e:
       _fail(f'Error: {e}', 1)
     except KeyboardInterrupt:
       _fail(

@@ -11,9 +11,11 @@ import json
 import os
 from typing import Any, Optional, Sequence
 
-from reincarnating_rl import cli
-from reincarnating_rl.loop import summary
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import tables
 from reincarnating_rl.report import lineage
+from reincarnating_rl.rundir import summary
 
 FIGURE = 'learning_curve.png'
 
@@ -29,14 +31,14 @@ def read_summary(base_dir: str) -> dict[str, Any]:
     with open(path, encoding='utf-8') as f:
       return json.load(f)
   except FileNotFoundError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{base_dir} holds no {summary.FILE_NAME}: it is not the directory of '
         'a run, or its first phase has not ended.'
     ) from e
   except OSError as e:
-    raise cli.UserError(f'{path} cannot be read ({e.strerror}).') from e
+    raise errors.UserError(f'{path} cannot be read ({e.strerror}).') from e
   except ValueError as e:
-    raise cli.UserError(f'{path} is damaged: {e}.') from e
+    raise errors.UserError(f'{path} is damaged: {e}.') from e
 
 
 def table(document: dict[str, Any]) -> str:
@@ -60,7 +62,7 @@ def table(document: dict[str, Any]) -> str:
             _number(entry['lambda']),
         )
     )
-  return cli.table(rows)
+  return tables.table(rows)
 
 
 def _number(value: Optional[float]) -> str:
@@ -120,13 +122,13 @@ def figure(document: dict[str, Any]) -> Any:
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) != 2:
-    raise cli.UserError('Name one run: reincarnating_rl.show_run BASE_DIR.')
+    raise errors.UserError('Name one run: reincarnating_rl.show_run BASE_DIR.')
   if lineage.has_lineage(argv[1]):
     lineage.show(argv[1])
     return
   document = read_summary(argv[1])
   if 'iterations' not in document:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{argv[1]} holds several runs: name one of '
         f'{", ".join(document["runs"])} in it.'
     )
@@ -136,11 +138,11 @@ def main(argv: Sequence[str]) -> None:
   try:
     figure(document).savefig(path, dpi=150)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'The learning curve {path} cannot be written ({e.strerror}).'
     ) from e
   print(f'\n{minutes:.1f} minutes. Learning curve: {path}')
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  command_line.run(main)

@@ -11,10 +11,11 @@ from typing import Sequence
 
 from absl import flags
 
-from reincarnating_rl import api
-from reincarnating_rl import cli
-from reincarnating_rl.experiment import AGENTS
-from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.app import api
+from reincarnating_rl.app.experiment import AGENTS
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
 
 FLAGS = flags.FLAGS
 _AGENT = flags.DEFINE_string(
@@ -106,7 +107,7 @@ def experiment_of_flags() -> Experiment:
 def main(argv: Sequence[str]) -> None:
   del argv
   if not _BASE_DIR.value:
-    raise cli.UserError('--base_dir is missing: say where the run goes.')
+    raise errors.UserError('--base_dir is missing: say where the run goes.')
   import jax
 
   jax.config.update('jax_disable_jit', _DISABLE_JIT.value)
@@ -118,4 +119,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  command_line.run(main)

@@ -22,7 +22,8 @@ from typing import Any, Sequence
 from absl import flags
 from absl import logging
 
-from reincarnating_rl import cli
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'Game, such as MsPacman.')
 _BASE_DIR = flags.DEFINE_string(
@@ -96,7 +97,7 @@ def run_config():
   Raises:
     ValueError: if they make no sense.
   """
-  from reincarnating_rl.loop.plan import RunConfig
+  from reincarnating_rl.loop.config.plan import RunConfig
 
   return RunConfig(
       game=_GAME.value,
@@ -155,9 +156,9 @@ class TeacherWriter:
 
   def save(self, run) -> None:
     """Adds the run's present parameters, and removes what is superseded."""
-    from reincarnating_rl.loop.summary import versions
     from reincarnating_rl.replay import frame_replay
-    from reincarnating_rl.teachers import native
+    from reincarnating_rl.rundir.summary import versions
+    from reincarnating_rl.teachers.formats import native
     from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
     trainer = run.trainer
@@ -212,12 +213,12 @@ def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
     ValueError: one sentence, for flags that make no sense.
   """
   from reincarnating_rl import networks
-  from reincarnating_rl import scores
+  from reincarnating_rl.base import run_lock as base_dir_lib
+  from reincarnating_rl.base import scores
   from reincarnating_rl.envs.atari import AtariVector
-  from reincarnating_rl.loop import base_dir as base_dir_lib
-  from reincarnating_rl.loop.checkpoint import RunCheckpointer
-  from reincarnating_rl.loop.progress import ProgressBar
-  from reincarnating_rl.loop.run import Run
+  from reincarnating_rl.loop.run.run import Run
+  from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
+  from reincarnating_rl.rundir.progress_bars import ProgressBar
 
   config = run_config()
   make_env = functools.partial(AtariVector, config.game)
@@ -240,14 +241,16 @@ def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  with cli.user_errors():
+  with errors.user_errors():
     run, checkpointer, writer = make_run(_BASE_DIR.value)
 
-  from reincarnating_rl.loop.keeper import Keeper
-  from reincarnating_rl.loop.records import TrainingDivergedError
+  from reincarnating_rl.loop.saving.supervisor import Keeper
+  from reincarnating_rl.loop.training.events import TrainingDivergedError
 
-  with cli.user_errors(TrainingDivergedError):
-    with Keeper([(run, checkpointer)], way_on=cli.way_on()) as keeper:
+  with errors.user_errors(TrainingDivergedError):
+    with Keeper(
+        [(run, checkpointer)], how_to_resume=command_line.how_to_resume()
+    ) as keeper:
 
       def after_phase(run: Any) -> None:
         record = run.records[-1]
@@ -267,4 +270,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  command_line.run(main)

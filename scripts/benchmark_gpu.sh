@@ -38,14 +38,14 @@ some() {
   group "$1" scripts/benchmark.py --repeats 3 --seconds 0.3 --filter "$2"
 }
 
-group parts_nature scripts/profile_parts.py --repeats 5
+group parts_nature benchmarks/profile_parts.py --repeats 5
 group peers scripts/benchmark_peers.py --environments this --rounds 3 \
   --filter 'updates/c51/whole|online/(1_env|8_envs)$'
 some members '^members/nature_c51/.*/(1|4|10|40)$'
 some ratio_nature '^replay_ratio/nature_c51/8$'
 some online_nature '^online/nature_c51/'
 some updates_nature '^updates/nature_c51/update_many'
-group parts_impala scripts/profile_parts.py --network impala_c51 --repeats 5
+group parts_impala benchmarks/profile_parts.py --network impala_c51 --repeats 5
 some ratio_impala '^replay_ratio/impala_c51/8$'
 some updates_impala '^updates/impala_c51/update_many'
 some updates_nature_bf16 '^updates/nature_c51_bf16/update_many'

@@ -18,13 +18,13 @@ from absl import flags
 import jax
 import numpy as np
 
-from reincarnating_rl import cli
 from reincarnating_rl import teachers
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import files
 from reincarnating_rl.envs.atari import STICKY_ACTION_PROBABILITY
 from reincarnating_rl.evaluate import scoring
-from reincarnating_rl.loop import summary
-from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.teachers import native
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.teachers.formats import native
 
 _TEACHER = flags.DEFINE_string(
     'teacher', None, 'A directory of train_teacher.', required=True
@@ -106,8 +106,8 @@ def main(argv: Sequence[str]) -> None:
           'agent_steps': episodes.lengths.tolist(),
       },
   }
-  summary.write_json(os.path.join(to, PROVENANCE_FILE), provenance)
+  files.write_json(os.path.join(to, PROVENANCE_FILE), provenance)
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  command_line.run(main)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from reincarnating_rl.buckets import local
-from reincarnating_rl.scores import normalized_score
+from reincarnating_rl.base import files
+from reincarnating_rl.base.scores import normalized_score
 
 
 def load(path: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def load(path: str) -> dict[str, Any]:
 def save(path: str, results: dict[str, Any]) -> None:
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   document = json.dumps(results, indent=1, sort_keys=True) + '\n'
-  local.write_whole(path, document.encode())
+  files.write_whole(path, document.encode())
 
 
 class Curve(NamedTuple):

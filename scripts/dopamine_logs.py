@@ -1,6 +1,6 @@
 """Writes replay logs in the format of Dopamine up to 4.0, to measure and test.
 
-The files are those that `reincarnating_rl.teachers.replay_logs` describes.
+The files are those that `teachers.formats.replay_logs` describes.
 Nothing that is written here is meant to be kept.
 """
 

@@ -10,6 +10,7 @@ source scripts/venv.sh
 use_venv
 
 ruff check .
+lint-imports --no-logo
 pyink --check --quiet .
 # Tests of one file share what was compiled: each process has half of the files,
 # and who is done takes over from the other.

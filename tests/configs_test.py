@@ -6,16 +6,16 @@ import pathlib
 
 from absl.testing import flagsaver
 import gin
+from paths import TESTDATA
 import pytest
 
-from reincarnating_rl import cli
 from reincarnating_rl import configs
-from reincarnating_rl import experiment
-from reincarnating_rl import gin_files
-from reincarnating_rl import runner as _  # noqa: F401, registers names
 from reincarnating_rl import train
+from reincarnating_rl.app import experiment
+from reincarnating_rl.base import errors
+from reincarnating_rl.dopamine_bridge import gin_files
+from reincarnating_rl.runners import runner as _  # noqa: F401, registers names
 
-TESTDATA = pathlib.Path(__file__).parent / 'testdata'
 FOLDER = pathlib.Path(configs.__file__).parent
 # Not runs of their own.
 FRAGMENTS = ('base', 'comparison')
@@ -176,5 +176,7 @@ def test_a_teacher_without_data_is_refused_by_rehearsal(tmp_path):
   flags += [f'--base_dir={tmp_path}', '--teacher_checkpoint_dir=bundled:Pong']
   with flagsaver.flagsaver():
     train.FLAGS(['train'] + flags)
-    with pytest.raises(cli.UserError, match='bind RunnerWithTeacher.teacher_s'):
+    with pytest.raises(
+        errors.UserError, match='bind RunnerWithTeacher.teacher_s'
+    ):
       train.main(['train'])

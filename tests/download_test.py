@@ -1,16 +1,15 @@
 """The command line: listing, copying, and what it says when it cannot."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import time
 
 import gcs_emulator
+from paths import ROOT
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
 GAMES = 'gs://rl_checkpoints/DQN_400'
 
 

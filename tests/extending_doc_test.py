@@ -9,12 +9,13 @@ import sys
 
 from absl.testing import flagsaver
 import gin
+from paths import ROOT
 import pytest
 import small_teacher
 
 from reincarnating_rl import train
 
-DOC = pathlib.Path(__file__).parent.parent / 'docs' / 'extending.md'
+DOC = ROOT / 'docs' / 'extending.md'
 EXAMPLES = ['my_network', 'my_method', 'my_environment']
 _FILE = re.compile(r'`([\w.]+)`:\n\n```\w*\n(.*?)```', re.S)
 # What makes seconds of days. An episode begins as slowly as hundreds of steps.

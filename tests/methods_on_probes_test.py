@@ -35,13 +35,13 @@ from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner import sync_target
-from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.beginning import Beginning
-from reincarnating_rl.loop.evaluation import evaluate
-from reincarnating_rl.loop.guide import GuideConfig
-from reincarnating_rl.loop.plan import RunConfig
-from reincarnating_rl.loop.run import Run
-from reincarnating_rl.loop.run import Teacher
+from reincarnating_rl.loop.acting.evaluation import evaluate
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.config.guide_config import GuideConfig
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.run.run import Run
+from reincarnating_rl.loop.run.run import Teacher
+from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.replay import frame_replay
 
 FRAME_SHAPE = (8, 8)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 import nbclient
 import nbformat
+from paths import ROOT
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / 'colab' / 'reincarnating_rl.ipynb'
 
 

@@ -12,9 +12,11 @@ import sys
 import time
 from types import ModuleType
 
+from paths import BENCHMARKS
+from paths import ROOT
+from paths import SCRIPTS
 import pytest
 
-SCRIPTS = pathlib.Path(__file__).parent.parent / 'scripts'
 ENTRY_KEYS = {'name', 'ours', 'peer', 'ratio', 'unit'}
 # One device, as a user has; of these runs most is compilation.
 XLA_FLAGS = re.sub(
@@ -23,8 +25,9 @@ XLA_FLAGS = re.sub(
 
 
 def _load(name: str) -> ModuleType:
-  """A module of scripts/, which is no package."""
-  spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
+  """A module of benchmarks/ or scripts/, which are no packages."""
+  folder = SCRIPTS if name == 'compare_results' else BENCHMARKS
+  spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
@@ -34,10 +37,15 @@ bench_lib = _load('bench_lib')
 compare_results = _load('compare_results')
 
 
+def _path(script: str) -> pathlib.Path:
+  path = BENCHMARKS / script
+  return path if path.exists() else SCRIPTS / script
+
+
 def _run(script: str, *flags: str, **env: str) -> subprocess.CompletedProcess:
   # Elsewhere than in the repository, as a user would.
   return subprocess.run(
-      [sys.executable, str(SCRIPTS / script), *flags],
+      [sys.executable, str(_path(script)), *flags],
       capture_output=True,
       text=True,
       cwd='/',
@@ -109,7 +117,7 @@ class TestComparison:
     assert other.scores.tolist() == [[6.0]]
 
   def test_the_page_of_results_says_what_the_file_says(self):
-    docs = SCRIPTS.parent / 'docs'
+    docs = ROOT / 'docs'
     results = compare_results.load(docs / 'results/methods.json')
     page = (docs / 'results.md').read_text()
     # The other subjects have one seed, and tables of their own.
@@ -255,7 +263,7 @@ class TestScalingRows:
 
   @pytest.fixture
   def bench_scaling(self, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     return _load('bench_scaling')
 
   @pytest.mark.parametrize('on_cpu', [True, False])

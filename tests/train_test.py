@@ -12,10 +12,10 @@ import gin
 import pytest
 import small_teacher
 
-from reincarnating_rl import cli
-from reincarnating_rl import gin_files
 from reincarnating_rl import train
-from reincarnating_rl.agents import settings
+from reincarnating_rl.base import errors
+from reincarnating_rl.dopamine_bridge import gin_files
+from reincarnating_rl.dopamine_bridge import settings
 
 _GAME = 'create_atari_environment.game_name'
 _SETTINGS = (
@@ -264,7 +264,7 @@ def test_tabula_rasa_needs_no_teacher(tmp_path):
 )
 def test_bad_input_is_one_sentence(tmp_path, teacher, flags, words):
   base_dir = tmp_path / 'run'
-  with pytest.raises(cli.UserError) as error:
+  with pytest.raises(errors.UserError) as error:
     _train(base_dir, *(flag.format(teacher=teacher) for flag in flags))
   sentence = str(error.value)
   assert words in sentence
@@ -283,14 +283,14 @@ def test_failure_in_a_process_of_its_own(tmp_path):
 
 def test_teacher_of_another_action_set(tmp_path):
   teacher = small_teacher.write(tmp_path / 'teacher', num_actions=4)
-  with pytest.raises(cli.UserError, match='4 actions, Pong has 6'):
+  with pytest.raises(errors.UserError, match='4 actions, Pong has 6'):
     _train(tmp_path / 'run', f'--teacher_checkpoint_dir={teacher}')
 
 
 def test_base_dir_below_a_file(tmp_path, teacher):
   (tmp_path / 'file').write_text('')
   base_dir = tmp_path / 'file' / 'run'
-  with pytest.raises(cli.UserError, match='cannot be written to'):
+  with pytest.raises(errors.UserError, match='cannot be written to'):
     _train(base_dir, f'--teacher_checkpoint_dir={teacher}')
 
 

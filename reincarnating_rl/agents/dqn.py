@@ -7,17 +7,17 @@ from typing import Any, Optional
 from dopamine.jax.agents.dqn import dqn_agent
 import gin
 
-from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.agents.methods import Offline
 from reincarnating_rl.agents.methods import Reload
 from reincarnating_rl.agents.one_step import ActingOnly
 from reincarnating_rl.agents.one_step import OneStepAgent
 from reincarnating_rl.agents.qdagger import QDagger
+from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.loop.guide import GuideConfig
-from reincarnating_rl.loop.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.guide_config import GuideConfig
+from reincarnating_rl.loop.config.plan import NEVER_DECAY
 
 
 @gin.configurable

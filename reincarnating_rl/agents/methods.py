@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from reincarnating_rl.agents.settings import OptimizerSettings
+from reincarnating_rl.dopamine_bridge.settings import OptimizerSettings
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.loop.guide import GuideConfig
-from reincarnating_rl.loop.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.guide_config import GuideConfig
+from reincarnating_rl.loop.config.plan import NEVER_DECAY
 
 # method_type -> (has TD, lambda and learning rate decay).
 METHOD_TYPES = {

@@ -13,18 +13,18 @@ from typing import Any, Optional
 import jax
 import numpy as np
 
-from reincarnating_rl import reincarnation_networks
-from reincarnating_rl.agents import replay_ratio
-from reincarnating_rl.agents import reset_settings
-from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.methods import Method
+from reincarnating_rl.dopamine_bridge import networks
+from reincarnating_rl.dopamine_bridge import replay_ratio
+from reincarnating_rl.dopamine_bridge import reset_settings
+from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.loop.acting import act
-from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.beginning import OfflineLearning
-from reincarnating_rl.loop.plan import RunConfig
-from reincarnating_rl.loop.trainer import Trainer
+from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.training.initial_state import OfflineLearning
+from reincarnating_rl.loop.training.trainer import Trainer
 
 _EPSILON_SCHEDULES = {
     'reincarnation_linearly_decaying_epsilon': lambda agent: {
@@ -188,7 +188,7 @@ class OneStepAgent:
 
   def _build_networks_and_optimizer(self) -> None:
     """Takes the core's network; parameters come with the trainer."""
-    self.network_def = reincarnation_networks.from_dopamine(self.network_def)
+    self.network_def = networks.from_dopamine(self.network_def)
     self._trainer: Optional[Trainer] = None
     self._teacher: Optional[Policy] = None
 

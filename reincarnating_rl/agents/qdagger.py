@@ -11,7 +11,7 @@ from typing import Any, Optional
 from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.agents.methods import METHOD_TYPES
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.loop.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.plan import NEVER_DECAY
 
 
 class QDagger:

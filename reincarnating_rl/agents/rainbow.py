@@ -8,10 +8,10 @@ from dopamine.jax.agents.full_rainbow import full_rainbow_agent
 import gin
 import numpy as np
 
-from reincarnating_rl.agents import settings
 from reincarnating_rl.agents.one_step import ActingOnly
 from reincarnating_rl.agents.one_step import OneStepAgent
 from reincarnating_rl.agents.qdagger import QDagger
+from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.learner import Objective
 
 _SCHEMES = ('uniform', 'prioritized')

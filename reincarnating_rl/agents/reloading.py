@@ -9,7 +9,7 @@ from absl import logging
 
 from reincarnating_rl.agents.methods import Reload
 from reincarnating_rl.learner import Learner
-from reincarnating_rl.loop.beginning import Beginning
+from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.teachers import LoadedTeacher
 
 # State of the optimizers' direction by the kind that a teacher had.

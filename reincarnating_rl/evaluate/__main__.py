@@ -17,8 +17,9 @@ from typing import Any, Mapping, Optional, Sequence
 
 from absl import flags
 
-from reincarnating_rl import cli
-from reincarnating_rl import scores
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.inspect_teacher.__main__ import to_json
 
@@ -114,7 +115,7 @@ def evaluate(path: str, values: flags.FlagValues) -> dict[str, Any]:
   from reincarnating_rl.evaluate import subject as subject_lib
 
   if values.teacher is not None and values.video is None:
-    raise cli.UserError('--teacher is shown in a video: add --video DIR.')
+    raise errors.UserError('--teacher is shown in a video: add --video DIR.')
   subject = subject_lib.find(
       path,
       values.checkpoint,
@@ -223,11 +224,11 @@ def _check_folder(folder: str) -> None:
   try:
     os.makedirs(folder, exist_ok=True)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--video {folder} cannot be made ({e.strerror}): name another folder.'
     ) from e
   if not os.access(folder, os.W_OK):
-    raise cli.UserError(
+    raise errors.UserError(
         f'--video {folder} cannot be written to: name another folder.'
     )
 
@@ -241,8 +242,8 @@ def _film(
     UserError: if the disk does not take it.
   """
   from reincarnating_rl.evaluate import video
-  from reincarnating_rl.loop.acting import Policy
-  from reincarnating_rl.teachers import network_spec
+  from reincarnating_rl.loop.acting.policy import Policy
+  from reincarnating_rl.networks import spec
 
   loaded = subject.loaded
   name = '_'.join(
@@ -259,8 +260,7 @@ def _film(
       ]
   )
   text = lambda who, t: (
-      f'{who} ({network_spec.label(t.network)}), checkpoint '
-      f'{t.checkpoint_number}'
+      f'{who} ({spec.label(t.network)}), checkpoint ' f'{t.checkpoint_number}'
   )
   try:
     film = video.film(
@@ -275,7 +275,7 @@ def _film(
         max_steps=values.video_steps,
     )
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--video {values.video} cannot be written ({e.strerror or e}): make '
         'room, or name another folder.'
     ) from e
@@ -351,12 +351,12 @@ def _video_entries(film: Optional[dict[str, Any]]) -> list[tuple[str, str]]:
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   """Evaluates, prints, and films if that is asked for."""
   if len(argv) != 2:
-    raise cli.UserError(
+    raise errors.UserError(
         'Name what is to be evaluated: reincarnating_rl.evaluate RUN, where '
         'RUN is the directory of a run or teacher, a gs:// address or '
         "'bundled:Pong'."
     )
-  with cli.user_errors(), contextlib.redirect_stdout(sys.stderr):
+  with errors.user_errors(), contextlib.redirect_stdout(sys.stderr):
     document = evaluate(argv[1], values)
   print(to_json(document) if values.json else to_text(document))
 
@@ -365,4 +365,4 @@ if __name__ == '__main__':
   define_flags()
   # The report says what the log does; --verbosity=0 brings it back.
   flags.FLAGS.verbosity = -1
-  cli.run(main)
+  command_line.run(main)

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Optional
 
 from absl import logging
 
-from reincarnating_rl import cli
-from reincarnating_rl import scores
 from reincarnating_rl import teachers
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.inspect_teacher.__main__ import game_of
-from reincarnating_rl.loop import summary
-from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.identity import fingerprint
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.saving.compatibility import fingerprint
+from reincarnating_rl.rundir import summary
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import loading
 from reincarnating_rl.teachers import TeacherError
@@ -101,7 +101,7 @@ def find(
   if game is None:
     game, _ = game_of(loaded, directory)
   if game is None:
-    raise cli.UserError(
+    raise errors.UserError(
         f'Nothing tells the game that {path} was trained on: name it by --game.'
     )
   atari.check_game(game)
@@ -116,7 +116,7 @@ def check_fits(subject: Subject) -> None:
   """
   num_actions = atari.AtariVector(subject.game, 1, 0).num_actions
   if subject.loaded.num_actions != num_actions:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{subject.loaded.path} has {subject.loaded.num_actions} actions, '
         f'{subject.game} has {num_actions}: it was trained on another game or '
         'action set.'
@@ -157,7 +157,7 @@ def find_teacher(
     teacher = teachers.load(path, read_replay=False)
     problem = _problem(subject, teacher)
     if problem:
-      raise cli.UserError(f'--teacher {path} {problem}.')
+      raise errors.UserError(f'--teacher {path} {problem}.')
     return teacher
   known = _config(subject).get('teacher') or {}
   if not known.get('path'):

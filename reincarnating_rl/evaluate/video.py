@@ -23,8 +23,8 @@ from reincarnating_rl.evaluate.panel import Moment
 from reincarnating_rl.evaluate.panel import Panel
 from reincarnating_rl.evaluate.panel import STEPS_PER_SECOND
 from reincarnating_rl.evaluate.panel import Texts
-from reincarnating_rl.loop.acting import act
-from reincarnating_rl.loop.acting import Policy
+from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 # Three minutes.

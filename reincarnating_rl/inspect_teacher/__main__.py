@@ -18,8 +18,9 @@ from typing import Any, Optional, Sequence
 
 from absl import flags
 
-from reincarnating_rl import cli
-from reincarnating_rl import scores
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.inspect_teacher import figure
 from reincarnating_rl.inspect_teacher import text
@@ -75,15 +76,15 @@ def describe(
   Raises:
     TeacherError: if its data are damaged.
   """
-  from reincarnating_rl.teachers import facts
+  from reincarnating_rl.teachers import inspection
 
   game, game_source = game_of(teacher, directory)
   replay = None
   if teacher.replay is not None:
-    replay = dataclasses.asdict(facts.ring_facts(teacher.replay))
+    replay = dataclasses.asdict(inspection.ring_facts(teacher.replay))
     replay['contents'] = None
     if read_replay:
-      contents = facts.step_facts(teacher.replay, teacher.num_actions)
+      contents = inspection.step_facts(teacher.replay, teacher.num_actions)
       replay['contents'] = dataclasses.asdict(contents)
   moments = teacher.optimizer
   return {
@@ -91,7 +92,7 @@ def describe(
       'directory': directory,
       'format': teacher.format,
       'checkpoint_number': teacher.checkpoint_number,
-      **dataclasses.asdict(facts.file_facts(directory, prefix)),
+      **dataclasses.asdict(inspection.file_facts(directory, prefix)),
       'game': game,
       'game_source': game_source,
       'agent': teacher.agent,
@@ -100,7 +101,7 @@ def describe(
       'random_score': scores.random_score(game) if game else None,
       'action_names': action_names(game, teacher.num_actions),
       'network': dataclasses.asdict(
-          facts.network_facts(teacher.network, teacher.params)
+          inspection.network_facts(teacher.network, teacher.params)
       ),
       'target_network': teacher.target_params is not None,
       'optimizer': moments and {'kind': moments.kind, 'updates': moments.count},
@@ -168,13 +169,13 @@ def _finite(value: Any) -> Any:
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   """Reads the teacher, prints what it is, draws it if that is asked for."""
   if len(argv) != 2:
-    raise cli.UserError(
+    raise errors.UserError(
         'Name one teacher: reincarnating_rl.inspect_teacher DIR, where DIR is '
         "a run directory, a gs:// address or 'bundled:Pong'."
     )
   if values.figure is not None:
     figure.check_path(values.figure)
-  with cli.user_errors(), contextlib.redirect_stdout(sys.stderr):
+  with errors.user_errors(), contextlib.redirect_stdout(sys.stderr):
     document = inspect(argv[1], values)
   print(to_json(document) if values.json else text.to_text(document))
 
@@ -206,4 +207,4 @@ if __name__ == '__main__':
   define_flags()
   # The report says what the log does; --verbosity=0 brings it back.
   flags.FLAGS.verbosity = -1
-  cli.run(main)
+  command_line.run(main)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from reincarnating_rl import cli
+from reincarnating_rl.base import errors
 from reincarnating_rl.envs import atari
 
 FILE_TYPES = ('.png', '.pdf', '.svg')
@@ -42,18 +42,18 @@ def check_path(path: str) -> None:
     UserError: for an unknown type of file, or a folder that is not there.
   """
   if not path.lower().endswith(FILE_TYPES):
-    raise cli.UserError(
+    raise errors.UserError(
         f'--figure {path} is no type of file that can be drawn: let it end in '
         f'{", ".join(FILE_TYPES[:-1])} or {FILE_TYPES[-1]}.'
     )
   folder = os.path.dirname(path) or '.'
   if not os.path.isdir(folder):
-    raise cli.UserError(
+    raise errors.UserError(
         f'--figure {path} cannot be written: there is no folder {folder}; make '
         'it, or name another.'
     )
   if os.path.isdir(path) or not os.access(folder, os.W_OK):
-    raise cli.UserError(
+    raise errors.UserError(
         f'--figure {path} cannot be written: it is a folder, or you may not '
         'write there; name another file.'
     )
@@ -77,7 +77,7 @@ def states_to_show(
       return states
     reason = 'has no usable row in its replay'
   if game not in atari.available_games():
-    raise cli.UserError(
+    raise errors.UserError(
         f'There is nothing to draw into --figure: {teacher.path} {reason}, and '
         'its game, to play it instead, is unknown; name the teacher by a path '
         'that ends in <Game>/<run>, or leave out --figure.'
@@ -176,7 +176,7 @@ def draw(
   try:
     figure.savefig(path, dpi=150)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--figure {path} cannot be written ({e.strerror or e}): name another '
         'file.'
     ) from e

@@ -19,24 +19,26 @@ from absl import flags
 from absl import logging
 import tqdm
 
-from reincarnating_rl import cli
-from reincarnating_rl.api import Needs
-from reincarnating_rl.launch import board as board_lib
+from reincarnating_rl.app.api import Needs
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import run_lock as base_dir_lib
+from reincarnating_rl.base import tables
+from reincarnating_rl.base.errors import StoppedError
 from reincarnating_rl.launch import check
-from reincarnating_rl.launch import disk
 from reincarnating_rl.launch import engine
 from reincarnating_rl.launch import process
+from reincarnating_rl.launch import progress_on_disk
 from reincarnating_rl.launch import rates as rates_lib
+from reincarnating_rl.launch import status_display as board_lib
 from reincarnating_rl.launch import sweep as sweep_lib
-from reincarnating_rl.launch import together
 from reincarnating_rl.launch import trials as trials_lib
+from reincarnating_rl.launch import tune_pbt
+from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.rates import Rates
-from reincarnating_rl.launch.rules import Population
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.loop import base_dir as base_dir_lib
-from reincarnating_rl.loop import plan_text
-from reincarnating_rl.loop.stopped import StoppedError
-from reincarnating_rl.report import words
+from reincarnating_rl.loop.config import plan_text
+from reincarnating_rl.report import formatting
 
 _LISTS = {
     'games': 'Games.',
@@ -130,7 +132,7 @@ def _seeds(texts: Sequence[str]) -> list[int]:
   try:
     return [int(text) for text in texts]
   except ValueError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--seeds {",".join(texts)} must be whole numbers.'
     ) from e
 
@@ -145,7 +147,7 @@ def resources_of(values: flags.FlagValues) -> engine.Resources:
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   del argv
   if not values.base_dir:
-    raise cli.UserError('--base_dir is missing: say where the runs go.')
+    raise errors.UserError('--base_dir is missing: say where the runs go.')
   root = os.path.abspath(os.path.expanduser(values.base_dir))
   sweep = sweep_lib.read(values.sweep, description(values))
   resources = resources_of(values)
@@ -157,7 +159,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   if pack is None:
     pack = resources.gpus > 0 and sweep.population is None
   if pack and sweep.population is not None:
-    raise cli.UserError(
+    raise errors.UserError(
         '--pack_seeds has all seeds in one process, and those of a population '
         'are processes of their own: leave one of them out (in one process '
         'PopulationBasedTraining is bound: docs/populations.md).'
@@ -168,11 +170,11 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   ) as bar:
     needs = check.check(root, trials, bar.update, sweep.population)
   if sweep.population is not None:
-    together.check(root, sweep.population, trials, needs)
+    tune_pbt.check(root, sweep.population, trials, needs)
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     if sweep.population is not None:
-      print(together.describe(sweep.population, trials, needs))
+      print(tune_pbt.describe(sweep.population, trials, needs))
     return
   run(root, trials, needs, resources, sweep.population)
 
@@ -197,7 +199,9 @@ def run(
   Raises:
     UserError: at the end, if trials have failed; StoppedError: if interrupted.
   """
-  there = {t.name: disk.reached(t.directories(root)) for t in trials}
+  there = {
+      t.name: progress_on_disk.reached(t.directories(root)) for t in trials
+  }
   iterations = {
       t.name: needs[t.configuration.name].iterations * len(t.seeds)
       for t in trials
@@ -210,18 +214,18 @@ def run(
   if not missing:
     return
   with _taken(root), engine.connected(resources) as at_once:
-    disk.write_record(root, trials, population)
+    progress_on_disk.write_record(root, trials, population)
     with board_lib.Board(iterations, there, at_once) as board:
       if population is None:
         engine.carry_out(root, missing, resources, board)
       else:
-        together.carry_out_all(
+        tune_pbt.carry_out_all(
             root, population, trials, missing, needs, resources, board
         )
   print(board.table())
   failed = board.names(board_lib.FAILED)
   if failed:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{len(failed)} of {len(trials)} trials failed {engine.ATTEMPTS} '
         f'times: {", ".join(failed)}. The last errors: '
         + '; '.join(board.rows[name].error for name in failed)
@@ -230,7 +234,8 @@ def run(
   left = len(trials) - len(board.names(board_lib.DONE))
   if left:
     raise StoppedError(
-        f'Stopped with {left} of {len(trials)} trials to do; {cli.way_on()}',
+        f'Stopped with {left} of {len(trials)} trials to do; '
+        f'{command_line.how_to_resume()}',
         130,
     )
 
@@ -242,7 +247,7 @@ def _taken(root: str) -> Iterator[None]:
   Raises:
     UserError: if another one has it, or it cannot be written to.
   """
-  with cli.user_errors():
+  with errors.user_errors():
     base_dir_lib.take(base_dir_lib.make(root))
   try:
     yield
@@ -268,7 +273,7 @@ def forecast(
     one = needs[trial.configuration.name]
     size = len(trial.seeds)
     estimate = rates_lib.estimate(one, rates[_kind(trial, one)], size)
-    reached = disk.reached(trial.directories(root))
+    reached = progress_on_disk.reached(trial.directories(root))
     finished = reached.iterations >= size * one.iterations
     if not finished:
       left.append(estimate.seconds)
@@ -279,7 +284,7 @@ def forecast(
             str(size),
             f'{size * one.agent_steps.get("online", 0):,}',
             f'{size * sum(one.updates.values()):,}',
-            words.duration(estimate.seconds),
+            formatting.duration(estimate.seconds),
             plan_text.size(estimate.num_bytes),
             'done' if finished else '',
         )
@@ -288,10 +293,10 @@ def forecast(
   seconds = rates_lib.together(left, at_once)
   return '\n'.join(
       [
-          cli.table(rows),
+          tables.table(rows),
           f'{len(trials)} trials, {len(left)} to do: about '
-          f'{words.duration(seconds)}, {at_once} at once, which need up to '
-          f'{plan_text.size(at_once * largest)} of memory.',
+          f'{formatting.duration(seconds)}, {at_once} at once, which need '
+          f'up to {plan_text.size(at_once * largest)} of memory.',
       ]
   )
 
@@ -310,7 +315,7 @@ def measured(
     kind = _kind(trial, one)
     kinds.setdefault(kind, trial)
     for directory in trial.directories(root):
-      done = disk.reached([directory]).iterations >= one.iterations
+      done = progress_on_disk.reached([directory]).iterations >= one.iterations
       if done and kind not in rates:
         rates[kind] = rates_lib.of_finished(directory, one)
   missing = [kind for kind in kinds if kind not in rates]
@@ -319,7 +324,7 @@ def measured(
     try:
       rates[kind] = rates_lib.measure(wanted, resources.cpus)
     except process.TrialFailed as e:
-      raise cli.UserError(
+      raise errors.UserError(
           f'A brief run of {kinds[kind].name} failed: {e}.'
       ) from e
   return rates
@@ -331,4 +336,4 @@ def _kind(trial: Trial, needs: Needs) -> Hashable:
 
 if __name__ == '__main__':
   define_flags()
-  cli.run(main)
+  command_line.run(main)

@@ -11,13 +11,14 @@ from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 from absl import logging
 
-from reincarnating_rl import api
-from reincarnating_rl import cli
-from reincarnating_rl import experiment_forms
-from reincarnating_rl.api import Needs
-from reincarnating_rl.experiment import Experiment
-from reincarnating_rl.launch import disk
-from reincarnating_rl.launch.rules import Population
+from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.app.api import Needs
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.launch import progress_on_disk
+from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.sweep import Faults
 from reincarnating_rl.launch.trials import Trial
 
@@ -68,7 +69,7 @@ def check(
           if name not in faults[fault]:
             faults[fault].append(name)
   sentences = [_with_names(*item) for item in faults.items()]
-  sentences += _same_directory(root, trials) + disk.changed(
+  sentences += _same_directory(root, trials) + progress_on_disk.changed(
       root, trials, population
   )
   if sentences:
@@ -131,13 +132,13 @@ def _check_one(wanted: Experiment) -> _Outcome:
   jax.config.update('jax_platforms', 'cpu')
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
-  cli.quiet_libraries()
-  faults = experiment_forms.faults(wanted)
+  command_line.quiet_libraries()
+  faults = experiment_flags.faults(wanted)
   if faults:
     return _Outcome(None, faults)
   try:
     return _Outcome(api.needs_of(wanted), [])
-  except cli.UserError as e:
+  except errors.UserError as e:
     return _Outcome(None, [str(e)])
 
 

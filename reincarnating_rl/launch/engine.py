@@ -12,12 +12,12 @@ import signal
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 import warnings
 
-from reincarnating_rl import cli
-from reincarnating_rl import experiment_forms
-from reincarnating_rl.launch import disk
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.base import errors
 from reincarnating_rl.launch import process
-from reincarnating_rl.launch.board import Board
-from reincarnating_rl.launch.disk import Reached
+from reincarnating_rl.launch import progress_on_disk
+from reincarnating_rl.launch.progress_on_disk import Reached
+from reincarnating_rl.launch.status_display import Board
 from reincarnating_rl.launch.trials import Trial
 
 ATTEMPTS = 3
@@ -73,7 +73,7 @@ def import_ray() -> Any:
     import ray
     from ray import tune  # noqa: F401
   except ImportError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         'Ray is not installed, which carries out sweeps: pip install '
         "'reincarnating_rl[launch]' (--dry_run works without it)."
     ) from e
@@ -103,7 +103,7 @@ def connected(resources: Resources) -> Iterator[int]:
     ray.init(address=resources.address or 'local', **options)
   except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
     reason = str(e).strip().split('\n')[0].rstrip('.')
-    raise cli.UserError(
+    raise errors.UserError(
         f'The cluster {resources.address or "on this machine"} does not '
         f'answer: {reason}. Look at `ray status` there, or leave out '
         '--address.'
@@ -131,7 +131,7 @@ def _at_once(there: dict[str, float], resources: Resources) -> int:
   ):
     have = there.get(kind, 0)
     if needed > have:
-      raise cli.UserError(
+      raise errors.UserError(
           f'A trial wants {needed:g} {kind}s, and there are {have:g}: lower '
           f'--{name}.'
       )
@@ -197,10 +197,10 @@ def _config(root: str, trial: Trial, resources: Resources) -> dict[str, Any]:
       'name': trial.name,
       'command': [
           *process.PROGRAM,
-          *experiment_forms.flags_of(trial.experiment, trial.base_dir(root)),
+          *experiment_flags.flags_of(trial.experiment, trial.base_dir(root)),
       ],
       'directories': trial.directories(root),
-      'log': os.path.join(trial.directories(root)[0], disk.LOG),
+      'log': os.path.join(trial.directories(root)[0], progress_on_disk.LOG),
       # Workers are elsewhere; paths are meant as they were checked.
       'cwd': os.getcwd(),
       'cpus': resources.cpus,

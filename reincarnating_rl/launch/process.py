@@ -9,12 +9,12 @@ import sys
 import time
 from typing import Any, Callable, Optional, Sequence
 
-from reincarnating_rl.api import Result
-from reincarnating_rl.launch import child
+from reincarnating_rl.app.api import Result
 from reincarnating_rl.launch import cores
-from reincarnating_rl.launch import disk
-from reincarnating_rl.launch.disk import Reached
-from reincarnating_rl.loop import summary
+from reincarnating_rl.launch import exec_pinned
+from reincarnating_rl.launch import progress_on_disk
+from reincarnating_rl.launch.progress_on_disk import Reached
+from reincarnating_rl.rundir import summary
 
 # That a trial is an execution of.
 PROGRAM = (sys.executable, '-um', 'reincarnating_rl.train')
@@ -67,7 +67,7 @@ def carry_out(
     log.write(_PROMPT + f'{shlex.join(command)}\n'.encode())
     log.flush()
     process = subprocess.Popen(
-        child.command(own, command),
+        exec_pinned.command(own, command),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -84,7 +84,7 @@ def carry_out(
   if process.returncode:
     words = last_words(log_path)
     raise TrialFailed(f'exit {process.returncode}: {words}')
-  report(disk.reached(directories))
+  report(progress_on_disk.reached(directories))
   return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 
@@ -112,7 +112,7 @@ def _watch(
     stamps = [_stamp(directory) for directory in directories]
     if stamps != seen:
       seen = stamps
-      report(disk.reached(directories))
+      report(progress_on_disk.reached(directories))
 
 
 def _stamp(directory: str) -> Optional[int]:

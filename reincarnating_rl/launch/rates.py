@@ -9,11 +9,11 @@ import tempfile
 import time
 from typing import Any, Hashable, Mapping, NamedTuple, Optional, Sequence
 
-from reincarnating_rl import api
-from reincarnating_rl import experiment_forms
-from reincarnating_rl.api import Needs
-from reincarnating_rl.api import Result
-from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.app.api import Needs
+from reincarnating_rl.app.api import Result
+from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.launch import process
 
 # What is measured with: two iterations of each kind, of which the first one
@@ -126,7 +126,7 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   with tempfile.TemporaryDirectory() as scratch:
     base_dir = os.path.join(scratch, 'run')
     num_bytes = process.carry_out(
-        [*process.PROGRAM, *experiment_forms.flags_of(brief, base_dir)],
+        [*process.PROGRAM, *experiment_flags.flags_of(brief, base_dir)],
         [base_dir],
         os.path.join(scratch, 'log.txt'),
         num_cores=num_cores,

@@ -9,19 +9,19 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 import gin
 import yaml
 
-from reincarnating_rl import api
-from reincarnating_rl import cli
-from reincarnating_rl import experiment_forms
-from reincarnating_rl.launch import rules
+from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.base import errors
+from reincarnating_rl.launch import population_spec
 from reincarnating_rl.launch import sampling
-from reincarnating_rl.launch.rules import Population
+from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.sampling import Distribution
 
 # YAML takes 1e-4 for text: it wants a point.
 _NUMBER = re.compile(r'[+-]?\d+(\.\d*)?[eE][+-]?\d+')
 
 
-class Faults(cli.UserError):
+class Faults(errors.UserError):
   """Everything that is wrong with a sweep, a line each."""
 
   def __init__(self, faults: Sequence[str]):
@@ -111,14 +111,14 @@ def _read_yaml(path: str) -> dict[str, Any]:
     with open(path, encoding='utf-8') as f:
       found = yaml.safe_load(f)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'The sweep {path} cannot be read: {e.strerror}.'
     ) from e
   except (yaml.YAMLError, UnicodeDecodeError) as e:
     reason = ' '.join(str(e).split())
-    raise cli.UserError(f'The sweep {path} is no YAML: {reason}.') from e
+    raise errors.UserError(f'The sweep {path} is no YAML: {reason}.') from e
   if not isinstance(found, dict):
-    raise cli.UserError(
+    raise errors.UserError(
         f'The sweep {path} must be a mapping with entries of '
         f'{", ".join(_FIELDS)}.'
     )
@@ -127,7 +127,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _read_gin(path: str) -> dict[str, Any]:
   """The Sweep.<entry> = ... of a gin file."""
-  with cli.user_errors(), experiment_forms.own_gin([path]):
+  with errors.user_errors(), experiment_flags.own_gin([path]):
     return _entries()
 
 
@@ -220,7 +220,7 @@ def parse_grid(entries: Sequence[str]) -> dict[str, Any]:
     except yaml.YAMLError:
       values = None
     if not sign or not isinstance(values, list):
-      raise cli.UserError(
+      raise errors.UserError(
           f"--grid {entry} is not of the form 'NAME=[VALUE, VALUE]'."
       )
     found[name.strip()] = values
@@ -236,7 +236,7 @@ def parse_yaml(flag: str, text: str) -> Any:
   try:
     return yaml.safe_load(text)
   except yaml.YAMLError as e:
-    raise cli.UserError(f'--{flag} {text} is no YAML.') from e
+    raise errors.UserError(f'--{flag} {text} is no YAML.') from e
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -360,5 +360,5 @@ _PARSERS = {
     'sample': _sample,
     'num_samples': _count,
     'sample_seed': _count,
-    'population': lambda name, value: rules.parse(value),
+    'population': lambda name, value: population_spec.parse(value),
 }

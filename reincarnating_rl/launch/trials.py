@@ -11,10 +11,10 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from reincarnating_rl import api
-from reincarnating_rl import experiment
-from reincarnating_rl import experiment_forms
-from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.launch.sweep import Method
 from reincarnating_rl.launch.sweep import Sweep
 
@@ -166,7 +166,7 @@ def _configuration(
 
 def _teachers(sweep: Sweep, method: Method, game: str) -> list[tuple[str, Any]]:
   """(label, address) of each; agents that learn from nothing have one None."""
-  if not sweep.teachers or not experiment_forms.has_teacher(method.agent):
+  if not sweep.teachers or not experiment_flags.has_teacher(method.agent):
     return [('', None)]
   fill = lambda address: address.replace('{game}', game)
   found = []

@@ -1,9 +1,13 @@
 """The learner: one objective, one update, many updates a call."""
 
+from reincarnating_rl.base.schedules import Annealing
 from reincarnating_rl.learner.diagnostics import diagnostics
 from reincarnating_rl.learner.learner import Learner
 from reincarnating_rl.learner.learner import LearnerState
 from reincarnating_rl.learner.learner import UpdateExtra
+from reincarnating_rl.learner.many_updates import make_updater
+from reincarnating_rl.learner.many_updates import sync_target
+from reincarnating_rl.learner.many_updates import UpdateMany
 from reincarnating_rl.learner.objective import Coefficients
 from reincarnating_rl.learner.objective import DISTILL_TYPES
 from reincarnating_rl.learner.objective import MARGIN_TYPES
@@ -12,10 +16,6 @@ from reincarnating_rl.learner.objective import TD_LOSSES
 from reincarnating_rl.learner.objective import Term
 from reincarnating_rl.learner.optimizers import adam_direction
 from reincarnating_rl.learner.optimizers import rmsprop_direction
-from reincarnating_rl.learner.updater import make_updater
-from reincarnating_rl.learner.updater import sync_target
-from reincarnating_rl.learner.updater import UpdateMany
-from reincarnating_rl.schedules import Annealing
 
 __all__ = (
     'adam_direction',

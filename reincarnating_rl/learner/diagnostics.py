@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from reincarnating_rl import losses
+from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner.temporal_difference import select_action
-from reincarnating_rl.types import TransitionBatch
 
 
 def diagnostics(

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from reincarnating_rl import augmentation
+from reincarnating_rl.base.schedules import Annealing
+from reincarnating_rl.base.types import NetworkOutput
+from reincarnating_rl.base.types import TransitionBatch
+from reincarnating_rl.learner import augmentation
 from reincarnating_rl.learner.diagnostics import diagnostics
 from reincarnating_rl.learner.objective import Coefficients
 from reincarnating_rl.learner.objective import Objective
 from reincarnating_rl.learner.temporal_difference import td_losses
 from reincarnating_rl.replay import frame_replay
-from reincarnating_rl.schedules import Annealing
-from reincarnating_rl.types import NetworkOutput
-from reincarnating_rl.types import TransitionBatch
 
 # (state, rng key, the replay's batch) -> a batch, and [B] bool: where it is the
 # replay's.

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from reincarnating_rl import losses
-from reincarnating_rl.types import NetworkOutput
-from reincarnating_rl.types import TransitionBatch
+from reincarnating_rl.base.types import NetworkOutput
+from reincarnating_rl.base.types import TransitionBatch
 
 TD_LOSSES = ('huber', 'mse', 'categorical', 'quantile')
 DISTILL_TYPES = ('none', 'policy', 'value', 'both')

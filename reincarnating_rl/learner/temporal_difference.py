@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl import losses
-from reincarnating_rl.types import NetworkOutput
-from reincarnating_rl.types import TransitionBatch
+from reincarnating_rl.base.types import NetworkOutput
+from reincarnating_rl.base.types import TransitionBatch
 
 
 def td_losses(

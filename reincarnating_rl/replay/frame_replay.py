@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import ring
 from reincarnating_rl.replay import sum_tree
 from reincarnating_rl.replay.ring import BARRIER
@@ -45,7 +46,6 @@ from reincarnating_rl.replay.transitions import Horizon
 from reincarnating_rl.replay.transitions import stacks
 from reincarnating_rl.replay.transitions import successors
 from reincarnating_rl.replay.transitions import transitions
-from reincarnating_rl.types import TransitionBatch
 
 # The whole of the replay has one name, whichever module holds a part.
 __all__ = (

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import ring
 from reincarnating_rl.replay.ring import ReplaySpec
 from reincarnating_rl.replay.ring import Storage
 from reincarnating_rl.replay.ring import TERMINAL
-from reincarnating_rl.types import TransitionBatch
 
 
 class Horizon(NamedTuple):

@@ -16,21 +16,23 @@ from typing import Sequence
 
 from absl import flags
 
-from reincarnating_rl import cli
-from reincarnating_rl.report import comparable
-from reincarnating_rl.report import contents
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import tables
+from reincarnating_rl.report import caveats
+from reincarnating_rl.report import compatibility
 from reincarnating_rl.report import figures
 from reincarnating_rl.report import files
 from reincarnating_rl.report import grouping
-from reincarnating_rl.report import identity
 from reincarnating_rl.report import lineage
 from reincarnating_rl.report import loading
-from reincarnating_rl.report import notes
+from reincarnating_rl.report import method_identity
 from reincarnating_rl.report import numbers as numbers_lib
 from reincarnating_rl.report import page
 from reincarnating_rl.report import references as references_lib
+from reincarnating_rl.report import report_data
 from reincarnating_rl.report import text
-from reincarnating_rl.report.contents import Report
+from reincarnating_rl.report.report_data import Report
 
 _MODULE = 'reincarnating_rl.report'
 
@@ -55,14 +57,14 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
       'mix',
       [],
       'Averages and compares runs although they differ in '
-      f'{", ".join(identity.CONDITIONS)}; the page says so.',
+      f'{", ".join(method_identity.CONDITIONS)}; the page says so.',
       flag_values=values,
   )
   flags.DEFINE_list(
       'split',
       [],
       'Takes runs that differ in '
-      f'{" or ".join(identity.SEPARABLE)} for different methods.',
+      f'{" or ".join(method_identity.SEPARABLE)} for different methods.',
       flag_values=values,
   )
   flags.DEFINE_multi_string(
@@ -76,26 +78,26 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
   """Raises a UserError for what makes no sense."""
   if not paths:
-    raise cli.UserError(
+    raise errors.UserError(
         f'Name directories of runs, or one above them: {_MODULE} RUNS... --out '
         'DIR.'
     )
   if not values.out:
-    raise cli.UserError('--out is missing: say where the report goes.')
+    raise errors.UserError('--out is missing: say where the report goes.')
   if values.bootstrap < 100:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--bootstrap {values.bootstrap} is too few for the ends of a 95% '
         'interval: let it be 100 or more.'
     )
   if not 0 <= values.seed < 2**32:
-    raise cli.UserError(f'--seed {values.seed} is not between 0 and 2^32.')
+    raise errors.UserError(f'--seed {values.seed} is not between 0 and 2^32.')
   for name, known in (
-      ('mix', identity.CONDITIONS),
-      ('split', identity.SEPARABLE),
+      ('mix', method_identity.CONDITIONS),
+      ('split', method_identity.SEPARABLE),
   ):
     unknown = sorted(set(values[name].value) - set(known))
     if unknown:
-      raise cli.UserError(
+      raise errors.UserError(
           f'--{name} {unknown[0]} is not known; there are {", ".join(known)}.'
       )
   files.check(values.out)
@@ -107,7 +109,9 @@ def labels(given: Sequence[str]) -> dict[str, str]:
   for label in given:
     method, sign, name = label.rpartition('=')
     if not (method and sign and name):
-      raise cli.UserError(f"--label {label} is not of the form 'METHOD=NAME'.")
+      raise errors.UserError(
+          f"--label {label} is not of the form 'METHOD=NAME'."
+      )
     found[method] = name
   return found
 
@@ -123,7 +127,7 @@ def make(
   """
   loaded = loading.load(paths, values.unfinished)
   methods = grouping.group(loaded.runs, values.split, labels(values.label))
-  warnings = comparable.check(methods, values.mix, values.split)
+  warnings = compatibility.check(methods, values.mix, values.split)
   grouping.check_seeds(methods)
   references = references_lib.collect(loaded.runs)
   numbers = numbers_lib.compute(
@@ -138,20 +142,20 @@ def make(
         notes=[
             *loaded.notes,
             *references.notes,
-            *notes.on_conditions(methods),
-            *notes.on_statistics(methods, numbers),
+            *caveats.on_conditions(methods),
+            *caveats.on_statistics(methods, numbers),
             *undrawn,
         ],
         figures=[
             *figures.draw(numbers, scratch),
             *lineages,
         ],
-        making=contents.Making(
+        making=report_data.Making(
             command,
             os.getcwd(),
             values.bootstrap,
             values.seed,
-            contents.versions(),
+            report_data.versions(),
         ),
     )
     write(report, scratch)
@@ -161,10 +165,10 @@ def make(
 def write(report: Report, directory: str) -> None:
   """Writes page, tables and numbers beside the figures."""
   files.write_text(directory, files.PAGE, page.to_html(report, directory))
-  for name, (field, kind) in contents.TABLES.items():
+  for name, (field, kind) in report_data.TABLES.items():
     rows = getattr(report.numbers, field)
     files.write_table(directory, name, rows, kind._fields)
-  files.write_numbers(directory, contents.to_json(report))
+  files.write_numbers(directory, report_data.to_json(report))
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
@@ -177,11 +181,11 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   for note in report.notes:
     print(f'Note: {note}', file=sys.stderr)
   what, rows = text.headline(report)
-  print(f'{what}\n\n{cli.table(rows)}\n\n{path}')
+  print(f'{what}\n\n{tables.table(rows)}\n\n{path}')
 
 
 if __name__ == '__main__':
   define_flags()
   # rliable and fontTools tell of every step; --verbosity=0 brings it back.
   flags.FLAGS.verbosity = -1
-  cli.run(main)
+  command_line.run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
-from reincarnating_rl.report import words
+from reincarnating_rl.report import formatting
 
 
 class Link(NamedTuple):
@@ -28,7 +28,7 @@ class Link(NamedTuple):
   def __str__(self) -> str:
     facts = [self.agent or 'unknown agent', f'{_frames(self.frames)} frames']
     if self.score is not None:
-      facts.append(f'score {words.number(self.score)}')
+      facts.append(f'score {formatting.number(self.score)}')
     path = os.path.normpath(self.path) if os.sep in self.path else self.path
     return f'{path} ({", ".join(facts)})'
 
@@ -91,4 +91,4 @@ def table(runs: Sequence[Any]) -> list[list[str]]:
 
 
 def _frames(count: Optional[int]) -> str:
-  return words.MISSING if count is None else f'{count:,}'
+  return formatting.MISSING if count is None else f'{count:,}'

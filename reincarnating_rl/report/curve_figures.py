@@ -7,11 +7,11 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from reincarnating_rl.report import formatting
 from reincarnating_rl.report import samples
 from reincarnating_rl.report import style
-from reincarnating_rl.report import words
-from reincarnating_rl.report.rows import Numbers
 from reincarnating_rl.report.style import Look
+from reincarnating_rl.report.tables import Numbers
 
 _AXIS_NAMES = {
     samples.AGENT_STEPS: 'online agent steps',
@@ -95,7 +95,7 @@ def draw_game_curves(
     style.save(figure, directory, name)
   caption = (
       f'Mean return on each game over {_AXIS_NAMES[axis]}: mean over '
-      f'{words.counts([p.runs for p in points], "run")}'
+      f'{formatting.counts([p.runs for p in points], "run")}'
       f'{style.intervals(points, "bands", "x")}.{_start_note(axis, points)}'
   )
   return style.Drawn(name, style.GAMES, style.WIDTH, caption)
@@ -133,7 +133,7 @@ def _x_unit(axis: str, points: Sequence[Any]) -> tuple[float, str]:
   """(what x is divided by, the label of the axis)."""
   last = max(p.x for p in points)
   if axis == samples.SECONDS:
-    unit, name = words.time_unit(last)
+    unit, name = formatting.time_unit(last)
     return unit, f'wall-clock time ({name})'
   for unit, name in ((1e6, 'million '), (1e3, 'thousand ')):
     if last >= 2 * unit:

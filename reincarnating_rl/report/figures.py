@@ -7,13 +7,13 @@ from typing import Any, Optional
 import numpy as np
 
 from reincarnating_rl.report import curve_figures
+from reincarnating_rl.report import formatting
 from reincarnating_rl.report import samples
 from reincarnating_rl.report import statistics
 from reincarnating_rl.report import style
-from reincarnating_rl.report import words
 from reincarnating_rl.report.references import NORMALIZATIONS
-from reincarnating_rl.report.rows import Numbers
 from reincarnating_rl.report.style import Look
+from reincarnating_rl.report.tables import Numbers
 
 _QUANTITY_NAMES = {
     samples.FINAL: 'final score',
@@ -165,7 +165,7 @@ def _improvements(numbers: Numbers, directory: str) -> Optional[style.Drawn]:
         range(size), labels, rotation=35, ha='right', rotation_mode='anchor'
     )
     for i in range(size):
-      axes.text(i, i, words.MISSING, ha='center', va='center', color='0.6')
+      axes.text(i, i, formatting.MISSING, ha='center', va='center', color='0.6')
     axes.set_yticks(range(size), labels)
     title = 'P(a run of the row ends above one of the column)'
     if any(row.low is None for row in numbers.improvements):
@@ -179,7 +179,7 @@ def _improvements(numbers: Numbers, directory: str) -> Optional[style.Drawn]:
   caption = (
       'Probability of improvement: how probable it is that a run of the row '
       'ends with a higher score than one of the column, mean over '
-      f'{words.counts([games], "game")}'
+      f'{formatting.counts([games], "game")}'
       + (style.intervals(numbers.improvements, 'brackets') if roomy else '')
       + '.'
   )

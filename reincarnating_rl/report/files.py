@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import Any, Iterator, NamedTuple, Sequence
 
-from reincarnating_rl import cli
+from reincarnating_rl.base import errors
 
 NUMBERS = 'numbers.json'
 PAGE = 'report.html'
@@ -23,12 +23,12 @@ def check(out: str) -> None:
     UserError: if it is a file, or may not be written to.
   """
   if os.path.lexists(out) and not os.path.isdir(out):
-    raise cli.UserError(f'--out {out} is no directory: name another.')
+    raise errors.UserError(f'--out {out} is no directory: name another.')
   above = os.path.abspath(out)
   while not os.path.isdir(above):
     above = os.path.dirname(above)
   if not os.access(above, os.W_OK):
-    raise cli.UserError(
+    raise errors.UserError(
         f'--out {out} cannot be written: you may not write to {above}.'
     )
 
@@ -51,7 +51,7 @@ def publishing(out: str) -> Iterator[str]:
     yield scratch
     _move(scratch, out)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--out {out} cannot be written ({e.strerror or e}): name another.'
     ) from e
   finally:
@@ -64,7 +64,7 @@ def _move(scratch: str, out: str) -> None:
   for name in names:
     path = os.path.join(out, name)
     if os.path.lexists(path) and name not in earlier:
-      raise cli.UserError(
+      raise errors.UserError(
           f'{path} is there and is no file of a report: name another --out.'
       )
   if not os.path.isdir(out):

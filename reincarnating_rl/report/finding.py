@@ -6,9 +6,9 @@ import json
 import os
 from typing import Any, Iterator, NamedTuple, Sequence
 
-from reincarnating_rl import cli
-from reincarnating_rl.loop import metrics_file
-from reincarnating_rl.loop import summary
+from reincarnating_rl.base import errors
+from reincarnating_rl.rundir import metrics_file
+from reincarnating_rl.rundir import summary
 
 # What a run directory has besides its summary; a teacher's has checkpoints too.
 _SIGNS_OF_A_RUN = {'checkpoints', metrics_file.FILE_NAME}
@@ -38,13 +38,13 @@ def find(paths: Sequence[str]) -> Found:
   for path in paths:
     path = os.path.expanduser(path)
     if not os.path.isdir(path):
-      raise cli.UserError(
+      raise errors.UserError(
           f'There is no directory {path}: name directories of runs, or those '
           'above them.'
       )
     here = list(_walk(path))
     if not here:
-      raise cli.UserError(
+      raise errors.UserError(
           f'{path} holds no run, nor does any directory below it: a run has a '
           f'{summary.FILE_NAME} with its iterations.'
       )
@@ -58,7 +58,7 @@ def find(paths: Sequence[str]) -> Found:
       else:
         found.begun.append(directory)
   if not found.summaries:
-    raise cli.UserError(
+    raise errors.UserError(
         f'{found.begun[0]} holds no {summary.FILE_NAME} yet, since its first '
         'phase has not ended, and there is no other run.'
     )
@@ -100,9 +100,9 @@ def read(directory: str) -> dict[str, Any]:
     with open(path, encoding='utf-8') as f:
       document = json.load(f)
   except OSError as e:
-    raise cli.UserError(f'{path} cannot be read: {e.strerror}.') from e
+    raise errors.UserError(f'{path} cannot be read: {e.strerror}.') from e
   except ValueError as e:  # no JSON, no text
-    raise cli.UserError(
+    raise errors.UserError(
         f'{path} is damaged ({e}): repair it, or leave that directory out.'
     ) from e
   return document if isinstance(document, dict) else {}

@@ -6,8 +6,8 @@ import collections
 import os
 from typing import Mapping, NamedTuple, Sequence
 
-from reincarnating_rl import cli
-from reincarnating_rl.report import identity
+from reincarnating_rl.base import errors
+from reincarnating_rl.report import method_identity
 from reincarnating_rl.report.runs import Run
 
 _UNSET = 'unset'
@@ -48,10 +48,12 @@ def group(
   """
   by_settings = collections.defaultdict(list)
   for run in runs:
-    key = tuple(sorted(identity.method_settings(run, split).items()))
+    key = tuple(sorted(method_identity.method_settings(run, split).items()))
     by_settings[key].append(run)
   members = list(by_settings.values())
-  settings = [identity.method_settings(group[0], split) for group in members]
+  settings = [
+      method_identity.method_settings(group[0], split) for group in members
+  ]
   bases = [_base(group[0]) for group in members]
   names = _relabel(_names(bases, settings), labels or {})
   methods = [
@@ -85,7 +87,7 @@ def check_seeds(methods: Sequence[Method]) -> None:
     for runs in method.runs.values():
       for a, b in zip(runs, runs[1:]):
         if a.seed == b.seed:
-          raise cli.UserError(
+          raise errors.UserError(
               f'{a.path} and {b.path} are both seed {a.seed} of {method.name} '
               f'on {a.game}, with equal settings: leave one of them out.'
           )
@@ -133,12 +135,12 @@ def _suffix(setting: str, value: str) -> str:
 def _relabel(names: Sequence[str], labels: Mapping[str, str]) -> list[str]:
   unknown = sorted(set(labels) - set(names))
   if unknown:
-    raise cli.UserError(
+    raise errors.UserError(
         f'--label {unknown[0]}: there is no such method; there are '
         f'{"; ".join(sorted(names))}.'
     )
   found = [labels.get(name, name) for name in names]
   for name in found:
     if found.count(name) > 1:
-      raise cli.UserError(f'--label calls two methods {name}.')
+      raise errors.UserError(f'--label calls two methods {name}.')
   return found

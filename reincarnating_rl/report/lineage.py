@@ -11,8 +11,9 @@ import json
 import os
 from typing import Any, Iterable, NamedTuple, Sequence
 
-from reincarnating_rl import cli
-from reincarnating_rl.loop import lineage
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import tables
+from reincarnating_rl.loop.population import lineage
 from reincarnating_rl.report import finding
 from reincarnating_rl.report import runs as runs_lib
 from reincarnating_rl.report import style
@@ -31,7 +32,7 @@ _ARROW = {
 _PALE, _DARK = '0.65', '0.1'
 
 
-class NoLineageYet(cli.UserError):
+class NoLineageYet(errors.UserError):
   """Not every run of a group has been evaluated online."""
 
 
@@ -106,7 +107,7 @@ def read(base_dir: str) -> History:
     UserError: if something of it cannot be read.
     NoLineageYet: if not every run has been evaluated online.
   """
-  with cli.user_errors():
+  with errors.user_errors():
     document, exploits = lineage.read(base_dir)
   runs = []
   for number in document['run_numbers']:
@@ -176,7 +177,7 @@ def draw_groups(
       history = read(group)
     except NoLineageYet:
       continue
-    except cli.UserError as e:
+    except errors.UserError as e:
       notes.append(f'The lineage of {group} is not drawn: {e}')
       continue
     name = f'{FIGURE}_{len(drawn) + 1}'
@@ -333,7 +334,7 @@ def table(history: History) -> str:
     score = f'{run.online[-1].score:.2f}'
     mark = '*' if i == history.best else ''
     rows.append([f'{run.seed}{mark}', *changes, score, ', '.join(copied)])
-  return cli.table(rows)
+  return tables.table(rows)
 
 
 def show(base_dir: str) -> None:
@@ -348,7 +349,7 @@ def show(base_dir: str) -> None:
   try:
     draw(history, base_dir)
   except OSError as e:
-    raise cli.UserError(
+    raise errors.UserError(
         f'The lineage {path} cannot be written ({e.strerror}).'
     ) from e
   print(f'\n* the best. Lineage: {path}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-from reincarnating_rl import cli
+from reincarnating_rl.base import errors
 from reincarnating_rl.report import finding
 from reincarnating_rl.report import runs as runs_lib
 from reincarnating_rl.report.runs import Run
@@ -54,7 +54,7 @@ def load(paths: Sequence[str], unfinished: bool = False) -> Loaded:
     warnings.append(warning)
     notes += cut
   if not kept:
-    raise cli.UserError(f'There is no run to report on: {" ".join(notes)}')
+    raise errors.UserError(f'There is no run to report on: {" ".join(notes)}')
   return Loaded(kept, warnings, notes)
 
 

@@ -14,18 +14,18 @@ from reincarnating_rl.report import statistics
 from reincarnating_rl.report.grouping import Method
 from reincarnating_rl.report.references import NORMALIZATIONS
 from reincarnating_rl.report.references import References
-from reincarnating_rl.report.rows import Aggregate
-from reincarnating_rl.report.rows import CurvePoint
-from reincarnating_rl.report.rows import GameCurvePoint
-from reincarnating_rl.report.rows import GameScore
-from reincarnating_rl.report.rows import Improvement
-from reincarnating_rl.report.rows import Numbers
-from reincarnating_rl.report.rows import ProfilePoint
-from reincarnating_rl.report.rows import RAW
-from reincarnating_rl.report.rows import RunScore
 from reincarnating_rl.report.runs import Run
 from reincarnating_rl.report.statistics import Estimate
 from reincarnating_rl.report.statistics import Question
+from reincarnating_rl.report.tables import Aggregate
+from reincarnating_rl.report.tables import CurvePoint
+from reincarnating_rl.report.tables import GameCurvePoint
+from reincarnating_rl.report.tables import GameScore
+from reincarnating_rl.report.tables import Improvement
+from reincarnating_rl.report.tables import Numbers
+from reincarnating_rl.report.tables import ProfilePoint
+from reincarnating_rl.report.tables import RAW
+from reincarnating_rl.report.tables import RunScore
 
 _PROFILE_POINTS = 101
 

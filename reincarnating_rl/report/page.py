@@ -12,17 +12,17 @@ import os
 from typing import Iterator, Sequence
 
 from reincarnating_rl.report import chains
-from reincarnating_rl.report import contents
-from reincarnating_rl.report import identity
+from reincarnating_rl.report import formatting
+from reincarnating_rl.report import method_identity
 from reincarnating_rl.report import references
+from reincarnating_rl.report import report_data
 from reincarnating_rl.report import samples
 from reincarnating_rl.report import style
 from reincarnating_rl.report import text
-from reincarnating_rl.report import words
-from reincarnating_rl.report.contents import Report
 from reincarnating_rl.report.references import NORMALIZATIONS
-from reincarnating_rl.report.rows import RAW
+from reincarnating_rl.report.report_data import Report
 from reincarnating_rl.report.runs import Run
+from reincarnating_rl.report.tables import RAW
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto;
@@ -116,8 +116,8 @@ def _list(items: Sequence[str]) -> str:
 
 def _title(report: Report) -> str:
   games = sorted({game for m in report.methods for game in m.runs})
-  methods = words.counts([len(report.methods)], 'method')
-  return f'{methods} on {words.listed(games)}'
+  methods = formatting.counts([len(report.methods)], 'method')
+  return f'{methods} on {formatting.listed(games)}'
 
 
 def _head(report: Report) -> Iterator[str]:
@@ -187,7 +187,7 @@ def _games(report: Report) -> Iterator[str]:
     yield _tag('h3', game)
     yield _table(_game_table(report, game))
     known = [
-        f'{row.name} {words.number(row.score)}'
+        f'{row.name} {formatting.number(row.score)}'
         for row in report.numbers.references
         if row.game == game
     ]
@@ -209,20 +209,20 @@ def _game_table(report: Report, game: str) -> list[list[str]]:
     line = [name]
     for column in columns:
       row = cells.get((name, *column))
-      decimals = words.decimals_of(raw) if column[1] == RAW else 2
+      decimals = formatting.decimals_of(raw) if column[1] == RAW else 2
       line.append(
-          words.estimate(row.value, row.low, row.high, decimals)
+          formatting.estimate(row.value, row.low, row.high, decimals)
           if row
-          else words.MISSING
+          else formatting.MISSING
       )
-    deviation = words.number(final.deviation, words.decimals_of(raw))
+    deviation = formatting.number(final.deviation, formatting.decimals_of(raw))
     table.append([*line, deviation, str(final.runs)])
   return table
 
 
 def _column_name(column: tuple[str, str]) -> str:
   quantity, normalization = column
-  name = contents.QUANTITY_WORDS[quantity]
+  name = report_data.QUANTITY_WORDS[quantity]
   return name if normalization == RAW else f'{name}, {normalization}-normalized'
 
 
@@ -240,16 +240,16 @@ def _methods(report: Report) -> Iterator[str]:
         [
             method.name,
             first.agent,
-            ', '.join(first.gin_files) or words.MISSING,
-            first.network or words.MISSING,
-            str(identity.budget(first)),
+            ', '.join(first.gin_files) or formatting.MISSING,
+            first.network or formatting.MISSING,
+            str(method_identity.budget(first)),
             next(iter(seeds.values()))
             if same
             else '; '.join(f'{game}: {s}' for game, s in seeds.items()),
         ]
     )
   yield _table(rows, 'words')
-  different = contents.settings_that_differ(report.in_order)
+  different = report_data.settings_that_differ(report.in_order)
   if different:
     yield '<details>'
     yield _tag('summary', f'{len(different)} settings that differ')
@@ -287,8 +287,8 @@ def _provenance(report: Report) -> Iterator[str]:
               run.game,
               str(run.seed),
               f'{last.updates:,}',
-              words.duration(last.seconds),
-              words.number(last.score),
+              formatting.duration(last.seconds),
+              formatting.number(last.score),
           ]
       )
   yield _table(rows)
@@ -319,7 +319,7 @@ def _games_played(runs: Sequence[Run]) -> list[list[str]]:
         else [
             teacher.identity,
             teacher.place,
-            words.number(run.teacher_score),
+            formatting.number(run.teacher_score),
         ]
     )
     rom = (

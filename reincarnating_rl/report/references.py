@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from typing import Mapping, NamedTuple, Optional, Sequence
 
-from reincarnating_rl import scores
-from reincarnating_rl.report.rows import ReferenceScore
+from reincarnating_rl.base import scores
 from reincarnating_rl.report.runs import Run
+from reincarnating_rl.report.tables import ReferenceScore
 
 TEACHER, HUMAN = NORMALIZATIONS = ('teacher', 'human')
 

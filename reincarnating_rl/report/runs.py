@@ -11,11 +11,11 @@ import math
 import os
 from typing import Any, Mapping, NamedTuple, Optional
 
-from reincarnating_rl import cli
-from reincarnating_rl.loop import metrics_file
-from reincarnating_rl.loop import plan
-from reincarnating_rl.loop import summary
+from reincarnating_rl.base import errors
+from reincarnating_rl.loop.config import plan
 from reincarnating_rl.report import chains
+from reincarnating_rl.rundir import metrics_file
+from reincarnating_rl.rundir import summary
 
 _TRAINING = (plan.PRETRAINING, plan.ONLINE)
 # What a summary of this version says beyond the least that is needed.
@@ -213,7 +213,7 @@ def _entry(
 ) -> Any:
   value = document.get(name)
   if not isinstance(value, kind):
-    raise cli.UserError(
+    raise errors.UserError(
         f'{where} lacks {prefix}{name}: it was written by another version of '
         'this package, or by hand; leave that directory out.'
     )
@@ -278,7 +278,7 @@ def _points(directory: str, entries: list[Any]) -> tuple[Point, ...]:
     iteration = _entry(entry, 'iteration', int, where, f'{kind}.')
     score = _finite(entry.get('student_score'))
     if score is None:
-      raise cli.UserError(
+      raise errors.UserError(
           f'{directory} has no finite score after {kind} {iteration} '
           f'(student_score is {entry.get("student_score")}): run it again, or '
           'leave that directory out.'
@@ -288,7 +288,7 @@ def _points(directory: str, entries: list[Any]) -> tuple[Point, ...]:
     if line.get('agent_steps') != agent_steps:
       line = {}
     if line.get('student_score', score) != score:
-      raise cli.UserError(
+      raise errors.UserError(
           f'{directory} has two scores after {kind} {iteration}: {score} in '
           f'{summary.FILE_NAME}, {line["student_score"]} in '
           f'{metrics_file.FILE_NAME}; leave that directory out, or remove the '
@@ -329,7 +329,7 @@ def _phase_lines(path: str) -> dict[tuple[str, int], dict[str, Any]]:
   except FileNotFoundError:
     return {}
   except OSError as e:
-    raise cli.UserError(f'{path} cannot be read: {e.strerror}.') from e
+    raise errors.UserError(f'{path} cannot be read: {e.strerror}.') from e
   found = {}
   for number, line in enumerate(lines, 1):
     # Most lines are of updates: no need to parse them.
@@ -341,7 +341,7 @@ def _phase_lines(path: str) -> dict[tuple[str, int], dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as e:
       if number == len(lines):
         break
-      raise cli.UserError(
+      raise errors.UserError(
           f'Line {number} of {path} is damaged: repair it, or remove the file '
           '(without it there is no wall-clock time).'
       ) from e

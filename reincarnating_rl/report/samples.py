@@ -12,8 +12,8 @@ from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from reincarnating_rl.report import formatting
 from reincarnating_rl.report import statistics
-from reincarnating_rl.report import words
 from reincarnating_rl.report.grouping import Method
 from reincarnating_rl.report.references import NORMALIZATIONS
 from reincarnating_rl.report.references import References
@@ -57,7 +57,7 @@ def select(
     without = [m.name for m in methods if game not in m.runs]
     if without:
       notes.append(
-          f'{game} does not count over all games: {words.listed(without)} '
+          f'{game} does not count over all games: {formatting.listed(without)} '
           f'{"has" if len(without) == 1 else "have"} no run on it.'
       )
       continue
@@ -77,7 +77,7 @@ def select(
       listed = ', '.join(f'{n} on {game}' for game, n in counts.items())
       notes.append(
           f'{method.name} has unequal numbers of runs ({listed}): over all '
-          f'games {words.counts([fewest], "run")} of each '
+          f'games {formatting.counts([fewest], "run")} of each '
           f'{"counts" if fewest == 1 else "count"}, those of the lowest seeds.'
       )
   return Selection(tuple(games), notes)

@@ -11,7 +11,7 @@ import os
 import textwrap
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
 
-from reincarnating_rl.report import words
+from reincarnating_rl.report import formatting
 
 # Okabe and Ito (2008): distinct to the colour-blind and in grey.
 _COLORS = (
@@ -169,7 +169,7 @@ def add_reference(axes: Any, name: str, score: float) -> None:
   if name == 'random':
     return
   above = score > high
-  number = words.number(score, words.decimals_of([score]))
+  number = formatting.number(score, formatting.decimals_of([score]))
   arrow = '↑' if above else '↓'
   # Each below, or above, those that stand there.
   row = sum(text.get_text().endswith(arrow) for text in axes.texts)
@@ -260,14 +260,14 @@ def intervals(rows: Iterable[Any], marks: str, each: str = '') -> str:
   """
   if all(row.low is None for row in rows):
     return ''
-  text = f'; {marks}: {words.INTERVALS}'
+  text = f'; {marks}: {formatting.INTERVALS}'
   return f'{text}, one {each} at a time' if each else text
 
 
 def runs_of(rows: Iterable[Any], games: Sequence[str]) -> str:
   """'3 runs of each of 2 games (Boxing, Pong)'."""
-  runs = words.counts([row.runs_a_game for row in rows], 'run')
+  runs = formatting.counts([row.runs_a_game for row in rows], 'run')
   return (
-      f'{runs} of each of {words.counts([len(games)], "game")} '
-      f'({words.listed(games)})'
+      f'{runs} of each of {formatting.counts([len(games)], "game")} '
+      f'({formatting.listed(games)})'
   )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from reincarnating_rl.report import formatting
 from reincarnating_rl.report import samples
-from reincarnating_rl.report import words
-from reincarnating_rl.report.contents import Report
+from reincarnating_rl.report.report_data import Report
 
 
 def headline(report: Report) -> tuple[str, list[list[str]]]:
@@ -20,16 +20,18 @@ def headline(report: Report) -> tuple[str, list[list[str]]]:
     for quantity in samples.QUANTITIES:
       row = report.iqm(method.name, quantity)
       cells.append(
-          words.estimate(row.value, row.low, row.high) if row else words.MISSING
+          formatting.estimate(row.value, row.low, row.high)
+          if row
+          else formatting.MISSING
       )
     final = report.iqm(method.name, samples.FINAL)
     rows.append([*cells, f'{final.runs_a_game} × {final.games}'])
   what = (
       f'IQM of {report.headline}-normalized scores over '
-      f'{words.counts([len(games)], "game")} ({words.listed(games)})'
+      f'{formatting.counts([len(games)], "game")} ({formatting.listed(games)})'
   )
   if any(row.low is not None for row in report.numbers.aggregates):
-    what += f', {words.INTERVALS}'
+    what += f', {formatting.INTERVALS}'
   return what, rows
 
 
@@ -38,8 +40,8 @@ def _of_games(report: Report) -> tuple[str, list[list[str]]]:
   rows = [['method', 'game', 'final', 'runs']]
   for row in report.numbers.game_scores:
     if (row.quantity, row.normalization) == (samples.FINAL, 'raw'):
-      score = words.estimate(row.value, row.low, row.high)
+      score = formatting.estimate(row.value, row.low, row.high)
       rows.append([row.method, row.game, score, str(row.runs)])
   if all(row.low is None for row in report.numbers.game_scores):
     return 'Mean return', rows
-  return f'Mean return, {words.INTERVALS}', rows
+  return f'Mean return, {formatting.INTERVALS}', rows

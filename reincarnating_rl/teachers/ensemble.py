@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.teacher import LoadedTeacher
-from reincarnating_rl.types import NetworkOutput
 
 MIXTURE, BEST = COMBINATIONS = ('mixture', 'best')
 _TEMPERATURE = 'temperature'

@@ -7,13 +7,13 @@ from typing import Optional
 
 from absl import logging
 
-from reincarnating_rl.teachers import dopamine
-from reincarnating_rl.teachers import dopamine_replay
-from reincarnating_rl.teachers import native
-from reincarnating_rl.teachers import replay_logs
-from reincarnating_rl.teachers import run_checkpoint
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.formats import dopamine41_replay
+from reincarnating_rl.teachers.formats import dopamine_checkpoint
+from reincarnating_rl.teachers.formats import native
+from reincarnating_rl.teachers.formats import own_run
+from reincarnating_rl.teachers.formats import replay_logs
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
@@ -56,7 +56,7 @@ def load(
     if native.is_native(directory):
       teacher = native.read(directory, path, checkpoint_number)
     else:
-      teacher = run_checkpoint.read(directory, path, checkpoint_number, trusted)
+      teacher = own_run.read(directory, path, checkpoint_number, trusted)
     if agent not in (None, teacher.agent):
       raise TeacherError(
           f'{path} is a teacher of the kind {teacher.agent}, not {agent}: '
@@ -74,7 +74,7 @@ def load(
 
 def is_ours(directory: str) -> bool:
   """Whether a directory holds what this package has trained."""
-  return native.is_native(directory) or run_checkpoint.is_run(directory)
+  return native.is_native(directory) or own_run.is_run(directory)
 
 
 def _load_dopamine(
@@ -84,25 +84,27 @@ def _load_dopamine(
     prefix: str,
     agent: Optional[str],
 ) -> LoadedTeacher:
-  checkpoints = dopamine.find_checkpoints(directory, prefix)
+  checkpoints = dopamine_checkpoint.find_checkpoints(directory, prefix)
   if checkpoints is None:
-    run_checkpoint.refuse_what_is_no_run(directory, path)
+    own_run.refuse_what_is_no_run(directory, path)
     raise TeacherError(
         f'{path} holds no teacher: there is neither {native.MANIFEST} with '
         'checkpoints/params.<N>.msgpack, as train_teacher writes them, nor '
         'checkpoints/<N>/manifest.json of a run, nor '
         f'checkpoints/{prefix}.<N> or tf_ckpt-<N>.index of Dopamine.'
     )
-  number = dopamine.choose_number(checkpoints, path, number)
+  number = dopamine_checkpoint.choose_number(checkpoints, path, number)
   replay = _find_replay(directory, number)
-  return dopamine.read(checkpoints, path, number, agent=agent, replay=replay)
+  return dopamine_checkpoint.read(
+      checkpoints, path, number, agent=agent, replay=replay
+  )
 
 
 def _find_replay(directory: str, number: int) -> Optional[TeacherReplay]:
   """The data of a Dopamine checkpoint, in whichever format they are."""
-  elements = dopamine_replay.find(directory, number)
+  elements = dopamine41_replay.find(directory, number)
   if elements is not None:
-    return dopamine_replay.open_replay(elements)
+    return dopamine41_replay.open_replay(elements)
   logs = replay_logs.find(directory, number)
   return None if logs is None else replay_logs.open_replay(logs)
 
@@ -142,9 +144,9 @@ def find_directory(
       )
     return os.path.join(_BUNDLED_FOLDER, game)
   if path.startswith(BUCKET_PREFIX):
-    from reincarnating_rl.teachers import buckets
+    from reincarnating_rl.teachers import gcs_cache
 
-    path = buckets.fetch(
+    path = gcs_cache.fetch(
         path, checkpoint_number, checkpoint_file_prefix=checkpoint_file_prefix
     )
   directory = os.path.abspath(os.path.expanduser(path))

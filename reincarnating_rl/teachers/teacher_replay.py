@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.teachers.errors import TeacherError
-from reincarnating_rl.types import TransitionBatch
 
 # Where the output is no terminal, seconds between lines.
 _SECONDS_BETWEEN_LINES = 30.0

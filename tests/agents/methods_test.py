@@ -1,14 +1,11 @@
 """Agents as data: what each one minimises, begins with, and how to add one."""
 
-import pathlib
-
 import gin
 import jax
 import numpy as np
+from paths import TESTS
 import pytest
 
-from reincarnating_rl import gin_files
-from reincarnating_rl import runner as _  # noqa: F401, registers names
 from reincarnating_rl import teachers
 from reincarnating_rl.agents import dqn
 from reincarnating_rl.agents import iqn
@@ -16,12 +13,13 @@ from reincarnating_rl.agents import rainbow
 from reincarnating_rl.agents.methods import METHOD_TYPES
 from reincarnating_rl.agents.methods import Reload
 from reincarnating_rl.agents.reloading import begin_as
+from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.learner import adam_direction
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner import rmsprop_direction
+from reincarnating_rl.runners import runner as _  # noqa: F401, registers names
 
-TESTS = pathlib.Path(__file__).parent.parent
 TEACHER = str(TESTS / 'testdata' / 'dopamine_406_small')
 
 

@@ -9,25 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reincarnating_rl import compat
+from reincarnating_rl.dopamine_bridge import compat
 
 compat.prepare_dopamine()
 
 # pylint: disable=wrong-import-position
 from dopamine.discrete_domains import run_experiment
 
-from reincarnating_rl import dopamine_env
-from reincarnating_rl import gin_files
 from reincarnating_rl import networks
-from reincarnating_rl import reincarnation_networks
 from reincarnating_rl.agents import dqn
 from reincarnating_rl.agents import rainbow
-from reincarnating_rl.agents import settings
+from reincarnating_rl.dopamine_bridge import environment as environment_lib
+from reincarnating_rl.dopamine_bridge import gin_files
+from reincarnating_rl.dopamine_bridge import networks as networks_lib
+from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.envs import probe
-from reincarnating_rl.loop.acting import Policy
-from reincarnating_rl.loop.player import Player
-from reincarnating_rl.loop.trainer import Trainer
-from reincarnating_rl.teachers import network_spec
+from reincarnating_rl.loop.acting.env_player import Player
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.training.trainer import Trainer
+from reincarnating_rl.networks import spec
 
 NUM_ACTIONS = 3
 BINDINGS = (
@@ -182,7 +182,7 @@ def test_under_dopamines_own_runner(tmp_path, agent_class, config):
   runner = run_experiment.Runner(
       str(tmp_path),
       create_agent,
-      functools.partial(dopamine_env.create_atari_environment, seed=1),
+      functools.partial(environment_lib.create_atari_environment, seed=1),
   )
   runner.run_experiment()
   counters = runner._agent.trainer.counters
@@ -193,7 +193,7 @@ def test_under_dopamines_own_runner(tmp_path, agent_class, config):
   again = run_experiment.Runner(
       str(tmp_path),
       create_agent,
-      functools.partial(dopamine_env.create_atari_environment, seed=1),
+      functools.partial(environment_lib.create_atari_environment, seed=1),
   )
   for ours, theirs in zip(
       jax.tree.leaves(runner._agent.trainer.learner_state.online_params),
@@ -295,14 +295,14 @@ def test_values_that_mean_nothing_are_refused(binding, words):
 )
 def test_networks_compute_in_what_is_bound(network):
   atoms = {'num_atoms': 3} if 'Rainbow' in network else {}
-  make = lambda: getattr(reincarnation_networks, network)(2, **atoms)
+  make = lambda: getattr(networks_lib, network)(2, **atoms)
   plain = make()
   gin_files.parse([], ["compute.dtype = 'bfloat16'"])
   found = make()
   assert plain.encoder.dtype == plain.head.dtype == jnp.float32
   assert found.encoder.dtype == found.head.dtype == jnp.bfloat16
   # A run of it is a teacher as others are.
-  assert network_spec.from_json(network_spec.to_json(found)) == found
+  assert spec.from_json(spec.to_json(found)) == found
   states = np.zeros((1, 84, 84, 4), np.uint8)
   params = jax.eval_shape(lambda: found.init(jax.random.PRNGKey(0), states))
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}

@@ -14,8 +14,8 @@ from ale_py import roms
 import numpy as np
 import pytest
 
-from reincarnating_rl import scores
-from reincarnating_rl.compat import prepare_dopamine
+from reincarnating_rl.base import scores
+from reincarnating_rl.dopamine_bridge.compat import prepare_dopamine
 from reincarnating_rl.envs import atari
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.base import episode_seed

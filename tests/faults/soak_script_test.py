@@ -10,20 +10,19 @@ import subprocess
 import sys
 
 import numpy as np
+from paths import RELIABILITY
 import pytest
 
-from reincarnating_rl.archive.background import Background
-from reincarnating_rl.archive.rows import RowLog
-from reincarnating_rl.archive.vault import Vault
-
-SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts'
+from reincarnating_rl.storage.checkpoints.background import Background
+from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
+from reincarnating_rl.storage.checkpoints.row_segments import RowLog
 
 
 @pytest.fixture(name='soak', scope='module')
 def _soak():
   """What compares, as a module."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(str(SCRIPTS))
+    patch.syspath_prepend(str(RELIABILITY))
     import soak_compare
 
     yield soak_compare
@@ -136,7 +135,7 @@ def test_sums_count_each_run_once(soak):
 
 def _run(*flags: str) -> subprocess.CompletedProcess:
   return subprocess.run(
-      [sys.executable, str(SCRIPTS / 'soak.py'), *flags],
+      [sys.executable, str(RELIABILITY / 'soak.py'), *flags],
       capture_output=True,
       text=True,
       cwd='/',

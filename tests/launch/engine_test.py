@@ -2,28 +2,28 @@
 
 import io
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 
+from paths import HELPERS
+from paths import ROOT
 import pytest
 import stand_in_train
 
-from reincarnating_rl import cli
-from reincarnating_rl.experiment import Experiment
-from reincarnating_rl.launch import board as board_lib
-from reincarnating_rl.launch import disk
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import errors
 from reincarnating_rl.launch import engine
 from reincarnating_rl.launch import process
+from reincarnating_rl.launch import progress_on_disk
+from reincarnating_rl.launch import status_display as board_lib
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
 
 PROGRAM = (sys.executable, stand_in_train.__file__)
-HERE = pathlib.Path(__file__).resolve().parent
-PATH = [str(folder) for folder in (HERE, HERE.parent, HERE.parents[1])]
+PATH = [str(folder) for folder in (HELPERS, ROOT)]
 
 
 def trial(name, *bindings, seeds=(0,), packed=False):
@@ -33,7 +33,9 @@ def trial(name, *bindings, seeds=(0,), packed=False):
 
 def carry_out(root, trials, output=None):
   """As `launch` does, on what is missing."""
-  there = {t.name: disk.reached(t.directories(root)) for t in trials}
+  there = {
+      t.name: progress_on_disk.reached(t.directories(root)) for t in trials
+  }
   iterations = {
       t.name: stand_in_train.NUM_ITERATIONS * len(t.seeds) for t in trials
   }
@@ -63,18 +65,20 @@ def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
   late_run = tmp_path / 'Pong' / 'late' / 'run_0'
   assert (late_run / 'cwd').read_text() == os.getcwd()
   # Of each seed the last one: 2 + 4, 2 + 5.
-  assert good.reached == disk.reached(trials[0].directories(str(tmp_path)))
+  assert good.reached == progress_on_disk.reached(
+      trials[0].directories(str(tmp_path))
+  )
   assert good.reached.score == 6.5 and good.reached.iterations == 6
   assert bad.state == board_lib.FAILED and bad.attempts == 2
   folder = tmp_path / 'Pong' / 'bad' / 'run_0'
   words = 'the disk is full of holes. (its log is '
-  assert bad.error == f'{words}{folder / disk.LOG})'
-  log = late_run / disk.LOG
+  assert bad.error == f'{words}{folder / progress_on_disk.LOG})'
+  log = late_run / progress_on_disk.LOG
   assert f'Pong/late/run_0 failed ({words}{log}))' in output.getvalue()
   assert 'Pong/bad/run_0 failed' in output.getvalue()
   assert 'it is given up' in output.getvalue()
   assert '\r' not in output.getvalue()
-  assert (folder / disk.LOG).read_text().count('It begins.') == 2
+  assert (folder / progress_on_disk.LOG).read_text().count('It begins.') == 2
   assert 'FAILED x2' in board.table()
 
 
@@ -83,7 +87,7 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path):
   script.write_text(textwrap.dedent(f"""
       import sys
       sys.path[:0] = {PATH}
-      import engine_test
+      from tests.launch import engine_test
       trials = [
           engine_test.trial(name, 'seconds = 1') for name in ('a', 'b', 'c')
       ]
@@ -111,9 +115,9 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path):
 
 
 def test_what_cannot_be_had_is_said(monkeypatch):
-  with pytest.raises(cli.UserError, match='wants 4 GPUs, and there are 0'):
+  with pytest.raises(errors.UserError, match='wants 4 GPUs, and there are 0'):
     engine._at_once({'CPU': 2.0}, engine.Resources(gpus=4))
-  with pytest.raises(cli.UserError, match='wants 3 CPUs, and there are 2'):
+  with pytest.raises(errors.UserError, match='wants 3 CPUs, and there are 2'):
     engine._at_once({'CPU': 2.0}, engine.Resources(cpus=3))
   count = lambda **kw: engine._at_once(
       {'CPU': 16.0, 'GPU': 2.0}, engine.Resources(**kw)
@@ -126,5 +130,5 @@ def test_what_cannot_be_had_is_said(monkeypatch):
 
 def test_without_ray(monkeypatch):
   monkeypatch.setitem(sys.modules, 'ray', None)
-  with pytest.raises(cli.UserError, match=r'reincarnating_rl\[launch\]'):
+  with pytest.raises(errors.UserError, match=r'reincarnating_rl\[launch\]'):
     engine.import_ray()

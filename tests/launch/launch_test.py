@@ -7,11 +7,11 @@ import sys
 from absl import flags
 import pytest
 
-from reincarnating_rl import api
-from reincarnating_rl import cli
-from reincarnating_rl import experiment_forms
 from reincarnating_rl import train
-from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment_flags
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import errors
 from reincarnating_rl.launch import __main__ as launch
 from reincarnating_rl.launch import check
 from reincarnating_rl.launch import engine
@@ -19,7 +19,7 @@ from reincarnating_rl.launch import rates
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.loop.forecast import Memory
+from reincarnating_rl.loop.config.estimate import Memory
 
 
 @pytest.fixture(name='values')
@@ -58,9 +58,9 @@ def test_flags_replace_entries_of_the_file(values):
 
 
 def test_flags_that_make_no_sense(values):
-  with pytest.raises(cli.UserError, match='--seeds a must be whole numbers'):
+  with pytest.raises(errors.UserError, match='--seeds a must be whole numbers'):
     launch.description(values('--seeds=a'))
-  with pytest.raises(cli.UserError, match='--base_dir is missing'):
+  with pytest.raises(errors.UserError, match='--base_dir is missing'):
     launch.main([], values('--seeds=1'))
 
 
@@ -101,7 +101,7 @@ def test_faults_of_a_population_are_among_them(values, tmp_path):
   assert "no Atari game called 'Bxing'" in str(e.value)
   with pytest.raises(sweep_lib.Faults, match='population needs mutations'):
     launch.main([], wanted('{}', '--dry_run'))
-  with pytest.raises(cli.UserError, match='--population {a is no YAML'):
+  with pytest.raises(errors.UserError, match='--population {a is no YAML'):
     launch.description(values('--population={a'))
 
 
@@ -144,7 +144,9 @@ def test_a_sweep_is_carried_out_by_one_launch_at_a_time(tmp_path):
     found = Configuration('Pong/q', POPULATION)
     trials = [Trial(found, (1,), packed=False)]
     needs = {'Pong/q': api.Needs({}, {}, 2, 1, Memory(0, 0))}
-    with pytest.raises(cli.UserError, match=f'in use .by process {other.pid} '):
+    with pytest.raises(
+        errors.UserError, match=f'in use .by process {other.pid} '
+    ):
       launch.run(str(root), trials, needs, engine.Resources())
     other.communicate(b'\n')
   assert not (root / 'sweep.json').exists()
@@ -160,7 +162,7 @@ def test_a_population_of_processes_is_not_packed(values, tmp_path):
       '--pack_seeds',
       '--dry_run',
   )
-  with pytest.raises(cli.UserError, match='leave one of them out'):
+  with pytest.raises(errors.UserError, match='leave one of them out'):
     launch.main([], arguments)
 
 
@@ -211,7 +213,7 @@ def test_a_trial_is_a_command_that_train_understands():
       population='/p.json',
   )
   saved = flags.FLAGS.flag_values_dict()
-  command = experiment_forms.flags_of(wanted, '/base')
+  command = experiment_flags.flags_of(wanted, '/base')
   try:
     flags.FLAGS.unparse_flags()
     assert flags.FLAGS(['train', *command]) == ['train']
@@ -220,5 +222,5 @@ def test_a_trial_is_a_command_that_train_understands():
     for name, value in saved.items():
       setattr(flags.FLAGS, name, value)
   # The game has no flag.
-  on_pong = experiment_forms.flags_of(Experiment(game='Pong'), '/base')
+  on_pong = experiment_flags.flags_of(Experiment(game='Pong'), '/base')
   assert "create_atari_environment.game_name = 'Pong'" in on_pong

@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-import pathlib
 import re
 
 import numpy as np
+from paths import ROOT
 import pytest
 import yaml
 
-from reincarnating_rl import cli
+from reincarnating_rl.base import errors
 from reincarnating_rl.launch import sampling
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.sweep import Method
@@ -236,14 +236,14 @@ def test_all_faults_at_once():
     ],
 )
 def test_files_that_are_no_sweep(tmp_path, text, sentence):
-  with pytest.raises(cli.UserError, match=sentence):
+  with pytest.raises(errors.UserError, match=sentence):
     _read(tmp_path, text)
-  with pytest.raises(cli.UserError, match='No such file'):
+  with pytest.raises(errors.UserError, match='No such file'):
     sweep_lib.read(str(tmp_path / 'none.yaml'), {})
 
 
 def test_the_documentation_describes_sweeps():
-  text = (pathlib.Path(__file__).parents[2] / 'docs/scaling.md').read_text()
+  text = (ROOT / 'docs/scaling.md').read_text()
   whole, population = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
   sweep = sweep_lib.parse(yaml.safe_load(whole))
   assert len(configurations(sweep)) == 2 * 3 * 2 * 4
@@ -260,5 +260,5 @@ def test_grid_of_the_command_line():
       'a.b': ['1e-4', 'x'],
       'c': [2],
   }
-  with pytest.raises(cli.UserError, match='is not of the form'):
+  with pytest.raises(errors.UserError, match='is not of the form'):
     sweep_lib.parse_grid(['a.b=3'])

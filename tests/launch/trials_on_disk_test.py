@@ -5,19 +5,19 @@ import json
 import pytest
 import written_runs
 
-from reincarnating_rl import cli
-from reincarnating_rl.api import Needs
-from reincarnating_rl.experiment import Experiment
+from reincarnating_rl.app.api import Needs
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import errors
 from reincarnating_rl.launch import cores
-from reincarnating_rl.launch import disk
+from reincarnating_rl.launch import population_spec
 from reincarnating_rl.launch import process
+from reincarnating_rl.launch import progress_on_disk
 from reincarnating_rl.launch import rates as rates_lib
-from reincarnating_rl.launch import rules
-from reincarnating_rl.launch.disk import Reached
+from reincarnating_rl.launch.progress_on_disk import Reached
 from reincarnating_rl.launch.rates import Rates
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.loop.forecast import Memory
+from reincarnating_rl.loop.config.estimate import Memory
 
 NEEDS = Needs(
     {'online': 1000, 'evaluation': 300, 'data_collection': 0},
@@ -36,52 +36,54 @@ def trial(seeds=(1,), bindings=()):
 def test_how_far_a_trial_is(tmp_path):
   one = trial((1, 2))
   directories = one.directories(str(tmp_path))
-  assert disk.reached(directories) == Reached()
+  assert progress_on_disk.reached(directories) == Reached()
   facts = {'random_score': -20.0, 'teacher_score': 20.0}
   settings = {'num_iterations': 2}
   written_runs.write_run(
       directories[0], [0.0, 4.0], seed=1, settings=settings, **facts
   )
-  reached = disk.reached(directories)
+  reached = progress_on_disk.reached(directories)
   assert reached == Reached(2, 4.0, 0.6)
   written_runs.write_run(
       directories[1], [8.0], seed=2, settings=settings, **facts
   )
-  assert disk.reached(directories) == Reached(3, 6.0, pytest.approx(0.65))
+  assert progress_on_disk.reached(directories) == Reached(
+      3, 6.0, pytest.approx(0.65)
+  )
 
 
 def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):
   root = str(tmp_path)
   before = trial((1, 2), ('a = 1',))
-  assert disk.read_record(root) == {}
-  disk.write_record(root, [before])
+  assert progress_on_disk.read_record(root) == {}
+  progress_on_disk.write_record(root, [before])
   after = trial((1,), ('a = 2',))
   # Nothing ran there yet.
-  assert disk.changed(root, [after]) == []
+  assert progress_on_disk.changed(root, [after]) == []
   written_runs.write_run(before.directories(root)[0], [1.0], seed=1)
-  assert disk.changed(root, [before, trial((1,), ('a = 1',))]) == []
-  [fault] = disk.changed(root, [after])
+  assert progress_on_disk.changed(root, [before, trial((1,), ('a = 1',))]) == []
+  [fault] = progress_on_disk.changed(root, [after])
   assert 'run_1 was run with bindings ["a = 1"] instead of ["a = 2"]' in fault
   # More seeds join.
-  disk.write_record(root, [trial((3,), ('a = 1',))])
-  assert sorted(disk.read_record(root)) == [
+  progress_on_disk.write_record(root, [trial((3,), ('a = 1',))])
+  assert sorted(progress_on_disk.read_record(root)) == [
       f'Pong/dqn/run_{seed}' for seed in (1, 2, 3)
   ]
-  (tmp_path / disk.RECORD).write_text('{')
-  with pytest.raises(cli.UserError, match='cannot be read'):
-    disk.read_record(root)
+  (tmp_path / progress_on_disk.RECORD).write_text('{')
+  with pytest.raises(errors.UserError, match='cannot be read'):
+    progress_on_disk.read_record(root)
 
 
 def test_other_rules_of_a_population_are_refused(tmp_path):
   root, members = str(tmp_path), [trial((1,)), trial((2,))]
   mutations = {'JaxDQNAgent.gamma': ['uniform', 0.9, 1.0]}
-  rules_of = lambda **kw: rules.parse({'mutations': mutations} | kw)
-  disk.write_record(root, members, rules_of())
+  rules_of = lambda **kw: population_spec.parse({'mutations': mutations} | kw)
+  progress_on_disk.write_record(root, members, rules_of())
   written_runs.write_run(members[0].directories(root)[0], [1.0], seed=1)
-  assert disk.changed(root, members, rules_of()) == []
-  [fault] = disk.changed(root, members, rules_of(quantile=0.5))
+  assert progress_on_disk.changed(root, members, rules_of()) == []
+  [fault] = progress_on_disk.changed(root, members, rules_of(quantile=0.5))
   assert 'run with population.quantile 0.25 instead of 0.5' in fault
-  [fault] = disk.changed(root, members)
+  [fault] = progress_on_disk.changed(root, members)
   assert 'population.interval 1 instead of null' in fault
 
 
@@ -96,8 +98,8 @@ def test_the_last_words_are_those_of_the_last_process(tmp_path):
 
 def test_a_record_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(cli.UserError, match='cannot be'):
-    disk.write_record(str(tmp_path / 'file' / 'sweep'), [trial()])
+  with pytest.raises(errors.UserError, match='cannot be'):
+    progress_on_disk.write_record(str(tmp_path / 'file' / 'sweep'), [trial()])
 
 
 def test_time_is_units_times_rates():

@@ -11,7 +11,7 @@ import pytest
 import small_policy
 
 from reincarnating_rl import teachers
-from reincarnating_rl.loop.identity import fingerprint
+from reincarnating_rl.loop.saving.compatibility import fingerprint
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.ensemble import BEST
 from reincarnating_rl.teachers.ensemble import best_q_values

@@ -2,18 +2,17 @@
 
 import collections
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 import tarfile
 
 import numpy as np
+from paths import TESTDATA
 import pytest
 
 from reincarnating_rl import teachers
 
-TESTDATA = pathlib.Path(__file__).parent.parent / 'testdata'
 LEGACY = ('dopamine_315_prelinen', 'dopamine_402_jax03', 'dopamine_406_small')
 
 

@@ -1,0 +1,313 @@
+"""The Python interface: a run as a function, and its outcome as an object.
+
+  import reincarnating_rl as rrl
+
+  run = rrl.reincarnate('/tmp/pong', teacher='bundled:Pong', bindings={
+      'RunnerWithTeacher.teacher_steps': 1_000_000})
+  run.plot()
+
+The command line goes through the same functions.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from reincarnating_rl import show_run
+from reincarnating_rl.app import experiment
+from reincarnating_rl.app.experiment import Experiment
+from reincarnating_rl.base import command_line
+from reincarnating_rl.base import errors
+from reincarnating_rl.base import run_lock as base_dir_lib
+from reincarnating_rl.loop.config.estimate import Memory
+from reincarnating_rl.rundir import metrics_file
+
+
+class Score(NamedTuple):
+  """What one iteration came to.
+
+  Attributes:
+    phase: 'pretraining' or 'online'.
+    iteration: as in the plan.
+    agent_steps: of the student, online, so far.
+    updates: gradient steps so far.
+    score: mean return of the evaluation after it.
+    normalized: that score, random play 0 and teacher 1; None without teacher.
+  """
+
+  phase: str
+  iteration: int
+  agent_steps: int
+  updates: int
+  score: float
+  normalized: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """A run on the disk, finished or not.
+
+  Attributes:
+    base_dir: its directory.
+  """
+
+  base_dir: str
+
+  @property
+  def summary(self) -> dict[str, Any]:
+    """What summary.json says; see docs/run_directory.md.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+    """
+    return show_run.read_summary(self.base_dir)
+
+  @property
+  def in_use(self) -> bool:
+    """Whether a process has taken the directory, and has not ended."""
+    return base_dir_lib.is_taken(self.base_dir)
+
+  @property
+  def scores(self) -> list[Score]:
+    """The student's, one an iteration."""
+    return [
+        Score(
+            entry['phase'],
+            entry['iteration'],
+            entry['agent_steps'],
+            entry['updates'],
+            entry['student_score'],
+            entry['teacher_normalized'],
+        )
+        for entry in self.summary['iterations']
+        if entry['student_score'] is not None
+    ]
+
+  @property
+  def teacher_score(self) -> Optional[float]:
+    """Mean return of the teacher; None if it learned from nothing."""
+    return self.summary['teacher_score']
+
+  def metrics(self, kind: str = 'phase') -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl.
+
+    Args:
+      kind: 'phase' or 'updates'.
+    """
+    path = os.path.join(self.base_dir, metrics_file.FILE_NAME)
+    with open(path, encoding='utf-8') as f:
+      lines = [json.loads(line) for line in f]
+    return [line for line in lines if line['kind'] == kind]
+
+  def evaluate(self, **options: Any) -> dict[str, Any]:
+    """Plays whole episodes with a checkpoint, and films one if asked to.
+
+    Args:
+      **options: as the flags of `reincarnating_rl.evaluate` are called:
+        episodes=30, checkpoint=None (the newest), video=None (a folder).
+
+    Returns:
+      What that prints with --json: 'score', 'interval', 'returns', 'video'.
+
+    Raises:
+      UserError: one sentence, for what does not fit.
+    """
+    from reincarnating_rl.envs import roms
+    from reincarnating_rl.evaluate import __main__ as evaluate_lib
+
+    with roms.put_back(), errors.user_errors():
+      return evaluate_lib.evaluate(self.base_dir, evaluate_lib.values(options))
+
+  def plot(self, path: Optional[str] = None) -> Any:
+    """Draws the learning curve.
+
+    Args:
+      path: where to save it, too; the ending says as what.
+
+    Returns:
+      matplotlib's Figure; a notebook shows it after `%matplotlib inline`.
+    """
+    figure = show_run.figure(self.summary)
+    if path is not None:
+      figure.savefig(path, dpi=150)
+    return figure
+
+
+def reincarnate(
+    base_dir: str,
+    *,
+    agent: str = Experiment.agent,
+    teacher: Optional[str | Sequence[str]] = None,
+    game: Optional[str] = None,
+    gin_files: Sequence[str] = (),
+    bindings: Mapping[str, Any] | Sequence[str] = (),
+    run_number: int = 0,
+    num_seeds: Optional[int] = None,
+    **others: Any,
+) -> Result | list[Result]:
+  """Carries out a run; started again with the same arguments, it goes on.
+
+  What gin knew before, it knows afterwards; nothing of the run stays.
+
+  Args:
+    base_dir: of the run.
+    agent: who learns: a name of `experiment.AGENTS`, or 'module:class'.
+    teacher: a run directory, a gs:// address or 'bundled:<Game>'; a list of
+      them = all together, as TeacherEnsemble is bound.
+    game: None = as bound, else the teacher's.
+    gin_files: configurations; none = the agent's own.
+    bindings: what overrides them: {'Runner.training_steps': 100}, or lines as
+      on the command line. A value that begins with '@' or '%' is a reference.
+    run_number: seed of the run, or of the first one.
+    num_seeds: runs side by side, each in `base_dir`/run_<seed>.
+    **others: further fields of `experiment.Experiment`.
+
+  Returns:
+    The run on the disk; of several seeds, or a population, a list of them.
+
+  Raises:
+    UserError: one sentence, for whatever does not resolve or fit.
+    StoppedError: if it was interrupted; everything up to there is saved.
+  """
+  command_line.use_compilation_cache()
+  wanted = Experiment(
+      agent=agent,
+      teacher=teacher,
+      game=game,
+      gin_files=tuple(gin_files),
+      bindings=binding_lines(bindings),
+      run_number=run_number,
+      num_seeds=num_seeds,
+      **others,
+  )
+  return carry_out(wanted, base_dir)
+
+
+def is_bound_name(text: str) -> bool:
+  """Whether a text has the form of what gin binds, as 'JaxDQNAgent.gamma'."""
+  return re.fullmatch(r'[\w/.]+\.\w+', text) is not None
+
+
+def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
+  """Bindings as gin writes them."""
+  if isinstance(bindings, Mapping):
+    return tuple(f'{k} = {_literal(v)}' for k, v in bindings.items())
+  return tuple(bindings)
+
+
+def _literal(value: Any) -> str:
+  if isinstance(value, str) and value[:1] in ('@', '%'):
+    return value
+  return repr(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+  """The same of Python's own types, which is how gin reads it."""
+  if isinstance(value, (np.ndarray, np.generic)):
+    return value.tolist()
+  if isinstance(value, dict):
+    return {_plain(k): _plain(v) for k, v in value.items()}
+  if type(value) in (list, tuple):
+    return type(value)(map(_plain, value))
+  return value
+
+
+@contextlib.contextmanager
+def _of_its_own() -> Iterator[None]:
+  """What is bound, and played, meanwhile is as before afterwards."""
+  from reincarnating_rl.dopamine_bridge import gin_files
+  from reincarnating_rl.envs import roms
+
+  with gin_files.of_its_own(), roms.put_back():
+    yield
+
+
+def describe_plan(wanted: Experiment) -> str:
+  """What an experiment would do: phases, updates, resets, memory.
+
+  Raises:
+    UserError: for whatever does not resolve or fit.
+  """
+  with tempfile.TemporaryDirectory() as scratch:
+    with _of_its_own(), errors.user_errors():
+      runner = experiment.make_runner(wanted, scratch, dry_run=True)
+      return runner.describe_plan()
+
+
+class Needs(NamedTuple):
+  """What a run would do, and allocate.
+
+  Attributes:
+    agent_steps: by kind of phase ('online', 'data_collection'), and of
+      'evaluation' and 'teacher_evaluation'.
+    updates: by kind of phase.
+    iterations: phases that end with an evaluation of the student.
+    online_iterations: how many of them are online.
+    memory: of the replays of student and teacher.
+  """
+
+  agent_steps: dict[str, int]
+  updates: dict[str, int]
+  iterations: int
+  online_iterations: int
+  memory: Memory
+
+
+def needs_of(wanted: Experiment) -> Needs:
+  """Checks an experiment, as a dry run does, and returns what it comes to.
+
+  Args:
+    wanted: of one run, or of several side by side: then what each comes to.
+
+  Raises:
+    UserError: for what does not resolve or fit.
+  """
+  from reincarnating_rl.loop.config import plan
+
+  with tempfile.TemporaryDirectory() as scratch:
+    with _of_its_own(), errors.user_errors():
+      runner = experiment.make_runner(wanted, scratch, dry_run=True)
+      one = runner.runners[0] if runner.is_group else runner
+      problem = one.missing_data()
+      if problem:
+        raise errors.UserError(problem)
+      runner.check_memory()
+      forecasts, memory = one.forecasts(), one.memory()
+      evaluation_steps = one.run_config.evaluation_steps
+  agent_steps, updates = collections.Counter(), collections.Counter()
+  iterations = online = 0
+  for forecast in forecasts:
+    kind = forecast.phase.kind
+    agent_steps[kind] += forecast.agent_steps
+    updates[kind] += forecast.updates
+    if kind == plan.TEACHER_EVALUATION:
+      agent_steps[kind] += evaluation_steps
+    elif kind != plan.COLLECTION:
+      agent_steps['evaluation'] += evaluation_steps
+      iterations += 1
+      online += kind == plan.ONLINE
+  return Needs(dict(agent_steps), dict(updates), iterations, online, memory)
+
+
+def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:
+  """Carries an experiment out, or goes on with it; see `reincarnate`."""
+  from reincarnating_rl.loop.training.events import TrainingDivergedError
+
+  with _of_its_own():
+    with errors.user_errors():
+      runner = experiment.make_runner(wanted, base_dir)
+      runner.check_memory()
+      runner.prepare()
+    with errors.user_errors(TrainingDivergedError):
+      runner.run_experiment()
+  results = [Result(directory) for directory in runner.directories]
+  return results if runner.is_group else results[0]

@@ -1,0 +1,1 @@
+"""What every layer shares: types, schedules, scores, files, errors."""

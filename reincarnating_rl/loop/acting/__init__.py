@@ -1,0 +1,1 @@
+"""Acting: policies, environments in play, evaluation, replay writing."""

@@ -1,0 +1,200 @@
+"""Jump-start acting: teacher and student take turns in training episodes.
+
+An episode rolls in for h agent steps, drawn anew for each, and rolls out from
+there. In the form of Uchendu et al. (2023) the teacher, the guide, rolls in
+and the student rolls out; in the other the student rolls in and a mixture of
+both, of which the guide's part decays, rolls out. Evaluations know no guide.
+
+Shape letters: E environments, A actions.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.config.guide_config import GuideConfig
+
+
+class GuideState(NamedTuple):
+  """Where the episodes are, and what is drawn next."""
+
+  episode_steps: jax.Array  # [E] int32, agent steps of the running episodes
+  roll_in_steps: jax.Array  # [E] int32, h of the running episodes
+  max_roll_in_steps: jax.Array  # [] int32, H
+  guided_steps: jax.Array  # [] int32, taken by the guide in this iteration
+  rng_key: jax.Array
+
+
+class Guide:
+  """A teacher that takes steps in the student's episodes.
+
+  Attributes:
+    config: who acts when.
+    state: all that changes; to be saved and restored as it is.
+  """
+
+  def __init__(
+      self,
+      config: GuideConfig,
+      policy: Policy,
+      num_envs: int,
+      rng_key: jax.Array,
+  ):
+    """Builds a guide before the first episode.
+
+    Args:
+      config: who acts when.
+      policy: the teacher, which acts greedily and without noise.
+      num_envs: E.
+      rng_key: consumed.
+    """
+    self.config = config
+    self._policy = policy
+    zeros = np.zeros(num_envs, np.int32)
+    self.state = GuideState(
+        episode_steps=jnp.array(zeros),
+        roll_in_steps=jnp.array(zeros),
+        max_roll_in_steps=jnp.int32(config.max_roll_in_steps),
+        guided_steps=jnp.int32(0),
+        rng_key=rng_key,
+    )
+
+  def act(
+      self,
+      student: Policy,
+      observation: np.ndarray,
+      first: np.ndarray,
+      epsilon: float,
+      agent_steps: int,
+      act_key: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Actions of whoever's turn it is.
+
+    Args:
+      student: acts epsilon-greedily, with noise, as it does without a guide.
+      observation: [E, C, H, W] uint8.
+      first: [E] bool, whether that begins an episode.
+      epsilon: the student's probability of a random action.
+      agent_steps: online agent steps so far.
+      act_key: the student's; consumed.
+
+    Returns:
+      [E] int32 actions, and the student's next key.
+    """
+    actions, act_key, self.state = act_in_turns(
+        student.network,
+        self._policy.network,
+        self.config.roll_in_guide,
+        student.params,
+        self._policy.params,
+        observation,
+        first,
+        np.float32(epsilon),
+        np.float32(self.config.guide_prob(agent_steps)),
+        self.state,
+        act_key,
+    )
+    return actions, act_key
+
+  def end_iteration(self, agent_steps: int) -> dict[str, float]:
+    """Shrinks H and starts a new count of the guide's steps.
+
+    Args:
+      agent_steps: taken in the iteration.
+
+    Returns:
+      'guide_share' of those steps, and the 'max_roll_in_steps' they had.
+    """
+    guided, max_steps = map(
+        int,
+        jax.device_get((self.state.guided_steps, self.state.max_roll_in_steps)),
+    )
+    # Rounded first: 0.29 * 100 is a little less than 29.
+    shrunk = math.floor(round(max_steps * self.config.roll_in_decay, 6))
+    self.state = self.state._replace(
+        max_roll_in_steps=jnp.int32(shrunk), guided_steps=jnp.int32(0)
+    )
+    return {
+        'guide_share': guided / agent_steps,
+        'max_roll_in_steps': float(max_steps),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def act_in_turns(
+    student_network: nn.Module,
+    guide_network: nn.Module,
+    roll_in_guide: bool,
+    student_params: Any,
+    guide_params: Any,
+    observation: jax.Array,
+    first: jax.Array,
+    epsilon: jax.Array,
+    guide_prob: jax.Array,
+    state: GuideState,
+    act_key: jax.Array,
+) -> tuple[jax.Array, jax.Array, GuideState]:
+  """Actions of student and guide, each in its turn; see `Guide.act`.
+
+  The guide is asked only if it has a turn in some environment: a branch costs
+  nothing, on a CPU either.
+  """
+  state, guided = draw_turns(roll_in_guide, first, guide_prob, state)
+  actions, act_key = act(
+      student_network, student_params, observation, epsilon, act_key, True
+  )
+
+  def ask_guide() -> jax.Array:
+    states = jnp.moveaxis(observation, 1, -1)
+    out = guide_network.apply({'params': guide_params}, states)
+    return jnp.argmax(out.q_values, axis=-1).astype(jnp.int32)
+
+  guides = jax.lax.cond(guided.any(), ask_guide, lambda: actions)
+  return jnp.where(guided, guides, actions), act_key, state
+
+
+def draw_turns(
+    roll_in_guide: bool,
+    first: jax.Array,
+    guide_prob: jax.Array,
+    state: GuideState,
+) -> tuple[GuideState, jax.Array]:
+  """Whose turn it is in each environment.
+
+  Args:
+    roll_in_guide: whether the guide rolls in, else the student.
+    first: [E] bool, whether an episode begins with this step.
+    guide_prob: [] probability of the guide after the roll-in.
+    state: as the last step left it; its key is consumed.
+
+  Returns:
+    The next state, and [E] bool, where the guide acts.
+  """
+  rng_key, length_key, turn_key = jax.random.split(state.rng_key, 3)
+  max_steps = state.max_roll_in_steps
+  # No roll-in once H is 0.
+  lengths = jax.random.randint(
+      length_key, first.shape, jnp.minimum(1, max_steps), max_steps + 1
+  )
+  roll_in_steps = jnp.where(first, lengths, state.roll_in_steps)
+  episode_steps = jnp.where(first, 0, state.episode_steps)
+  rolls_in = episode_steps < roll_in_steps
+  in_mixture = jax.random.uniform(turn_key, first.shape) < guide_prob
+  guided = jnp.where(rolls_in, roll_in_guide, in_mixture)
+  state = GuideState(
+      episode_steps=episode_steps + 1,
+      roll_in_steps=roll_in_steps,
+      max_roll_in_steps=max_steps,
+      guided_steps=state.guided_steps + guided.sum(dtype=jnp.int32),
+      rng_key=rng_key,
+  )
+  return state, guided

@@ -1,0 +1,1 @@
+"""Settings of a run, its phases, and what they will cost."""

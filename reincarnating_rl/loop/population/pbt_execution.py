@@ -1,0 +1,219 @@
+"""Carries population-based training out on runs side by side.
+
+What stands on the disk at each moment, so that a process that dies anywhere
+goes on as if it had not:
+
+1. All runs stand between the same two phases, and are saved there.
+2. What will happen is decided from their scores, and written (`lineage`).
+3. Each run that copies becomes the continuation of its source, and says so in
+   its own state (`Run.copied_after`).
+4. All runs are saved again. Only then does any of them begin the next phase.
+
+Until 4 is done every source is, on the disk, where it was copied: sources do
+not copy. So whoever has not copied yet copies the same when 2 to 4 are done
+once more, and whoever has does not again.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl.loop.acting.replay_writer import FIRST_NAME
+from reincarnating_rl.loop.config import plan as plan_lib
+from reincarnating_rl.loop.population import lineage as lineage_lib
+from reincarnating_rl.loop.population import pbt
+from reincarnating_rl.loop.population.lineage import Exploit
+from reincarnating_rl.loop.population.lineage import Lineage
+from reincarnating_rl.loop.population.pbt import Copy
+from reincarnating_rl.loop.population.pbt import PopulationBasedTraining
+from reincarnating_rl.loop.population.side_by_side import device_of
+from reincarnating_rl.loop.run.run import Run
+from reincarnating_rl.loop.saving import state as state_lib
+from reincarnating_rl.loop.saving.supervisor import Keeper
+from reincarnating_rl.loop.training import member_settings
+from reincarnating_rl.replay import splice
+
+# What one update hands to the next of what was learned. Not among them: keys,
+# which stay each run's own, and coefficients, which follow its settings.
+_COPIED = ('online_params', 'target_params', 'opt_state', 'updates')
+_COPIED += ('since_reset',)
+
+
+class Exploits:
+  """Lets runs copy each other between their phases."""
+
+  def __init__(
+      self,
+      training: PopulationBasedTraining,
+      runs: Sequence[Run],
+      lineage: Lineage,
+      generator: Callable[[int], np.random.Generator],
+  ):
+    """Looks at where the runs stand.
+
+    Args:
+      training: how.
+      runs: new ones, or restored from their checkpoints.
+      lineage: what was decided so far.
+      generator: what is drawn after an iteration.
+
+    Raises:
+      ValueError: if a run went back to before it copied one that has gone on.
+    """
+    training.check_size(len(runs))
+    if training.copy_replay:
+      _check_length(training.interval, runs[0])
+    self._training = training
+    self._runs = runs
+    self._lineage = lineage
+    self._generator = generator
+    for exploit in lineage.exploits:
+      for copy in self._pending(exploit):
+        self._check_source(exploit, copy)
+
+  def before_phase(self, index: int, keeper: Keeper) -> None:
+    """Lets runs copy others, if it is time to.
+
+    Args:
+      index: in the plan, of a phase that none has begun with anew.
+      keeper: of the runs.
+
+    Raises:
+      StoppedError: if the disk does not take it.
+    """
+    exploit = self._lineage.before(index)
+    if exploit is None:
+      if not (self._is_due(index) and self._all_stand_before(index)):
+        return
+      keeper.make_sure('the state before an exploit')
+      exploit = self._decide(index)
+      try:
+        self._lineage.add(exploit)
+      except OSError as e:
+        raise keeper.full_disk(lineage_lib.FILE_NAME) from e
+    pending = self._pending(exploit)
+    for copy in pending:
+      self._carry_out(exploit, copy)
+    if pending:
+      keeper.make_sure('an exploit')
+
+  def _is_due(self, index: int) -> bool:
+    plan = self._runs[0].plan
+    if not index or plan[index - 1].kind != plan_lib.ONLINE:
+      return False
+    iterations = sum(p.kind == plan_lib.ONLINE for p in plan[:index])
+    return self._training.is_due(iterations)
+
+  def _all_stand_before(self, index: int) -> bool:
+    return all(
+        run.next_phase == index and state_lib.is_between_phases(run)
+        for run in self._runs
+    )
+
+  def _decide(self, index: int) -> Exploit:
+    first = self._runs[0]
+    records = [run.records[index - 1] for run in self._runs]
+    scores = tuple(record.student_score for record in records)
+    members = tuple(dict(run.trainer.member) for run in self._runs)
+    iteration = records[0].iteration
+    copies = pbt.decide(
+        self._training,
+        scores,
+        members,
+        member_settings.values_of_all(first.config, first.trainer.coefficients),
+        self._generator(iteration),
+    )
+    agent_steps = records[0].agent_steps
+    return Exploit(
+        iteration, index, agent_steps, scores, members, tuple(copies)
+    )
+
+  def _pending(self, exploit: Exploit) -> list[Copy]:
+    """What of it is not done yet."""
+    return [
+        copy
+        for copy in exploit.copies
+        if self._runs[copy.target].copied_after < exploit.iteration
+    ]
+
+  def _check_source(self, exploit: Exploit, copy: Copy) -> None:
+    source, target = self._runs[copy.source], self._runs[copy.target]
+    ahead = source.next_phase > exploit.phase
+    here = source.next_phase == exploit.phase
+    if ahead or (here and not state_lib.is_between_phases(source)):
+      seeds = source.config.seed, target.config.seed
+      raise ValueError(
+          f'Run {seeds[1]} went back to a checkpoint from before it copied run '
+          f'{seeds[0]} after iteration {exploit.iteration}, and run {seeds[0]} '
+          f'has gone on: remove the newest checkpoints of run {seeds[0]}, and '
+          'it goes back, too.'
+      )
+
+  def _carry_out(self, exploit: Exploit, copy: Copy) -> None:
+    source, target = self._runs[copy.source], self._runs[copy.target]
+    device = device_of(copy.target, len(self._runs))
+    with jax.default_device(device):
+      copy_student(source, target)
+      if self._training.copy_replay:
+        copy_replay(source, target, device, exploit.iteration)
+      target.trainer.settle(copy.member)
+    target.copied_after = exploit.iteration
+    logging.info(
+        'Run %d (score %.2f) copies run %d (score %.2f) and goes on with %s.',
+        target.config.seed,
+        exploit.scores[copy.target],
+        source.config.seed,
+        exploit.scores[copy.source],
+        member_settings.describe(copy.member),
+    )
+
+
+def _check_length(interval: int, run: Run) -> None:
+  """Raises a ValueError if a replay that is copied would hold nothing."""
+  spec = run.config.student_spec(run.config.student_capacity)
+  needed = spec.update_horizon + spec.stack_size
+  if interval * run.config.ticks < needed:
+    raise ValueError(
+        f'There are {interval * run.config.ticks} steps of each environment '
+        f'between exploits, and PopulationBasedTraining.copy_replay needs '
+        f'{needed}: lengthen Runner.training_steps or the interval.'
+    )
+
+
+def copy_student(source: Run, target: Run) -> None:
+  """Gives a run what another has learned, and the lambda that belongs to it.
+
+  Through the host: both may live on other devices, and nothing is compiled.
+  """
+  theirs = source.trainer.learner_state
+  parts = {name: getattr(theirs, name) for name in _COPIED}
+  copied = jax.tree.map(jnp.array, jax.device_get(parts))
+  trainer = target.trainer
+  trainer.learner_state = trainer.learner_state._replace(**copied)
+  trainer.set_lambda(source.trainer.lambda_)
+
+
+def copy_replay(
+    source: Run, target: Run, device: jax.Device, iteration: int
+) -> None:
+  """Gives a run the replay of another, to go on with in its own episodes.
+
+  Args:
+    source: whose replay it is.
+    target: that run; of its own rows a few stay, see `replay.graft`.
+    device: of the target.
+    iteration: after which it is done: rows that replaced others get a name of
+      their own, since checkpoints share rows of one name.
+  """
+  writer = target.trainer.writer
+  own = splice.newest(writer.spec, writer.state)
+  writer.state = None  # Its room is needed.
+  theirs = jax.device_put(source.trainer.writer.state, device)
+  writer.state = splice.graft(writer.spec, theirs, own)
+  writer.slots_written = source.trainer.writer.slots_written
+  writer.name = f'{FIRST_NAME}_{iteration}'

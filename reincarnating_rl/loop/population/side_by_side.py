@@ -1,0 +1,341 @@
+"""Runs of one experiment side by side in one process: seeds, populations.
+
+Each is a whole `Run`, with episodes, replay, keys and records of its own, and
+its results are those of that run alone. What they share they do once: the
+teacher's evaluation and data, compiled code and, where that pays (everywhere
+but on a CPU), one dispatch for all members' updates and one for their actions.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+from typing import Any, Callable, Iterator, Optional, Sequence
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl.envs.base import EnvironmentFailedError
+from reincarnating_rl.learner import members as members_lib
+from reincarnating_rl.learner import sync_target
+from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.loop.config import plan as plan_lib
+from reincarnating_rl.loop.config.plan import Phase
+from reincarnating_rl.loop.run.run import Run
+from reincarnating_rl.loop.training.trainer import Trainer
+from reincarnating_rl.loop.training.update_schedule import Learn
+from reincarnating_rl.loop.training.update_schedule import Sync
+from reincarnating_rl.loop.training.update_schedule import Work
+
+# (runs, part, join): see `SideBySide.run`.
+AtStep = Callable[[list[Run], Callable[[], None], Callable[[], None]], None]
+
+# Settings in which members may differ; those of all others decide what is
+# compiled, and when anything is due.
+MEMBER_SETTINGS = ('seed', 'learning_rate', 'final_learning_rate')
+
+
+class SideBySide:
+  """Several runs that go through one plan together.
+
+  Attributes:
+    runs: the members.
+    stacked: whether those on one device learn in one dispatch.
+  """
+
+  def __init__(self, runs: Sequence[Run], stacked: Optional[bool] = None):
+    """Builds it of runs that are new, or restored from their checkpoints.
+
+    Args:
+      runs: S runs, each built on its `device_of`; give them one `Teacher`.
+      stacked: whether to learn in one dispatch; None = as the backend is
+        faster.
+
+    Raises:
+      ValueError: if they differ in what members cannot differ in.
+    """
+    self.runs = list(runs)
+    if stacked is None:
+      stacked = jax.default_backend() != 'cpu'
+    self.stacked = stacked
+    check_alike(self.runs)
+
+  def run(
+      self,
+      after_phase: Callable[[Run], None] = lambda run: None,
+      at_step: AtStep = lambda runs, part, join: None,
+      before_phase: Callable[[int], None] = lambda index: None,
+  ) -> None:
+    """Carries out what is left of every run's plan.
+
+    A member that is behind the others, since it was stopped earlier, catches
+    up first.
+
+    Args:
+      after_phase: called after each phase of each run.
+      at_step: called after each step that runs have taken in one dispatch, with
+        what gives each of them its own state for a moment, and takes it back.
+      before_phase: called before each phase, with its index in the plan; each
+        run has its own state, and none has begun with that phase anew.
+    """
+    self._at_step = at_step
+    for i, run in enumerate(self.runs):
+      with self._on_device(i):
+        run.prepare()
+    while not all(run.is_done for run in self.runs):
+      behind = min(run.next_phase for run in self.runs)
+      before_phase(behind)
+      members = [
+          i for i, run in enumerate(self.runs) if run.next_phase == behind
+      ]
+      self._run_phase(members, self.runs[0].plan[behind], after_phase)
+
+  def _on_device(self, member: int) -> contextlib.AbstractContextManager:
+    return jax.default_device(device_of(member, len(self.runs)))
+
+  def _run_phase(
+      self,
+      members: list[int],
+      phase: Phase,
+      after_phase: Callable[[Run], None],
+  ) -> None:
+    together = self.stacked and self._stand_alike(members, phase)
+    if together:
+      self._train(members, phase)
+    for i in members:
+      run = self.runs[i]
+      with self._on_device(i):
+        if together:
+          run.finish_training(phase)
+        else:
+          run.run_phase(phase)
+        after_phase(run)
+
+  def _stand_alike(self, members: list[int], phase: Phase) -> bool:
+    """Whether members can train together: they may have been cut off."""
+    runs = [self.runs[i] for i in members]
+    trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
+    between = all(
+        run.player is None or run.player.in_flight is None for run in runs
+    )
+    return trains and between and len({run.steps_done for run in runs}) == 1
+
+  def _train(self, members: list[int], phase: Phase) -> None:
+    """The training of a phase, tick by tick in all runs."""
+    by_device = collections.defaultdict(list)
+    for i in members:
+      with self._on_device(i):
+        self.runs[i].begin(phase)
+      by_device[device_of(i, len(self.runs))].append(self.runs[i])
+    runs = [self.runs[i] for i in members]
+    first = runs[0]
+    with contextlib.ExitStack() as stack:
+      # Announced once; everybody's time is the same.
+      stack.enter_context(first.training(phase))
+      for run in runs[1:]:
+        stack.enter_context(run.stage.booked(phase.kind))
+      groups = [_Group(device, runs) for device, runs in by_device.items()]
+
+      def part() -> None:
+        for group in groups:
+          group.take_answers()
+          group.part()
+
+      def join() -> None:
+        for group in groups:
+          group.join()
+
+      self._at_step(runs, part, join)
+      if phase.kind == plan_lib.PRETRAINING:
+        for num in first.pretraining_chunks():
+          for group in groups:
+            group.do(lambda t, num=num: t.duties.of_pretraining(num))
+          for run in runs:
+            run.pretrained(num, announced=run is first)
+          self._at_step(runs, part, join)
+      else:
+        overlap = first.config.overlap
+        while first.steps_done < first.config.ticks:
+          # Nobody waits: one device updates while the next is told to.
+          if not overlap:
+            for group in groups:
+              group.do(lambda t: t.duties.of_step())
+          for group in groups:
+            group.decide()
+          for group in groups:
+            group.hand_out()
+          if overlap:
+            for run in runs:
+              run.player.begin()
+            for group in groups:
+              group.do(lambda t: t.duties.of_step())
+          failed = [e for group in groups for e in group.step()]
+          if failed:
+            raise failed[0]
+          self._at_step(runs, part, join)
+        for group in groups:
+          group.do(lambda t: t.duties.left())
+      part()
+      self._at_step(runs, lambda: None, lambda: None)
+
+
+def device_of(member: int, num_members: int) -> jax.Device:
+  """Where a member lives: neighbours share a device, all are used alike."""
+  devices = jax.local_devices()
+  return devices[member * len(devices) // num_members]
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+  """Raises a ValueError if runs cannot be members of one group."""
+  first = runs[0]
+  for run in runs[1:]:
+    for name, value in vars(first.config).items():
+      other = getattr(run.config, name)
+      if name not in MEMBER_SETTINGS and value != other:
+        raise ValueError(
+            f'Runs side by side must be alike, but their {name} are {value} '
+            f'and {other}.'
+        )
+    if run.trainer.online_learner != first.trainer.online_learner:
+      raise ValueError(
+          'Runs side by side must have one network, objective and optimizer.'
+      )
+
+
+class _Group:
+  """The trainers on one device, their states on one member axis."""
+
+  def __init__(self, device: jax.Device, runs: Sequence[Run]):
+    self._device = device
+    self._runs = runs
+    self._trainers = [run.trainer for run in runs]
+    self._teacher_data = runs[0].teacher_data
+    if self._teacher_data is not None:
+      # The very same arrays where they are there already.
+      spec, replay = self._teacher_data
+      self._teacher_data = spec, jax.device_put(replay, device)
+    self.join()
+
+  def join(self) -> None:
+    """Takes every trainer's state."""
+    trainers = self._trainers
+    with jax.default_device(self._device):
+      self._states = members_lib.stack([t.learner_state for t in trainers])
+      self._act_keys = jnp.stack([t.act_key for t in trainers])
+
+  def part(self) -> None:
+    """Gives every trainer its own state."""
+    with jax.default_device(self._device):
+      both = (self._states, self._act_keys)
+      parts = members_lib.unstack(both, len(self._trainers))
+      for trainer, (state, key) in zip(self._trainers, parts):
+        trainer.learner_state, trainer.act_key = state, key
+
+  def do(self, duties: Callable[[Trainer], Iterator[Work]]) -> None:
+    """Does what is due, the same for every member, piece by piece."""
+    with jax.default_device(self._device):
+      for works in zip(*map(duties, self._trainers), strict=True):
+        if isinstance(works[0], Learn):
+          self._learn(works)
+        elif isinstance(works[0], Sync):
+          if not self._trainers[0].learner.target_ema:
+            self._states = sync_target(self._states)
+        else:
+          self._one_by_one(lambda i, works=works: self._do_alone(i, works[i]))
+
+  def _do_alone(self, member: int, work: Work) -> None:
+    self._trainers[member].do(work, self._teacher_data)
+
+  def _one_by_one(self, do: Callable[[int], None]) -> None:
+    """What is rare, or needs a trainer's own state."""
+    self.part()
+    for i in range(len(self._trainers)):
+      do(i)
+    self.join()
+
+  def _learn(self, works: Sequence[Learn]) -> None:
+    trainers = self._trainers
+    updater = trainers[0].updater(works[0], self._teacher_data, len(trainers))
+    storages, priorities, counts, rehearsed = zip(
+        *(t.sampled(w, self._teacher_data) for t, w in zip(trainers, works))
+    )
+    self._states, priorities, metrics = updater(
+        self._states, storages, priorities, counts[0], rehearsed[0]
+    )
+    for i, (run, work) in enumerate(zip(self._runs, works)):
+      with run.naming_the_way_back():
+        run.trainer.take_outcome(work, priorities[i], metrics, member=i)
+
+  def decide(self) -> None:
+    """Asks for everybody's actions, without waiting for them."""
+    first = self._trainers[0]
+    self._actions = None
+    if first.guide is not None:
+      return  # It looks at one run at a time.
+    params = self._states.online_params
+    if first.config.act_with_target:
+      params = self._states.target_params
+    with jax.default_device(self._device):
+      self._actions, self._act_keys = _act_all(
+          first.learner.network,
+          params,
+          np.stack([run.player.observation for run in self._runs]),
+          np.float32(first.epsilon),
+          self._act_keys,
+      )
+
+  def hand_out(self) -> None:
+    """Gives everybody their actions.
+
+    All have them before the first steps: whoever is cut off there knows what
+    to do next.
+    """
+    with jax.default_device(self._device):
+      if self._actions is None:
+        self._one_by_one(self._act_alone)
+        return
+      for run, actions in zip(self._runs, np.asarray(self._actions)):
+        run.player.in_flight = actions
+
+  def step(self) -> list[EnvironmentFailedError]:
+    """One step of all environments of all runs.
+
+    Returns:
+      Errors of those that did not take it; all others have.
+    """
+    failed = []
+    with jax.default_device(self._device):
+      for run in self._runs:
+        try:
+          run.finish_step()
+        except EnvironmentFailedError as e:
+          failed.append(e)
+    return failed
+
+  def take_answers(self) -> None:
+    """Those that are there, while somebody else's is waited for."""
+    with jax.default_device(self._device):
+      for run in self._runs:
+        if run.player is not None and run.player.has_answer:
+          run.finish_step()
+
+  def _act_alone(self, member: int) -> None:
+    player = self._runs[member].player
+    act_now = self._trainers[member].act
+    player.in_flight = act_now(player.observation, player.first)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _act_all(
+    network: nn.Module,
+    params: Any,
+    observations: jax.Array,
+    epsilon: jax.Array,
+    keys: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """[S, E] actions of S members at [S, E, C, H, W], and their next keys."""
+  one = lambda p, o, k: act(network, p, o, epsilon, k, True)
+  return jax.vmap(one)(params, observations, keys)

@@ -1,0 +1,1 @@
+"""A run: its phases, one after the other."""

@@ -1,0 +1,475 @@
+"""The loop: carries a plan out, phase by phase.
+
+A `Run` is a trainer, environments and the bookkeeping between phases. What
+becomes of its records is the listeners' affair. Not here: Dopamine, gin,
+files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Callable, Iterator, Optional, Sequence
+
+from reincarnating_rl.base import schedules
+from reincarnating_rl.base.scores import normalized_score
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.loop.acting.env_player import Player
+from reincarnating_rl.loop.acting.evaluation import Episodes
+from reincarnating_rl.loop.acting.replay_writer import Data
+from reincarnating_rl.loop.config import plan as plan_lib
+from reincarnating_rl.loop.config.plan import Phase
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.run.rollouts import EnvFactory
+from reincarnating_rl.loop.run.rollouts import EVALUATION_STREAM
+from reincarnating_rl.loop.run.rollouts import RANDOM_EVALUATION_STREAM
+from reincarnating_rl.loop.run.rollouts import Stage
+from reincarnating_rl.loop.run.teacher import Teacher
+from reincarnating_rl.loop.training.events import episode_metrics
+from reincarnating_rl.loop.training.events import Listener
+from reincarnating_rl.loop.training.events import Listeners
+from reincarnating_rl.loop.training.events import PhaseRecord
+from reincarnating_rl.loop.training.events import Reached
+from reincarnating_rl.loop.training.events import TrainingDivergedError
+from reincarnating_rl.loop.training.initial_state import Beginning
+from reincarnating_rl.loop.training.initial_state import OfflineLearning
+from reincarnating_rl.loop.training.member_settings import Member
+from reincarnating_rl.loop.training.trainer import Trainer
+from reincarnating_rl.loop.training.update_schedule import (
+    OFFLINE_UPDATES_PER_CALL,
+)
+
+
+class Run:
+  """A reincarnation (or, without a teacher, tabula rasa) run.
+
+  Attributes:
+    config: settings.
+    plan: its phases.
+    end: index into the plan at which it ends, if before the plan does.
+    next_phase: index into the plan.
+    steps_done: of that phase: pretraining steps, or steps of all environments.
+    copied_after: the iteration after which it last became the continuation of
+      another run; 0 = it never did.
+    at_step: called at every point between steps where the run can be saved.
+    latest_checkpoint: tells the number of the newest one, or None.
+    trainer: the student.
+    teacher: None when learning from nothing.
+    teacher_score: mean return of the teacher, once known.
+    random_score: mean return of a random policy.
+    records: of the phases done.
+    listeners: told what happens.
+    stage: where policies are evaluated and data is collected.
+    player: the online environments, once the online phases have begun.
+    teacher_data: what the teacher left or collected, while it is needed.
+    collected: episodes of the data that this run itself has let the teacher
+      collect, while it is needed.
+  """
+
+  def __init__(
+      self,
+      config: RunConfig,
+      learner: Learner,
+      make_env: EnvFactory,
+      random_score: Optional[float],
+      teacher: Optional[Teacher] = None,
+      coefficients: Coefficients = Coefficients(),
+      member: Optional[Member] = None,
+      listeners: Sequence[Listener] = (),
+      offline: Optional[OfflineLearning] = None,
+      beginning: Optional[Beginning] = None,
+  ):
+    """Builds a run before its first phase; nothing is played yet.
+
+    Args:
+      config: settings.
+      learner: network, objective, optimizer.
+      make_env: builds environments for a stream of episode seeds.
+      random_score: the game's score under a random policy; None = measure
+        it first.
+      teacher: None to learn from nothing.
+      coefficients: those that do not decay.
+      member: settings that it has instead of these, among others side by side.
+      listeners: told what happens.
+      offline: how the student learns in pretraining; None = as online, and
+        the optimizer keeps its moments.
+      beginning: what the student begins with; None = fresh parameters.
+
+    Raises:
+      ValueError: if these do not fit together.
+    """
+    self.config = config
+    self.plan = plan_lib.make_plan(
+        config,
+        evaluate_teacher=teacher is not None and teacher.score is None,
+        reincarnate=teacher is not None,
+    )
+    self.end = len(self.plan)
+    self.next_phase = 0
+    self.steps_done = 0
+    self.copied_after = 0
+    self.at_step: Callable[[Run], None] = lambda run: None
+    self.latest_checkpoint: Callable[[], Optional[int]] = lambda: None
+    self.teacher = teacher
+    self.teacher_score = teacher.score if teacher else None
+    self.random_score = random_score
+    self.teacher_data: Optional[Data] = None
+    self.player: Optional[Player] = None
+    self.collected: Optional[Episodes] = None
+    self.records: list[PhaseRecord] = []
+    self.listeners = Listeners(listeners)
+    self.stage = Stage(
+        config, make_env, self.listeners, lambda: self.at_step(self)
+    )
+    self.trainer = Trainer(
+        config,
+        learner,
+        teacher=teacher.policy if teacher else None,
+        coefficients=coefficients,
+        member=member,
+        offline=offline,
+        beginning=beginning,
+        on_metrics=self._tell_metrics,
+    )
+
+  # -- the loop --------------------------------------------------------------
+
+  def run(self, after_phase: Callable[[Run], None] = lambda run: None) -> None:
+    """Carries out what is left of the plan.
+
+    Args:
+      after_phase: called after each phase, to save the run for instance.
+    """
+    self.prepare()
+    while not self.is_done:
+      self.run_phase(self.plan[self.next_phase])
+      after_phase(self)
+
+  @property
+  def is_done(self) -> bool:
+    """Whether nothing is left to do."""
+    return self.next_phase >= self.end
+
+  def stop_after(self, online_iterations: int) -> None:
+    """Ends the run after so many, as if it had been cut off there.
+
+    Args:
+      online_iterations: with those that are done; more than there are change
+        nothing.
+    """
+    before = len(self.plan) - self.config.num_iterations
+    self.end = min(before + online_iterations, len(self.plan))
+
+  def prepare(self) -> None:
+    """Finds out what the plan takes for known."""
+    if self.random_score is None:
+      self.random_score = self._evaluate_random_policy()
+    self.prepare_teacher_data()
+
+  def run_phase(self, phase: Phase) -> PhaseRecord:
+    """Carries out one phase and tells the listeners.
+
+    Raises:
+      TrainingDivergedError: if learning came to numbers that are not finite;
+        there is no record of the phase then.
+    """
+    self.at_step(self)
+    with self.naming_the_way_back():
+      if phase.kind == plan_lib.TEACHER_EVALUATION:
+        record = self._evaluate_teacher(phase)
+      elif phase.kind == plan_lib.COLLECTION:
+        record = self._collect(phase)
+      else:
+        with self.training(phase):
+          if phase.kind == plan_lib.PRETRAINING:
+            self._pretrain(phase)
+          else:
+            self._train_online(phase)
+        record = self._training_record(phase)
+    return self._keep(record)
+
+  def finish_training(self, phase: Phase) -> PhaseRecord:
+    """Evaluates after a training that was carried out from outside.
+
+    Args:
+      phase: what `training` was entered for.
+    """
+    with self.naming_the_way_back():
+      record = self._training_record(phase)
+    return self._keep(record)
+
+  def _keep(self, record: PhaseRecord) -> PhaseRecord:
+    """Goes on to the next phase."""
+    self.records.append(record)
+    self.next_phase += 1
+    self.steps_done = 0
+    self.listeners.on_record(record)
+    return record
+
+  @contextlib.contextmanager
+  def naming_the_way_back(self) -> Iterator[None]:
+    """Adds to an error of learning what there is to go back to."""
+    try:
+      yield
+    except TrainingDivergedError as e:
+      raise e.with_way_back(self._way_back()) from None
+
+  def _way_back(self) -> str:
+    """What there is to go back to, in words."""
+    number = self.latest_checkpoint()
+    if number is None:
+      return f'seed {self.config.seed} has no checkpoint to go back to'
+    return (
+        f'checkpoint {number} of seed {self.config.seed} is the last good one'
+    )
+
+  @property
+  def seconds(self) -> dict[str, float]:
+    """Wall-clock time by phase kind, evaluations under their own name."""
+    return self.stage.seconds
+
+  def where(self) -> str:
+    """What the run is doing, in words."""
+    if self.next_phase == len(self.plan):
+      return 'after the last phase'
+    phase = self.plan[self.next_phase]
+    name = phase.kind.replace('_', ' ')
+    if phase.iteration:
+      name += f' {phase.iteration}'
+    return f'{name} of seed {self.config.seed}'
+
+  def _evaluate_random_policy(self) -> float:
+    """Mean return of uniformly random actions, for games without a record."""
+    episodes = self.stage.evaluate(
+        self.trainer.policy,
+        Phase('random_evaluation', 0),
+        (RANDOM_EVALUATION_STREAM,),
+        epsilon=1.0,
+    )
+    return episodes.mean_return
+
+  def _evaluate_teacher(self, phase: Phase) -> PhaseRecord:
+    shared = self.teacher.shared
+    if shared.evaluation is None:
+      policy = self.teacher.policy
+      shared.evaluation = self.stage.evaluate_teacher(policy, phase)
+    episodes = shared.evaluation
+    self.teacher_score = episodes.mean_return
+    return self._record(phase, {'eval': episodes})
+
+  def _collect(self, phase: Phase) -> PhaseRecord:
+    """The teacher plays and its steps, with its Q-values, become the data."""
+    shared = self.teacher.shared
+    if shared.collection is None:
+      shared.collection = self.stage.collect(self.teacher.policy, phase)
+      self.collected = shared.collection[1]
+    self.teacher_data, episodes = shared.collection
+    return self._record(phase, {'train': episodes})
+
+  @contextlib.contextmanager
+  def training(self, phase: Phase) -> Iterator[None]:
+    """Prepares a training phase, announces it and books its time.
+
+    Raises:
+      ValueError: if the teacher's data is needed and not there.
+    """
+    self.begin(phase)
+    total, unit = phase.updates, 'updates'
+    each = self.config.updates_per_pretraining_step
+    if phase.kind == plan_lib.ONLINE:
+      total, unit = self.config.ticks * self.config.num_envs, 'agent steps'
+      each = self.config.num_envs
+    done = self.steps_done * each
+    with self.stage.timed(phase.kind, phase, total, unit, done):
+      yield
+
+  def begin(self, phase: Phase) -> None:
+    """Makes sure that a training phase has what it needs.
+
+    Raises:
+      ValueError: if the teacher's data is needed and not there.
+    """
+    if phase.kind == plan_lib.PRETRAINING and self.teacher_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    if phase.kind == plan_lib.ONLINE and self.player is None:
+      self._begin_online()
+
+  def _pretrain(self, phase: Phase) -> None:
+    for num in self.pretraining_chunks():
+      self.trainer.pretrain(self.teacher_data, num)
+      self.pretrained(num)
+      self.at_step(self)
+
+  def pretraining_chunks(self) -> Iterator[int]:
+    """The pretraining steps that are left of a phase, some at a time."""
+    each = self.config.updates_per_pretraining_step
+    left = self.config.num_pretraining_steps - self.steps_done
+    while left:
+      num = min(max(OFFLINE_UPDATES_PER_CALL // each, 1), left)
+      yield num
+      left -= num
+
+  def pretrained(self, num_steps: int, announced: bool = True) -> None:
+    """Counts pretraining steps and tells the listeners, unless they know."""
+    self.steps_done += num_steps
+    if announced:
+      updates = num_steps * self.config.updates_per_pretraining_step
+      self.listeners.on_progress(updates)
+
+  def _train_online(self, phase: Phase) -> None:
+    trainer = self.trainer
+    while self.steps_done < self.config.ticks:
+      # What stands before an action is done where one is in flight.
+      if self.player.in_flight is not None:
+        self.finish_step()
+      elif self.config.overlap:
+        self.player.decide(trainer.act)
+        self.player.begin()
+        trainer.train_step(self.teacher_data)
+        self.finish_step()
+      else:
+        trainer.train_step(self.teacher_data)
+        self.player.decide(trainer.act)
+        self.finish_step()
+      self.at_step(self)
+    trainer.catch_up(self.teacher_data)
+
+  def finish_step(self) -> None:
+    """One step of all environments, whose actions are in flight, stored."""
+    self.player.finish(self.trainer.store)
+    self.steps_done += 1
+    self.listeners.on_progress(self.config.num_envs)
+
+  # -- pieces of phases ------------------------------------------------------
+
+  def _begin_online(self) -> None:
+    """Frees the teacher's data, unless rehearsed; starts the student's own."""
+    if not self.config.learns_from_it_online:
+      self.teacher_data = self.collected = None
+      if self.teacher is not None:
+        self.teacher.shared.forget_data()
+    self.trainer.begin_online()
+    self.player = Player(self.stage.training_env())
+
+  def allocate_student(self, capacity: int) -> None:
+    """Makes the online environments and replay, for a checkpoint to fill.
+
+    Args:
+      capacity: rows of the replay; a run that is prolonged had planned fewer.
+    """
+    self.trainer.allocate_replay(capacity)
+    self.player = Player(self.stage.training_env())
+
+  def prepare_teacher_data(self) -> None:
+    """Reads the teacher's data, or collects it again, if the plan needs it.
+
+    Raises:
+      ValueError: if there are none and none will be collected, or they are
+        damaged.
+    """
+    kinds = [phase.kind for phase in self.plan]
+    learn_from_it = {plan_lib.PRETRAINING}
+    if self.config.learns_from_it_online:
+      learn_from_it.add(plan_lib.ONLINE)
+    needed = learn_from_it.intersection(kinds[self.next_phase :])
+    if not needed or self.teacher_data is not None:
+      return
+    if plan_lib.COLLECTION in kinds:
+      phase = self.plan[kinds.index(plan_lib.COLLECTION)]
+      if phase in self.plan[: self.next_phase]:
+        self._collect(phase)
+    elif self.teacher is None or self.teacher.read_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    else:
+      shared = self.teacher.shared
+      if shared.read is None:
+        shared.read = self.teacher.read_data()
+      self.teacher_data = shared.read
+
+  def _training_record(self, phase: Phase) -> PhaseRecord:
+    """Evaluates the student, moves lambda, and sums the phase up."""
+    trainer = self.trainer
+    if trainer.writer is not None:
+      trainer.writer.flush()
+    trainer.check_finite()
+    # What the phase came to stays where it is meanwhile: it can be saved.
+    episodes = self.stage.evaluate(
+        trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
+    )
+    metrics = trainer.pop_metrics()
+    finished = {'eval': episodes}
+    if phase.kind == plan_lib.ONLINE:
+      metrics |= self._online_metrics()
+      finished['train'] = self.player.tracker.pop()
+    rate = trainer.learner_state.coefficients.learning_rate
+    metrics['learning_rate'] = float(rate)
+    score, normalized = episodes.mean_return, None
+    random, teacher = self.random_score, self.teacher_score
+    # Beside a teacher no better than chance a score means nothing.
+    if teacher is not None and teacher > random:
+      normalized = normalized_score(score, random, teacher)
+    if phase.kind == plan_lib.ONLINE and self.config.wean:
+      trainer.set_lambda(
+          schedules.next_distillation_weight(
+              trainer.lambda_,
+              normalized,
+              trainer.counters.agent_steps,
+              self.config.distill_decay_period,
+          )
+      )
+    return self._record(
+        phase,
+        finished,
+        metrics,
+        student_score=score,
+        teacher_normalized=normalized,
+        lambda_=trainer.lambda_,
+    )
+
+  def _online_metrics(self) -> dict[str, float]:
+    trainer = self.trainer
+    metrics = {
+        'epsilon': trainer.epsilon,
+        'resets': len(trainer.counters.resets),
+        'updates_due': trainer.counters.updates_due,
+    }
+    if trainer.guide is not None:
+      steps = self.config.ticks * self.config.num_envs
+      metrics |= trainer.guide.end_iteration(steps)
+    return metrics
+
+  def _record(
+      self,
+      phase: Phase,
+      finished: dict[str, Episodes],
+      metrics: Optional[dict[str, float]] = None,
+      **fields: float,
+  ) -> PhaseRecord:
+    metrics = dict(metrics or {})
+    for name, episodes in finished.items():
+      metrics |= episode_metrics(name, episodes)
+    return PhaseRecord(
+        phase.kind,
+        phase.iteration,
+        self.trainer.counters.agent_steps,
+        self.trainer.counters.updates_made,
+        metrics=metrics,
+        member=dict(self.trainer.member),
+        episodes={name: e.to_json() for name, e in finished.items()},
+        seconds=sum(self.seconds.values()),
+        **fields,
+    )
+
+  def _tell_metrics(self, metrics: dict[str, float]) -> None:
+    phase, counters = self.plan[self.next_phase], self.trainer.counters
+    self.listeners.on_metrics(
+        Reached(
+            phase.kind,
+            phase.iteration,
+            counters.training_steps,
+            counters.agent_steps,
+            counters.updates_made,
+            sum(self.stage.seconds_so_far().values()),
+        ),
+        metrics,
+    )

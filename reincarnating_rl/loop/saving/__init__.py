@@ -1,0 +1,1 @@
+"""Checkpoints of runs, and the supervision of a running one."""

@@ -1,0 +1,1 @@
+"""Training: which update is due when, and what makes it."""

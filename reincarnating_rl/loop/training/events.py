@@ -1,0 +1,338 @@
+"""What a run tells its listeners: a record a phase, metrics, progress.
+
+And what it raises when those metrics say that learning has come to nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from typing import Any, Iterable, NamedTuple, Optional, Protocol, Sequence
+
+import jax
+import numpy as np
+
+from reincarnating_rl.loop.acting.evaluation import Episodes
+from reincarnating_rl.loop.config.due import nth_due
+
+# {'returns': [K] floats, 'lengths': [K] ints}, JSON-ready.
+EpisodeLists = dict[str, list]
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseRecord:
+  """Outcome of one phase.
+
+  Attributes:
+    phase: its kind.
+    iteration: as in the plan.
+    agent_steps: the student's online agent steps so far.
+    updates: gradient steps so far.
+    student_score: mean return of the evaluation after it.
+    teacher_normalized: that score, teacher = 1 and random = 0.
+    lambda_: distillation weight after the phase.
+    member: settings in which the run differed from others side by side.
+    metrics: means over the phase's updates, evaluation and training returns.
+    episodes: returns and lengths (agent steps) of the episodes that ended in
+      it, by 'eval' and 'train'.
+    seconds: wall-clock time of the run so far, over restarts; no part of what
+      makes two records equal.
+  """
+
+  phase: str
+  iteration: int
+  agent_steps: int
+  updates: int
+  student_score: Optional[float] = None
+  teacher_normalized: Optional[float] = None
+  lambda_: Optional[float] = None
+  member: dict[str, float] = dataclasses.field(default_factory=dict)
+  metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+  episodes: dict[str, EpisodeLists] = dataclasses.field(default_factory=dict)
+  seconds: Optional[float] = dataclasses.field(default=None, compare=False)
+
+  def to_json(self) -> dict[str, Any]:
+    """A JSON-ready dict, with `lambda` under its own name."""
+    record = dataclasses.asdict(self)
+    record['lambda'] = record.pop('lambda_')
+    return record
+
+  @classmethod
+  def from_json(cls, record: dict[str, Any]) -> PhaseRecord:
+    record = dict(record)
+    record['lambda_'] = record.pop('lambda')
+    return cls(**record)
+
+
+class Reached(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    phase: kind of the phase that is under way.
+    iteration: as in the plan.
+    training_steps: one per pretraining step and per agent step.
+    agent_steps: the student's, online.
+    updates: gradient steps so far.
+    seconds: wall-clock time so far, over restarts.
+  """
+
+  phase: str
+  iteration: int
+  training_steps: int
+  agent_steps: int
+  updates: int
+  seconds: float
+
+
+class Listener(Protocol):
+  """Whoever wants to know; every method may do nothing."""
+
+  def on_work(self, kind: str, phase: Any, total: int, unit: str) -> None:
+    """Part of a phase begins: `total` units of training, or evaluation."""
+
+  def on_progress(self, amount: int) -> None:
+    """Some units of work are done."""
+
+  def on_resumed(self, amount: int) -> None:
+    """So many units of the work that began were done before a restart."""
+
+  def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
+    """Means of the updates since the last call."""
+
+  def on_record(self, record: PhaseRecord) -> None:
+    """A phase has ended."""
+
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    """The run goes on after these, which were told to another process."""
+
+  def on_saving(self) -> None:
+    """The run is about to be saved: what was told so far goes to the disk."""
+
+
+class Listeners:
+  """Several listeners as one."""
+
+  def __init__(self, listeners: Iterable[Listener]):
+    self._listeners = list(listeners)
+
+  def on_work(self, kind: str, phase: Any, total: int, unit: str) -> None:
+    for listener in self._listeners:
+      listener.on_work(kind, phase, total, unit)
+
+  def on_progress(self, amount: int) -> None:
+    for listener in self._listeners:
+      listener.on_progress(amount)
+
+  def on_resumed(self, amount: int) -> None:
+    for listener in self._listeners:
+      listener.on_resumed(amount)
+
+  def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
+    for listener in self._listeners:
+      listener.on_metrics(reached, metrics)
+
+  def on_record(self, record: PhaseRecord) -> None:
+    for listener in self._listeners:
+      listener.on_record(record)
+
+  def on_restored(self, records: Sequence[PhaseRecord]) -> None:
+    for listener in self._listeners:
+      listener.on_restored(records)
+
+  def on_saving(self) -> None:
+    for listener in self._listeners:
+      listener.on_saving()
+
+
+class TrainingDivergedError(RuntimeError):
+  """Learning has come to numbers that are not finite.
+
+  Attributes:
+    update: number of the first such update, counted from 1 over the whole run.
+    training_step: at which it was due.
+    terms: names of its metrics that are not finite.
+  """
+
+  def __init__(
+      self,
+      update: int,
+      training_step: int,
+      terms: Sequence[str],
+      way_back: str = '',
+  ):
+    """Describes it in one sentence.
+
+    Args:
+      update: see above.
+      training_step: see above.
+      terms: see above.
+      way_back: what there is to go on from, in words.
+    """
+    self.update = update
+    self.training_step = training_step
+    self.terms = tuple(terms)
+    super().__init__(
+        f'Training diverged: update {update} (training step {training_step}) '
+        f'gave numbers that are not finite, in {", ".join(terms)}'
+        f'{way_back and "; "}{way_back}: lower the learning rate, or the '
+        'coefficients of the terms that are named.'
+    )
+
+  def with_way_back(self, way_back: str) -> TrainingDivergedError:
+    """The same error, told by who knows what there is to go on from."""
+    return TrainingDivergedError(
+        self.update, self.training_step, self.terms, way_back
+    )
+
+
+class Updates(NamedTuple):
+  """Which updates some metrics belong to.
+
+  Attributes:
+    count: how many.
+    first: number of the first, counted from 1 over the whole run.
+    training_steps: training steps done before they were due.
+    rate: updates a training step.
+  """
+
+  count: int
+  first: int
+  training_steps: int
+  rate: Fraction
+
+  def diverged(self, index: int, terms: Sequence[str]) -> TrainingDivergedError:
+    """The error of the update of that index."""
+    step = nth_due(self.training_steps, self.rate, index)
+    return TrainingDivergedError(self.first + index, step, terms)
+
+
+class MetricMeans:
+  """Collects metrics that live on the device; fetches them in batches."""
+
+  def __init__(self):
+    self._pending: list[tuple[Updates, dict[str, Any], Optional[int]]] = []
+    self._pending_updates = 0
+    self._sums: dict[str, float] = {}
+    self._count = 0
+
+  def add(
+      self,
+      updates: Updates,
+      metrics: dict[str, Any],
+      member: Optional[int] = None,
+  ) -> None:
+    """Keeps metrics of some updates, without waiting for them.
+
+    Args:
+      updates: which they are.
+      metrics: [updates.count] float32 each, as arrays or lists of scalars; of
+        a group [updates.count, S].
+      member: which of the S counts; None without a group.
+    """
+    self._pending.append((updates, metrics, member))
+    self._pending_updates += updates.count
+
+  @property
+  def pending_updates(self) -> int:
+    return self._pending_updates
+
+  @property
+  def count(self) -> int:
+    """Updates since the last `pop`."""
+    return self._count + self._pending_updates
+
+  def fetch(self) -> dict[str, float]:
+    """Waits for the pending metrics and returns their means.
+
+    Raises:
+      TrainingDivergedError: if one of them is not finite.
+    """
+    if not self._pending:
+      return {}
+    values = self._fetched()
+    _check_finite([updates for updates, _, _ in self._pending], values)
+    count = self._pending_updates
+    columns = {k: np.concatenate([v[k] for v in values]) for k in values[0]}
+    sums = {k: float(np.sum(v, dtype=np.float64)) for k, v in columns.items()}
+    for name, value in sums.items():
+      self._sums[name] = self._sums.get(name, 0.0) + value
+    self._count += count
+    self._pending, self._pending_updates = [], 0
+    return {k: v / count for k, v in sums.items()}
+
+  def check_finite(self) -> None:
+    """Waits for the pending metrics, which stay pending.
+
+    Raises:
+      TrainingDivergedError: if one of them is not finite.
+    """
+    _check_finite([updates for updates, _, _ in self._pending], self._fetched())
+
+  def _fetched(self) -> list[dict[str, np.ndarray]]:
+    """[updates.count] values of each metric, of each entry."""
+    found = jax.device_get([metrics for _, metrics, _ in self._pending])
+    members = [... if i is None else (..., i) for _, _, i in self._pending]
+    return [
+        {k: np.ravel(np.asarray(v)[i]) for k, v in metrics.items()}
+        for metrics, i in zip(found, members)
+    ]
+
+  def pop(self) -> dict[str, float]:
+    """Means over everything since the last `pop`.
+
+    Raises:
+      TrainingDivergedError: if one of the metrics is not finite.
+    """
+    self.fetch()
+    means = {k: v / self._count for k, v in self._sums.items()}
+    self._sums, self._count = {}, 0
+    return means
+
+  def to_json(self) -> dict[str, Any]:
+    """Everything, JSON-ready; `from_json` brings it back."""
+    entries = [updates for updates, _, _ in self._pending]
+    return {
+        'sums': dict(self._sums),
+        'count': self._count,
+        'pending': [
+            {
+                'updates': updates._replace(rate=str(updates.rate)),
+                'metrics': {k: v.tolist() for k, v in values.items()},
+            }
+            for updates, values in zip(entries, self._fetched())
+        ],
+    }
+
+  @classmethod
+  def from_json(cls, saved: dict[str, Any]) -> MetricMeans:
+    means = cls()
+    means._sums, means._count = dict(saved['sums']), saved['count']
+    for entry in saved['pending']:
+      *counts, rate = entry['updates']
+      metrics = {k: np.float32(v) for k, v in entry['metrics'].items()}
+      means.add(Updates(*counts, Fraction(rate)), metrics)
+    return means
+
+
+def _check_finite(
+    entries: Sequence[Updates], values: Sequence[dict[str, np.ndarray]]
+) -> None:
+  """Raises a TrainingDivergedError of the first update that is not finite."""
+  for updates, metrics in zip(entries, values):
+    finite = np.all([np.isfinite(v) for v in metrics.values()], axis=0)
+    if not finite.all():
+      index = int(np.argmin(finite))
+      terms = [k for k, v in metrics.items() if not np.isfinite(v[index])]
+      raise updates.diverged(index, terms)
+
+
+def episode_metrics(name: str, episodes: Episodes) -> dict[str, float]:
+  """Metrics of some finished episodes; their number alone if there are none."""
+  if not len(episodes.returns):
+    return {f'{name}_episodes': 0}
+  return {
+      f'{name}_episodes': len(episodes.returns),
+      f'{name}_return_mean': episodes.mean_return,
+      f'{name}_return_std': float(np.std(episodes.returns)),
+      f'{name}_length_mean': float(np.mean(episodes.lengths)),
+  }

@@ -1,0 +1,153 @@
+"""What a student begins with, and how it learns before it acts.
+
+Not here: when the one ends and the other begins (`trainer`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Callable, Optional
+
+import jax
+import jax.numpy as jnp
+
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import LearnerState
+from reincarnating_rl.loop.acting.replay_writer import Data
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.replay.frame_replay import ReplaySpec
+
+
+@dataclasses.dataclass(frozen=True)
+class OfflineLearning:
+  """A pretraining that learns otherwise than the online phases.
+
+  Attributes:
+    learner: of the same network; its objective and optimizer are its own.
+    coefficients: of that objective.
+    learning_rate: fixed; None = as online.
+    keeps_optimizer: whether the online phases go on with its moments.
+  """
+
+  learner: Learner
+  coefficients: Coefficients
+  learning_rate: Optional[float] = None
+  keeps_optimizer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+  """What a student begins with, instead of fresh parameters alone.
+
+  Attributes:
+    params: of the network.
+    target_params: of the target; None = as `params`.
+    opt_state: of the online learner's optimizer; None = a fresh one.
+    training_steps: done before, by which epsilon decays.
+    replay: reads what its replay begins with; called when the online phases
+      begin, never again. None = nothing.
+  """
+
+  params: Any
+  target_params: Optional[Any] = None
+  opt_state: Optional[Any] = None
+  training_steps: int = 0
+  replay: Optional[Callable[[], Data]] = None
+
+  def describe(self) -> str:
+    """Which parts are given, in words that stay the same."""
+    given = {
+        'target_params': self.target_params is not None,
+        'opt_state': self.opt_state is not None,
+        'replay': self.replay is not None,
+    }
+    parts = ['params'] + [name for name, there in given.items() if there]
+    return ', '.join(parts) + f' after {self.training_steps} training steps'
+
+  def state(
+      self,
+      learner: Learner,
+      rng_key: jax.Array,
+      observation_shape: tuple[int, ...],
+      coefficients: Coefficients,
+  ) -> LearnerState:
+    """A learner's state, of copies: states are donated.
+
+    Args:
+      learner: network, objective, optimizer.
+      rng_key: consumed.
+      observation_shape: (H, W, C).
+      coefficients: their initial values.
+
+    Raises:
+      ValueError: if anything is of another network or optimizer.
+    """
+    init = functools.partial(learner.init, observation_shape=observation_shape)
+    expected = jax.eval_shape(init, rng_key)
+    take = lambda name, given: _copy(name, given, getattr(expected, name))
+    params = take('online_params', self.params)
+    state = learner.from_params(rng_key, params, coefficients)
+    if self.target_params is not None:
+      target = take('target_params', self.target_params)
+      state = state._replace(target_params=target)
+    if self.opt_state is not None:
+      state = state._replace(opt_state=take('opt_state', self.opt_state))
+    return state
+
+
+def _copy(name: str, given: Any, expected: Any) -> Any:
+  """A copy on the device, of the expected types.
+
+  Raises:
+    ValueError: if the structure or a shape is another.
+  """
+  shapes = lambda tree: [jnp.shape(x) for x in jax.tree.leaves(tree)]
+  same_structure = jax.tree.structure(given) == jax.tree.structure(expected)
+  if not same_structure or shapes(given) != shapes(expected):
+    raise ValueError(
+        f'The {name} that the student is to begin with are not those of its '
+        'network and optimizer.'
+    )
+  return jax.tree.map(lambda x, e: jnp.array(x, e.dtype), given, expected)
+
+
+def check_parts(
+    learner: Learner,
+    offline: Optional[OfflineLearning],
+    beginning: Optional[Beginning],
+) -> None:
+  """Raises a ValueError if these do not fit together."""
+  if offline is None:
+    return
+  if offline.learner.network != learner.network:
+    raise ValueError(
+        'The network of the pretraining must be that of the online phases.'
+    )
+  if offline.keeps_optimizer and offline.learner.optimizer != learner.optimizer:
+    raise ValueError(
+        'A pretraining with another optimizer cannot leave its moments to the '
+        'online phases.'
+    )
+  if beginning is not None and beginning.opt_state is not None:
+    raise ValueError(
+        'A student with a pretraining of its own starts online with a fresh '
+        'optimizer: the optimizer state that it is to begin with would be lost.'
+    )
+
+
+def check_resets(config: RunConfig, learner: Learner) -> None:
+  """Raises a ValueError if the resets do not fit the network or the method."""
+  schedule = config.resets
+  if schedule is None:
+    return
+  shape = config.frame_shape + (ReplaySpec.stack_size,)
+  init = functools.partial(learner.init, observation_shape=shape)
+  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
+  if schedule.distill_updates_after and not learner.objective.needs_teacher:
+    raise ValueError(
+        f'Resets are to be followed by {schedule.distill_updates_after} '
+        'updates of distillation, but this method has no distillation loss: '
+        'choose a QDagger agent, or bind distill_updates_after to 0.'
+    )

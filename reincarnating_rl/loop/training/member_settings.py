@@ -1,0 +1,193 @@
+"""Settings in which the members of a population differ, as data.
+
+Each is an array leaf of the learner's state, so members that differ in it
+share compiled code. A file holds a JSON list with one object a member:
+
+  [{"learning_rate": 1e-4}, {"learning_rate": 3e-4, "gamma": 0.98}]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any, Mapping, Optional, Sequence
+
+from reincarnating_rl.base import schedules
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.training.initial_state import OfflineLearning
+
+# Name in a file -> what it is called in Coefficients.
+_COEFFICIENTS = {
+    'td_loss_coefficient': 'td',
+    'distill_loss_coefficient': 'distill',
+    'distill_temperature': 'temperature',
+    'cql_coefficient': 'cql',
+    'margin_coefficient': 'margin',
+    'margin': 'margin_size',
+    'gamma': 'gamma',
+}
+RATES = ('learning_rate', 'final_learning_rate')
+LAMBDA_SCALE = 'lambda_scale'
+NAMES = (*RATES, LAMBDA_SCALE, *_COEFFICIENTS)
+
+Member = Mapping[str, float]
+
+
+def read(path: str) -> list[dict[str, float]]:
+  """The members that a file describes.
+
+  Args:
+    path: of a JSON file as above.
+
+  Raises:
+    ValueError: one sentence, if it cannot be read, or a member is no mapping
+      of the NAMES to numbers in their range.
+  """
+  try:
+    with open(path, encoding='utf-8') as f:
+      members = json.load(f)
+  except (OSError, ValueError) as e:  # no file, no text, no JSON
+    raise ValueError(f'The population {path} cannot be read: {e}.') from e
+  if not isinstance(members, list) or not members:
+    raise ValueError(
+        f'The population {path} must be a list with an object a member.'
+    )
+  for index, member in enumerate(members):
+    if not isinstance(member, dict):
+      raise ValueError(f'Member {index} of {path} is no object: {member!r}.')
+    for name, value in member.items():
+      _check(path, index, name, value)
+  if any('gamma' in m for m in members):
+    missing = [i for i, m in enumerate(members) if 'gamma' not in m]
+    if missing:
+      raise ValueError(
+          f'Members {missing} of {path} lack gamma, which others have: give '
+          'it to all or to none.'
+      )
+  return members
+
+
+def _check(path: str, index: int, name: str, value: Any) -> None:
+  if name not in NAMES:
+    raise ValueError(
+        f'Member {index} of {path} sets {name}; members can differ in '
+        f'{", ".join(NAMES)}.'
+    )
+  if not in_range(name, value):
+    raise ValueError(
+        f'Member {index} of {path} sets {name} to {value!r}, which is no '
+        f'number in its range.'
+    )
+
+
+def in_range(name: str, value: Any) -> bool:
+  """Whether a setting of that name can have that value."""
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  highest = 1.0 if name == 'gamma' else sys.float_info.max
+  positive = name in ('distill_temperature', 'gamma')
+  return is_number and 0.0 <= value <= highest and bool(value or not positive)
+
+
+def config_of(config: RunConfig, member: Member) -> RunConfig:
+  """The settings of a member, from those of all."""
+  rates = {name: member[name] for name in RATES if name in member}
+  return dataclasses.replace(config, **rates)
+
+
+def coefficients_of(coefficients: Coefficients, member: Member) -> Coefficients:
+  """The coefficients of a member, from those of all."""
+  own = {ours: member[n] for n, ours in _COEFFICIENTS.items() if n in member}
+  coefficients = coefficients._replace(**own)
+  scale = member.get(LAMBDA_SCALE, 1.0)
+  return coefficients._replace(
+      distill=coefficients.distill * scale, margin=coefficients.margin * scale
+  )
+
+
+def weighed(
+    config: RunConfig,
+    coefficients: Coefficients,
+    offline: Optional[OfflineLearning],
+    member: Member,
+    lambda_: float,
+) -> Coefficients:
+  """What a member learns with, with the learning rate that follows lambda.
+
+  Args:
+    config: of all.
+    coefficients: of all, online.
+    offline: how it learns now; None = online, or as online.
+    member: what it differs in.
+    lambda_: distillation weight.
+  """
+  config = config_of(config, member)
+  if offline is not None:
+    coefficients = offline.coefficients
+  rate = config.learning_rate
+  if offline is not None and offline.learning_rate is not None:
+    rate = offline.learning_rate
+  elif config.final_learning_rate is not None:
+    rate = schedules.interpolated_learning_rate(
+        config.learning_rate, config.final_learning_rate, lambda_
+    )
+  return coefficients_of(coefficients, member)._replace(
+      learning_rate=rate, lambda_=lambda_
+  )
+
+
+def values_of_all(
+    config: RunConfig, coefficients: Coefficients
+) -> dict[str, Optional[float]]:
+  """What a setting is for a member that does not set it; None = there is none.
+
+  Args:
+    config: of all.
+    coefficients: of all.
+  """
+  values = {n: getattr(coefficients, ours) for n, ours in _COEFFICIENTS.items()}
+  values |= {name: getattr(config, name) for name in RATES}
+  if values['gamma'] is None:
+    values['gamma'] = config.gamma
+  return values | {LAMBDA_SCALE: 1.0}
+
+
+def describe(member: Member) -> str:
+  """In words, for logs."""
+  return ', '.join(f'{name} {value:g}' for name, value in member.items())
+
+
+def check_teacher(
+    members: Sequence[Member], mixes: bool, mutated: Sequence[str] = ()
+) -> None:
+  """Raises a ValueError if members want teachers that they cannot share.
+
+  Args:
+    members: of a population.
+    mixes: whether their teacher mixes policies, at the temperature of all.
+    mutated: settings that change while they learn.
+  """
+  if mixes and 'distill_temperature' in mutated:
+    raise ValueError(
+        'PopulationBasedTraining.mutations changes distill_temperature, but '
+        'the members share one mixture of teachers, which has one temperature: '
+        "leave it out, or bind TeacherEnsemble.combine to 'best'."
+    )
+  wanted = {member.get('distill_temperature') for member in members}
+  if mixes and len(wanted) > 1:
+    named = sorted(f'{t:g}' if t else "the agent's own" for t in wanted)
+    raise ValueError(
+        f'The population sets distill_temperature to {", ".join(named)}, but '
+        'its members share one mixture of teachers, which has one temperature: '
+        "give all the same, or bind TeacherEnsemble.combine to 'best'."
+    )
+
+
+def check_objective(members: Sequence[Member], has_annealing: bool) -> None:
+  """Raises a ValueError if a member sets what something else sets."""
+  if has_annealing and any('gamma' in member for member in members):
+    raise ValueError(
+        'The population sets gamma, and so does the annealing of the resets: '
+        'bind ResetSchedule.annealing_updates to 0, or leave gamma out.'
+    )

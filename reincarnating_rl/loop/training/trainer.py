@@ -1,0 +1,453 @@
+"""Acting, storing and learning, without any environment.
+
+A `Trainer` holds a learner's state and its replay, and knows what is due
+after so many steps. The vectorised loop and the one-step agents of Dopamine
+both drive it; there is no other implementation of these three.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reincarnating_rl.base import schedules
+from reincarnating_rl.learner import Coefficients
+from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import LearnerState
+from reincarnating_rl.learner import make_updater
+from reincarnating_rl.learner import sync_target
+from reincarnating_rl.learner import UpdateMany
+from reincarnating_rl.learner.reset_state import reset_state
+from reincarnating_rl.loop.acting.guide import Guide
+from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.acting.replay_writer import Data
+from reincarnating_rl.loop.acting.replay_writer import num_rows
+from reincarnating_rl.loop.acting.replay_writer import num_rows_kept
+from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.training import member_settings
+from reincarnating_rl.loop.training.events import MetricMeans
+from reincarnating_rl.loop.training.events import TrainingDivergedError
+from reincarnating_rl.loop.training.initial_state import Beginning
+from reincarnating_rl.loop.training.initial_state import check_parts
+from reincarnating_rl.loop.training.initial_state import check_resets
+from reincarnating_rl.loop.training.initial_state import OfflineLearning
+from reincarnating_rl.loop.training.member_settings import Member
+from reincarnating_rl.loop.training.update_schedule import Counters
+from reincarnating_rl.loop.training.update_schedule import Distill
+from reincarnating_rl.loop.training.update_schedule import Duties
+from reincarnating_rl.loop.training.update_schedule import Learn
+from reincarnating_rl.loop.training.update_schedule import Reset
+from reincarnating_rl.loop.training.update_schedule import Sync
+from reincarnating_rl.loop.training.update_schedule import Work
+from reincarnating_rl.replay import frame_replay
+
+METRICS_EVERY_UPDATES = 200
+
+# The guide's key among those that are made of the evaluations'; evaluations
+# use the numbers of streams (`run`), which are smaller.
+_GUIDE_KEY = 1000
+_RESET_KEY = 1001
+
+
+class Trainer:
+  """One learner, its schedules, and (once online) its replay.
+
+  Attributes:
+    config: settings.
+    online_learner: pure functions of the online phases.
+    offline: how it learns before them; None = in the same way.
+    beginning: what the student begins with; None = fresh parameters.
+    began_as: settings in which it first differed from others side by side.
+    member: those in which it differs now.
+    learner_state: parameters, optimizer, key, coefficients.
+    duties: what is due when.
+    lambda_: distillation weight.
+    writer: the student's replay, None before the online phase.
+    guide: acts along online, None without.
+    means: of the metrics of updates.
+  """
+
+  def __init__(
+      self,
+      config: RunConfig,
+      learner: Learner,
+      *,
+      teacher: Optional[Policy] = None,
+      coefficients: Coefficients = Coefficients(),
+      member: Optional[Member] = None,
+      offline: Optional[OfflineLearning] = None,
+      beginning: Optional[Beginning] = None,
+      on_metrics: Callable[[dict[str, float]], None] = lambda _: None,
+  ):
+    """Builds a trainer before its first step.
+
+    Args:
+      config: settings; their seed makes every key.
+      learner: network, objective, optimizer.
+      teacher: whose Q-values the objective may need, and who may guide.
+      coefficients: those that do not decay.
+      member: settings that it has instead of these, among others side by side.
+      offline: how to learn until the online phases; None = with `learner`.
+      beginning: what the student begins with; None = fresh parameters.
+      on_metrics: told the means of some hundred updates at a time.
+
+    Raises:
+      ValueError: if these do not fit together.
+    """
+    self.config = config
+    self.online_learner = learner
+    self.offline = offline
+    self.duties = Duties(config)
+    self.lambda_ = 1.0 if teacher else 0.0
+    self.writer: Optional[ReplayWriter] = None
+    self.guide: Optional[Guide] = None
+    self.means = MetricMeans()
+    self._is_online = offline is None
+    self.coefficients = coefficients
+    self.began_as = self.member = dict(member or {})
+    self.beginning = beginning
+    self._teacher = teacher
+    self._on_metrics = on_metrics
+    init_key, self.act_key, self.eval_key = _keys(config.seed)
+    check_parts(learner, offline, beginning)
+    check_resets(config, learner)
+    self.learner_state = self._initial_state(init_key)
+    if config.guide is not None:
+      if teacher is None:
+        raise ValueError('A guide (RunConfig.guide) needs a teacher that acts.')
+      guide_key = jax.random.fold_in(self.eval_key, _GUIDE_KEY)
+      self.guide = Guide(config.guide, teacher, config.num_envs, guide_key)
+
+  def _initial_state(self, rng_key: jax.Array) -> LearnerState:
+    coefficients = self._coefficients(self.lambda_)
+    shape = self._observation_shape
+    if self.beginning is None:
+      return self.learner.init(rng_key, shape, coefficients)
+    self.counters.training_steps = self.beginning.training_steps
+    return self.beginning.state(self.learner, rng_key, shape, coefficients)
+
+  @property
+  def _observation_shape(self) -> tuple[int, ...]:
+    """(H, W, C)."""
+    return self.config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+
+  @property
+  def counters(self) -> Counters:
+    """How far training is."""
+    return self.duties.counters
+
+  @property
+  def learner(self) -> Learner:
+    """Who learns now."""
+    return self.online_learner if self._is_online else self.offline.learner
+
+  @property
+  def policy(self) -> Policy:
+    """The student as it is now."""
+    state = self.learner_state
+    acts = self.config.act_with_target
+    params = state.target_params if acts else state.online_params
+    return Policy(self.learner.network, params)
+
+  def settle(self, member: Member) -> None:
+    """Learns with other settings of a member from now on."""
+    self.member = dict(member)
+    self._weigh(self.lambda_)
+
+  def set_lambda(self, lambda_: float) -> None:
+    """Sets the distillation weight and the learning rate that follows it."""
+    self.lambda_ = lambda_
+    self._weigh(lambda_)
+
+  def _weigh(self, lambda_: float) -> None:
+    """Learns with that weight, and the learning rate that follows it."""
+    coefficients = self._coefficients(lambda_).as_arrays()
+    self.learner_state = self.learner_state._replace(coefficients=coefficients)
+
+  def _coefficients(self, lambda_: float) -> Coefficients:
+    offline = None if self._is_online else self.offline
+    return member_settings.weighed(
+        self.config, self.coefficients, offline, self.member, lambda_
+    )
+
+  # -- offline ---------------------------------------------------------------
+
+  def pretrain(self, teacher_data: Data, num_steps: int) -> None:
+    """Updates on fixed data, sampled uniformly.
+
+    Args:
+      teacher_data: the data, only read.
+      num_steps: pretraining steps to make now.
+    """
+    for work in self.duties.of_pretraining(num_steps):
+      self.do(work, teacher_data)
+
+  # -- online ----------------------------------------------------------------
+
+  def begin_online(self) -> None:
+    """Copies the target after pretraining, and makes the replay.
+
+    Raises:
+      ValueError: if the beginning's replay does not fit.
+    """
+    if self.counters.updates_made:
+      self.sync_target()
+    self.counters.online_since = self.counters.training_steps
+    if self.beginning is None or self.beginning.replay is None:
+      self.allocate_replay()
+      return
+    given = self.beginning.replay()
+    rows = num_rows(*given)
+    self.allocate_replay(self.config.student_capacity_with(rows), given)
+    self.duties.given_rows = num_rows_kept(given[0], rows, self.writer.spec)
+
+  def allocate_replay(
+      self, capacity: Optional[int] = None, given: Optional[Data] = None
+  ) -> None:
+    """Makes the student's replay; from here on the online learner learns.
+
+    Args:
+      capacity: rows; default what the plan can store.
+      given: what it begins with; None = nothing.
+    """
+    self._leave_offline()
+    config = self.config
+    spec = config.student_spec(capacity or config.student_capacity)
+    steps_per_update = config.grouped_updates / (
+        config.replay_ratio * config.num_envs
+    )
+    teacher = self._teacher if self.learner.objective.needs_teacher else None
+    chunk = max(1, int(steps_per_update))
+    self.writer = ReplayWriter(spec, teacher, chunk, given)
+
+  def _leave_offline(self) -> None:
+    """Gives the online learner moments and coefficients of its own."""
+    if self._is_online:
+      return
+    self._is_online = True
+    state = self.learner_state
+    if not self.offline.keeps_optimizer:
+      fresh = self.learner.optimizer.init(state.online_params)
+      self.learner_state = state._replace(opt_state=fresh)
+    self.set_lambda(self.lambda_)
+
+  def train_step(self, teacher_data: Optional[Data] = None) -> None:
+    """What stands before each action: resets, updates, copies that are due.
+
+    Args:
+      teacher_data: from which `teacher_data_ratio` of the samples come, and
+        what resets distil from; not looked at where neither is wanted.
+
+    Raises:
+      ValueError: if it is needed and not there.
+    """
+    if self.config.learns_from_it_online and teacher_data is None:
+      raise ValueError(self.config.no_teacher_data)
+    for work in self.duties.of_step():
+      self.do(work, teacher_data)
+
+  def catch_up(self, teacher_data: Optional[Data] = None) -> None:
+    """Makes the updates that wait for a group to be full.
+
+    Args:
+      teacher_data: as in `train_step`.
+    """
+    for work in self.duties.left():
+      self.do(work, teacher_data)
+
+  @property
+  def epsilon(self) -> float:
+    """Exploration at the present training step."""
+    return schedules.linearly_decaying_epsilon(
+        self.config.epsilon_decay_period,
+        self.counters.training_steps,
+        self.config.epsilon_train,
+        self.config.epsilon_warmup_steps,
+    )
+
+  def act(self, observation: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Exploring actions, the guide's among them if there is one.
+
+    Args:
+      observation: [E, C, H, W] uint8.
+      first: [E] bool, whether that begins an episode.
+
+    Returns:
+      [E] int32.
+    """
+    if self.guide is not None:
+      actions, self.act_key = self.guide.act(
+          self.policy,
+          observation,
+          first,
+          self.epsilon,
+          self.counters.agent_steps,
+          self.act_key,
+      )
+      return np.asarray(actions)
+    actions, self.act_key = act(
+        *self.policy,
+        observation,
+        np.float32(self.epsilon),
+        self.act_key,
+        True,
+    )
+    return np.asarray(actions)
+
+  def store(self, *step: np.ndarray, **flags: np.ndarray) -> None:
+    """Keeps one agent step of every stream; see `ReplayWriter.append`."""
+    self.writer.append(*step, **flags)
+    self.counters.agent_steps += self.config.num_envs
+
+  # -- pieces ----------------------------------------------------------------
+
+  def do(self, work: Work, teacher_data: Optional[Data]) -> None:
+    """Does one piece of work.
+
+    Args:
+      work: what is to be done.
+      teacher_data: as in `train_step`.
+    """
+    if isinstance(work, Sync):
+      self.sync_target()
+    elif isinstance(work, Reset):
+      self._reset_network(work)
+    elif isinstance(work, Distill):
+      self._weigh(1.0 if work.fully else self.lambda_)
+    else:
+      self._learn(work, teacher_data)
+
+  def _reset_network(self, work: Reset) -> None:
+    """Applies the reset schedule to network, optimizer and priorities."""
+    schedule = self.config.resets
+    key = jax.random.fold_in(self.eval_key, _RESET_KEY)
+    self.learner_state = reset_state(
+        self.learner,
+        self.learner_state,
+        schedule,
+        jax.random.fold_in(key, work.index),
+        self._observation_shape,
+    )
+    if not schedule.keep_priorities:
+      state = self.writer.state
+      priorities = frame_replay.equalized(self.writer.spec, state.priorities)
+      self.writer.state = state._replace(priorities=priorities)
+    logging.info(
+        'Reset %d before agent step %d.',
+        work.index + 1,
+        self.counters.agent_steps,
+    )
+
+  def _learn(self, work: Learn, teacher_data: Optional[Data]) -> None:
+    self.learner_state, priorities, metrics = self.updater(work, teacher_data)(
+        self.learner_state, *self.sampled(work, teacher_data)
+    )
+    self.take_outcome(work, priorities, metrics)
+
+  def updater(
+      self,
+      work: Learn,
+      teacher_data: Optional[Data],
+      num_members: Optional[int] = None,
+  ) -> UpdateMany:
+    """What makes such updates.
+
+    Args:
+      work: what is to be done.
+      teacher_data: as in `train_step`.
+      num_members: of a group of trainers like this one; None = alone.
+    """
+    config = self.config
+    rehearses = bool(config.teacher_data_ratio) and not work.offline
+    return make_updater(
+        self.learner,
+        teacher_data[0] if work.offline else self.writer.spec,
+        config.batch_size,
+        config.prioritized and not work.offline,
+        scan=jax.default_backend() != 'cpu',
+        teacher_spec=teacher_data[0] if rehearses else None,
+        teacher_data_ratio=config.teacher_data_ratio if rehearses else 0.0,
+        num_members=num_members,
+    )
+
+  def sampled(self, work: Learn, teacher_data: Optional[Data]) -> tuple:
+    """What `UpdateMany` is called with after the state."""
+    if work.offline:
+      replay, rehearsed = teacher_data[1], None
+    else:
+      self.writer.flush()
+      replay = self.writer.state
+      rehearsed = teacher_data[1] if self.config.teacher_data_ratio else None
+    return replay.storage, replay.priorities, work.updates.count, rehearsed
+
+  def take_outcome(
+      self,
+      work: Learn,
+      priorities: frame_replay.Priorities,
+      metrics: dict[str, Any],
+      member: Optional[int] = None,
+  ) -> None:
+    """Books the updates that were made.
+
+    Args:
+      work: what was done.
+      priorities: the new ones.
+      metrics: of each update.
+      member: which of a group's metrics are this trainer's; None = it is
+        alone.
+    """
+    if not work.offline:
+      self.writer.state = self.writer.state._replace(priorities=priorities)
+    self.counters.updates_made += work.updates.count
+    self.means.add(work.updates, metrics, member)
+    if self.means.pending_updates >= METRICS_EVERY_UPDATES:
+      self._on_metrics(self.means.fetch())
+
+  def sync_target(self) -> None:
+    """Copies the online parameters into the target, unless it trails them."""
+    if not self.learner.target_ema:
+      self.learner_state = sync_target(self.learner_state)
+
+  def pop_metrics(self) -> dict[str, float]:
+    """Means over all updates since the last call; see `check_finite`."""
+    return self.means.pop()
+
+  def check_finite(self) -> None:
+    """Looks at what updates have made so far.
+
+    Raises:
+      TrainingDivergedError: if one of their metrics, or what they have made
+        of parameters and moments, is not finite.
+    """
+    self.means.check_finite()
+    state = self.learner_state
+    if self.means.count and not _all_finite(
+        (state.online_params, state.opt_state)
+    ):
+      # Of the very last update: no later one has seen them.
+      last = self.counters.updates_made
+      raise TrainingDivergedError(
+          last, self.counters.training_steps, ['parameters']
+      )
+
+
+def _keys(seed: int) -> jax.Array:
+  """Keys for parameters and learning, for acting, for evaluation."""
+  return jax.random.split(jax.random.PRNGKey(seed), 3)
+
+
+def evaluation_key(seed: int) -> jax.Array:
+  """What evaluations of a run with that seed draw from."""
+  return _keys(seed)[2]
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  """[] bool."""
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()

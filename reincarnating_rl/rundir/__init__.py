@@ -1,0 +1,1 @@
+"""A run's directory: the files that runs write there, and their reader."""

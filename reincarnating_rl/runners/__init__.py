@@ -1,0 +1,1 @@
+"""Runners: bindings become a plan for the loop, records become logs."""

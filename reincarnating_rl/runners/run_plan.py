@@ -1,0 +1,176 @@
+"""What a run would do and need, before anything is done (layer 5)."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from reincarnating_rl.agents.methods import Method
+from reincarnating_rl.loop.config import estimate as forecast_lib
+from reincarnating_rl.loop.config import plan as plan_lib
+from reincarnating_rl.loop.config import plan_text
+from reincarnating_rl.loop.config.plan import RunConfig
+from reincarnating_rl.loop.training import member_settings
+from reincarnating_rl.teachers import LoadedEnsemble
+from reincarnating_rl.teachers import LoadedTeacher
+from reincarnating_rl.teachers.ensemble import members_of
+
+
+def teacher_for(
+    method: Method,
+    teacher: Optional[LoadedTeacher],
+    member: member_settings.Member,
+) -> Optional[LoadedTeacher]:
+  """The teacher as a method asks it: policies are mixed at its temperature.
+
+  Args:
+    method: what the student does.
+    teacher: as it was loaded; None to learn from nothing.
+    member: settings in which the run differs from others side by side.
+
+  Raises:
+    ValueError: for several teachers, if the method goes on with the weights of
+      one.
+  """
+  if not isinstance(teacher, LoadedEnsemble):
+    return teacher
+  if method.reload is not None:
+    raise ValueError(
+        'This method goes on with the weights of one network, but '
+        f'{len(teacher.members)} teachers are named: give '
+        '--teacher_checkpoint_dir once, or choose another --agent.'
+    )
+  coefficients = member_settings.coefficients_of(method.coefficients, member)
+  return teacher.at_temperature(coefficients.temperature)
+
+
+def check_discount(
+    config: RunConfig,
+    method: Method,
+    teacher: Optional[LoadedTeacher],
+    member: member_settings.Member,
+) -> None:
+  """Refuses data of one discount where the student's is another, or changes.
+
+  Args:
+    config: settings of the run.
+    method: what the student does.
+    teacher: whose data it is; None to learn from nothing.
+    member: settings in which the run differs from others side by side.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  replay = teacher.replay if teacher is not None else None
+  only = replay.only_gamma if replay is not None else None
+  given = method.reload is not None and method.reload.replay
+  read = config.needs_teacher_data and not config.teacher_steps
+  if only is None or not (read or given):
+    return
+  anneals = config.resets is not None and config.resets.annealing is not None
+  if anneals or 'gamma' in member:
+    what = 'the annealing after resets' if anneals else 'the population'
+    raise ValueError(
+        f"The teacher's replay holds {replay.only_horizon}-step returns that "
+        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
+        'changes gamma: leave that out, or set teacher_steps to let the '
+        'teacher collect other data.'
+    )
+  replay.check_gamma(config.gamma)
+
+
+def missing_data(
+    config: RunConfig, teacher: Optional[LoadedTeacher]
+) -> Optional[str]:
+  """Why a plan has nothing to pretrain on, in a sentence, or None."""
+  if teacher is None or config.teacher_steps or teacher.replay is not None:
+    return None
+  if not config.needs_teacher_data:
+    return None
+  return (
+      f'The teacher {teacher.path} has no replay and '
+      'RunnerWithTeacher.teacher_steps is 0, so there is nothing to learn '
+      'offline from: bind RunnerWithTeacher.teacher_steps to let the teacher '
+      'collect data (1000000, say).'
+  )
+
+
+def memory(
+    config: RunConfig, agent: Any, teacher: Optional[LoadedTeacher]
+) -> forecast_lib.Memory:
+  """Bytes that the replays of a run will need."""
+  keeps_q_values = (
+      teacher is not None and agent.make_learner().objective.needs_teacher
+  )
+  has_rows = teacher is not None and teacher.replay is not None
+  return forecast_lib.memory(
+      config,
+      teacher.network.num_actions if teacher is not None else None,
+      keeps_q_values,
+      _given(agent, teacher)[1],
+      len(teacher.replay) if has_rows else 0,
+  )
+
+
+def forecasts(
+    config: RunConfig,
+    agent: Any,
+    teacher: Optional[LoadedTeacher],
+    teacher_is_known: bool,
+) -> list[forecast_lib.PhaseForecast]:
+  """What each phase of a run will come to; see `describe`."""
+  phases = plan_lib.make_plan(
+      config,
+      evaluate_teacher=teacher is not None and not teacher_is_known,
+      reincarnate=teacher is not None,
+  )
+  return forecast_lib.forecast(config, phases, *_given(agent, teacher))
+
+
+def describe(
+    config: RunConfig,
+    agent: Any,
+    agent_name: str,
+    teacher: Optional[LoadedTeacher],
+    teacher_is_known: bool,
+) -> str:
+  """The phases of a run as a table, one line each.
+
+  Args:
+    config: its settings.
+    agent: who learns.
+    agent_name: for the title.
+    teacher: None to learn from nothing.
+    teacher_is_known: whether its score is, so that it needs no evaluation.
+  """
+  lines = [f'{agent_name} on {config.game}, seed {config.seed}']
+  lines += _teacher_lines(teacher)
+  lines += plan_text.describe(
+      config,
+      forecasts(config, agent, teacher, teacher_is_known),
+      memory(config, agent, teacher),
+  )
+  problem = missing_data(config, teacher)
+  if problem:
+    lines.append(f'Warning: {problem}')
+  return '\n'.join(lines)
+
+
+def _teacher_lines(teacher: Optional[LoadedTeacher]) -> list[str]:
+  """Who teaches, one line each, and what is made of several."""
+  if teacher is None:
+    return []
+  lines = [f'Teacher {t.path}: {t.describe()}.' for t in members_of(teacher)]
+  if isinstance(teacher, LoadedEnsemble):
+    temperature = teacher.temperature
+    at = '' if temperature is None else f', temperature {temperature:g}'
+    lines.append(f'Together: {teacher.describe()}{at}.')
+  return lines
+
+
+def _given(agent: Any, teacher: Optional[LoadedTeacher]) -> tuple[int, int]:
+  """Training steps and rows that the student begins with."""
+  reload = agent.method().reload
+  if teacher is None or reload is None:
+    return 0, 0
+  has_rows = reload.replay and teacher.replay is not None
+  return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0

@@ -1,0 +1,1 @@
+"""Readers of what teachers left, one module a format."""

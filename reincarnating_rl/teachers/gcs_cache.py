@@ -1,0 +1,67 @@
+"""Teachers in Google Cloud Storage, by their gs:// addresses."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from reincarnating_rl.storage.gcs import address as addresses
+from reincarnating_rl.storage.gcs import client as client_lib
+from reincarnating_rl.storage.gcs import download
+from reincarnating_rl.storage.gcs import listing
+from reincarnating_rl.storage.gcs.errors import BucketError
+from reincarnating_rl.teachers.errors import TeacherError
+
+PREFIX = addresses.SCHEME
+
+
+def fetch(
+    url: str,
+    checkpoint_number: Optional[int] = None,
+    folder: Optional[str] = None,
+    *,
+    checkpoint_file_prefix: str = 'ckpt',
+    with_replay: bool = True,
+    client: str = client_lib.AUTO,
+) -> str:
+  """Copies one checkpoint of a teacher to this machine, once.
+
+  A numbered checkpoint that is there already is not asked for again. Without
+  a number the bucket is asked which one is the newest; where it cannot be
+  reached, the newest that is there is taken, with a warning.
+
+  Args:
+    url: 'gs://...' of a run directory or its checkpoints/ folder.
+    checkpoint_number: which checkpoint; None = the newest complete one.
+    folder: where to, default `cache_folder()`.
+    checkpoint_file_prefix: of Dopamine's checkpoint files.
+    with_replay: whether to copy the teacher's data, too.
+    client: 'auto', 'gsutil' or 'python'.
+
+  Returns:
+    The run directory on this machine, FOLDER/<bucket>/<path>.
+
+  Raises:
+    TeacherError: one sentence on what went wrong and what to do.
+  """
+  newest = checkpoint_number is None
+  try:
+    source = listing.run_address(addresses.parse(url))
+    outcome = download.download(
+        source,
+        cache_folder() if folder is None else folder,
+        f'{source.bucket}/{source.path}'.rstrip('/'),
+        listing.NEWEST if newest else checkpoint_number,
+        replay=with_replay,
+        client=client,
+        prefix=checkpoint_file_prefix,
+    )
+  except BucketError as e:
+    raise TeacherError(str(e)) from e
+  return outcome.directory
+
+
+def cache_folder() -> str:
+  """Where teachers of buckets are kept."""
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  return os.path.join(cache, 'reincarnating_rl', 'teachers')

@@ -1,0 +1,32 @@
+"""A teacher directory of a tiny, untrained network, made in milliseconds."""
+
+import jax
+import numpy as np
+
+from reincarnating_rl import networks
+from reincarnating_rl.teachers.formats import native
+
+
+def write(directory, game='Pong', num_actions=6, score=None, seed=0):
+  """Writes checkpoint 3 of an untrained narrow Nature DQN.
+
+  Args:
+    directory: where to.
+    game: that the manifest names.
+    num_actions: A.
+    score: that the manifest names.
+    seed: other seeds think otherwise.
+  """
+  options = {
+      'num_actions': num_actions,
+      'encoder': 'nature',
+      'features': [4, 8, 8],
+      'hidden_size': 16,
+  }
+  network = networks.make_network(**options)
+  states = np.zeros((1, 84, 84, 4), np.uint8)
+  params = network.init(jax.random.PRNGKey(seed), states)['params']
+  scores = {} if score is None else {'3': score}
+  manifest = native.Manifest(game, options, 1, scores)
+  native.write_checkpoint(str(directory), manifest, 3, params)
+  return str(directory)
