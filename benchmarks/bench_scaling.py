@@ -38,9 +38,9 @@ import bench_work
 import jax
 import jax.numpy as jnp
 
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import members
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 
@@ -162,7 +162,7 @@ def make_replays(spec: ReplaySpec, num_members: int) -> list[ReplayState]:
 
 
 def member_updates(
-    learner: Learner,
+    learner: ValueLearner,
     spec: ReplaySpec,
     replays: list[ReplayState],
     *,

@@ -23,13 +23,15 @@ from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.base import VectorStep
 from reincarnating_rl.learner import adam_direction
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import Sampler
+from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting.evaluation import evaluate
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
@@ -55,7 +57,7 @@ NETWORKS = {
 
 
 @functools.cache
-def make_learner(name: str, distill: bool) -> Learner:
+def make_learner(name: str, distill: bool) -> ValueLearner:
   """One of NETWORKS with its objective; equal calls share compiled code."""
   encoder, distributional, dtype = NETWORKS[name]
   network = networks.make_network(
@@ -69,16 +71,16 @@ def make_learner(name: str, distill: bool) -> Learner:
       'categorical' if distributional else 'huber',
       distill='policy' if distill else 'none',
   )
-  return Learner(network, objective, adam_direction())
+  return ValueLearner(network, objective, adam_direction())
 
 
 @functools.cache
-def _init_params(learner: Learner) -> Any:
+def _init_params(learner: ValueLearner) -> Any:
   """Random weights; kept, because making them compiles for seconds."""
   return learner.init(jax.random.PRNGKey(0)).online_params
 
 
-def init_state(learner: Learner) -> LearnerState:
+def init_state(learner: ValueLearner) -> LearnerState:
   """A fresh learner state, distillation at full weight."""
   return learner.from_params(
       jax.random.PRNGKey(0),
@@ -87,9 +89,9 @@ def init_state(learner: Learner) -> LearnerState:
   )
 
 
-def init_policy(learner: Learner) -> Policy:
+def init_policy(learner: ValueLearner) -> Policy:
   """The learner's network with random weights."""
-  return Policy(learner.network, _init_params(learner))
+  return value_policy(learner.network, _init_params(learner))
 
 
 def student_spec(capacity: int, num_streams: int = 1) -> ReplaySpec:
@@ -128,7 +130,7 @@ def _repeat_frames(frames: jax.Array, rows: int) -> jax.Array:
 
 
 def update_work(
-    learner: Learner,
+    learner: ValueLearner,
     spec: ReplaySpec,
     replay: frame_replay.ReplayState,
     *,
@@ -149,7 +151,9 @@ def update_work(
     wait_each: wait for every call, instead of for the last one.
   """
   scan = jax.default_backend() != 'cpu'
-  update_many = make_updater(learner, spec, BATCH_SIZE, prioritized, scan)
+  update_many = make_updater(
+      Sampler(learner, spec, BATCH_SIZE, prioritized), scan=scan
+  )
   alive = [init_state(learner), jax.tree.map(jnp.copy, replay.priorities)]
 
   def work() -> int:
@@ -167,7 +171,7 @@ def update_work(
 
 
 def fixed_batch_work(
-    learner: Learner,
+    learner: ValueLearner,
     spec: ReplaySpec,
     replay: frame_replay.ReplayState,
     updates: int,
@@ -195,20 +199,21 @@ def fixed_batch_work(
 # -- playing ------------------------------------------------------------------
 
 
-def act_work(learner: Learner, num_states: int, calls: int) -> Work:
+def act_work(learner: ValueLearner, num_states: int, calls: int) -> Work:
   """Choosing actions for some states at a time, one call after the other."""
   policy = init_policy(learner)
   rng = np.random.default_rng(0)
   observation = rng.integers(
       0, 256, (num_states, STACK_SIZE) + FRAME_SHAPE, np.uint8
   )
+  first = np.zeros(num_states, np.bool_)
   epsilon = np.float32(0.001)
   alive = [jax.random.PRNGKey(1)]
 
   def work() -> int:
     for _ in range(calls):
-      actions, alive[0] = act(
-          policy.network, policy.params, observation, epsilon, alive[0]
+      actions, _, alive[0] = act(
+          *policy, observation, first, (), epsilon, alive[0]
       )
       np.asarray(actions)
     return calls * num_states
@@ -236,7 +241,9 @@ class _CutEnv:
     return step
 
 
-def evaluation_work(learner: Learner, num_envs: int, agent_steps: int) -> Work:
+def evaluation_work(
+    learner: ValueLearner, num_envs: int, agent_steps: int
+) -> Work:
   """The evaluation of a random network, resets of finished games included.
 
   Args:
@@ -281,11 +288,11 @@ class _InstantEnv:
 
 
 def online_work(
-    learner: Learner,
+    learner: ValueLearner,
     num_envs: int,
     *,
     prioritized: bool,
-    teacher: Optional[Learner],
+    teacher: Optional[ValueLearner],
     capacity: int,
     agent_steps: int,
     overlap: bool = False,

@@ -34,7 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.envs.atari import AtariVector
-from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import Sampler
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.networks import convolution
 from reincarnating_rl.replay import frame_replay
@@ -101,7 +102,7 @@ class Row(NamedTuple):
 # -- pieces of an update ------------------------------------------------------
 
 
-def parts_of_update(learner: Learner, rows: int) -> list[Part]:
+def parts_of_update(learner: ValueLearner, rows: int) -> list[Part]:
   """The whole update first, then its pieces."""
   spec = bench_work.student_spec(rows)
   replay = bench_work.filled_replay(spec)
@@ -116,8 +117,8 @@ def parts_of_update(learner: Learner, rows: int) -> list[Part]:
   priorities = lambda: jax.tree.map(jnp.copy, replay.priorities)
 
   def whole(carry, storage):
-    return learner.update_from_replay(
-        spec, bench_work.BATCH_SIZE, carry[0], storage, carry[1], True
+    return Sampler(learner, spec, bench_work.BATCH_SIZE, True).update(
+        carry[0], storage, carry[1]
     )[:2]
 
   def sample(carry, data):
@@ -211,7 +212,7 @@ def timed(part: Part, steps: int) -> tuple[Callable[[], float], float]:
 
 
 def pieces_of_step(
-    learner: Learner, num_envs: int
+    learner: ValueLearner, num_envs: int
 ) -> dict[str, Callable[[], float]]:
   """What measures a piece, in microseconds of one agent step."""
   env = AtariVector(bench_work.GAME, num_envs, 0)
@@ -287,7 +288,7 @@ def medians(measures: dict[str, Callable[[], float]]) -> dict[str, float]:
   return {name: statistics.median(v) for name, v in values.items()}
 
 
-def update_rows(learner: Learner, machine: Limits) -> list[Row]:
+def update_rows(learner: ValueLearner, machine: Limits) -> list[Row]:
   """Parts of an update."""
   steps = 1 if jax.default_backend() == 'cpu' else 32
   parts = parts_of_update(learner, 600 if _QUICK.value else _ROWS.value)
@@ -303,7 +304,7 @@ def update_rows(learner: Learner, machine: Limits) -> list[Row]:
   return rows
 
 
-def step_rows(learner: Learner) -> list[Row]:
+def step_rows(learner: ValueLearner) -> list[Row]:
   """Pieces of an agent step, in one environment and in eight."""
   return [
       Row(f'{name}, {num_envs} at a time', value, None, None)

@@ -199,7 +199,7 @@ def make_learner(network: Any) -> Any:
   from reincarnating_rl import learner as learner_lib
 
   td = 'categorical' if _AGENT.value == 'rainbow' else 'huber'
-  return learner_lib.Learner(
+  return learner_lib.ValueLearner(
       network,
       learner_lib.Objective(td, double=_DOUBLE.value),
       learner_lib.adam_direction(eps=_ADAM_EPS.value),

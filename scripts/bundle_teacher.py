@@ -23,7 +23,7 @@ from reincarnating_rl.base import command_line
 from reincarnating_rl.base import files
 from reincarnating_rl.envs.atari import STICKY_ACTION_PROBABILITY
 from reincarnating_rl.evaluate import scoring
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.teachers.formats import native
 
 _TEACHER = flags.DEFINE_string(
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
   stored = jax.tree.map(lambda x: x.astype(dtype), teacher.params)
   rounded = jax.tree.map(lambda x: x.astype(np.float32), stored)
   episodes = scoring.play_episodes(
-      Policy(teacher.network, rounded),
+      value_policy(teacher.network, rounded),
       teacher.game,
       _EPISODES.value,
       epsilon=_EPSILON.value,

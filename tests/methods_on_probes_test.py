@@ -30,13 +30,14 @@ from reincarnating_rl.envs.probe import Gridworld
 from reincarnating_rl.envs.probe import ObservedReward
 from reincarnating_rl.learner import adam_direction
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.learner import sync_target
+from reincarnating_rl.learner import Sampler
+from reincarnating_rl.learner import TD_LOSSES
+from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting.evaluation import evaluate
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.run.run import Run
@@ -119,7 +120,7 @@ def add(spec, replay, rows):
 
 
 @functools.cache
-def make_learner(td: str, **terms) -> Learner:
+def make_learner(td: str, **terms) -> ValueLearner:
   network = networks.make_network(
       NUM_ACTIONS,
       features=(8, 16, 32),
@@ -128,7 +129,7 @@ def make_learner(td: str, **terms) -> Learner:
       num_atoms=NUM_ATOMS if td == 'categorical' else 1,
       v_max=V_MAX,
   )
-  return Learner(network, Objective(td=td, **terms), ADAM)
+  return ValueLearner(network, Objective(td=td, **terms), ADAM)
 
 
 @functools.cache
@@ -138,7 +139,7 @@ def initial_params(network):
 
 
 def begin(
-    learner: Learner, lambda_: float = 0.0, **weights: float
+    learner: ValueLearner, lambda_: float = 0.0, **weights: float
 ) -> LearnerState:
   weights = {'temperature': TEMPERATURE} | weights
   coefficients = Coefficients(LEARNING_RATE, lambda_=lambda_, **weights)
@@ -147,7 +148,7 @@ def begin(
 
 
 def learn(
-    learner: Learner,
+    learner: ValueLearner,
     state: LearnerState,
     data: Data,
     num_updates: int,
@@ -158,10 +159,11 @@ def learn(
 
   With a teacher's data, some of the samples come from there.
   """
-  prioritized = learner.objective.td == 'categorical'
+  prioritized = learner.objective.td == TD_LOSSES['categorical']
   rehearsal = (teacher.spec, REHEARSED) if teacher else ()
   update_many = make_updater(
-      learner, data.spec, BATCH_SIZE, prioritized, False, *rehearsal
+      Sampler(learner, data.spec, BATCH_SIZE, prioritized, *rehearsal),
+      scan=False,
   )
   priorities = jax.tree.map(jnp.copy, data.replay.priorities)
   period = sync_period or num_updates
@@ -174,13 +176,15 @@ def learn(
         teacher and teacher.replay,
     )
     if sync_period:
-      state = sync_target(state)
+      state = learner.sync_target(state)
   return state
 
 
-def q_values(learner: Learner, state: LearnerState, data: Data) -> np.ndarray:
+def q_values(
+    learner: ValueLearner, state: LearnerState, data: Data
+) -> np.ndarray:
   """[R, A] the student's values of everything seen."""
-  policy = Policy(learner.network, state.online_params)
+  policy = value_policy(learner.network, state.online_params)
   return np.asarray(policy.q_values(data.stacks))
 
 
@@ -240,7 +244,7 @@ Q_HALF = np.where(NEAR[:, None], Q_OPTIMAL, -Q_OPTIMAL)
 def greedy_episodes(learner, state):
   """Plays the student, without exploration, from many starts."""
   env = small_vector(GRID, NUM_ENVS, stack_size=STACK_SIZE, seed=5)
-  policy = Policy(learner.network, state.online_params)
+  policy = value_policy(learner.network, state.online_params)
   key = jax.random.PRNGKey(0)
   return evaluate(policy, env, env.reset(), 200, 0.0, key)
 
@@ -299,7 +303,7 @@ def changed(state: LearnerState, **weights: float) -> LearnerState:
 def test_dagger_has_no_opinion_of_its_own():
   """Its policy becomes the teacher's, right or wrong, and no value matters."""
   data = collect(GRID, q_teacher=Q_HALF)
-  learner = make_learner('none', distill='policy')
+  learner = make_learner(None, distill='policy')
   state = learn(learner, begin(learner, lambda_=1.0), data, NUM_UPDATES)
   policy = lambda q: jax.nn.softmax(q / TEMPERATURE, axis=-1)
   np.testing.assert_allclose(

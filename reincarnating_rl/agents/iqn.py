@@ -15,6 +15,7 @@ import gin
 from reincarnating_rl.agents.one_step import OneStepAgent
 from reincarnating_rl.agents.qdagger import QDagger
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import Quantile
 
 
 @gin.configurable
@@ -49,10 +50,8 @@ class ReincarnationIQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
 
   def objective(self, **terms: Any) -> Objective:
     options = {
-        'td': 'quantile',
+        'td': Quantile(self._num_tau_samples, self._num_tau_prime_samples),
         'double': self._double_dqn,
-        'num_quantiles': self._num_tau_samples,
-        'num_target_quantiles': self._num_tau_prime_samples,
     }
     return Objective(**(options | terms))
 

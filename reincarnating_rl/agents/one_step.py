@@ -18,10 +18,10 @@ from reincarnating_rl.dopamine_bridge import networks
 from reincarnating_rl.dopamine_bridge import replay_ratio
 from reincarnating_rl.dopamine_bridge import reset_settings
 from reincarnating_rl.dopamine_bridge import settings
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.trainer import Trainer
@@ -105,16 +105,16 @@ class OneStepAgent:
 
   # -- what the loop needs ---------------------------------------------------
 
-  def make_learner(self) -> Learner:
+  def make_learner(self) -> ValueLearner:
     """Network, objective and optimizer, as configured."""
     optimizer = settings.optimizer_settings(self._optimizer_name)
     return self._learner(self.method().objective, optimizer)
 
   def _learner(
       self, objective: Objective, optimizer: settings.OptimizerSettings
-  ) -> Learner:
+  ) -> ValueLearner:
     schedule = reset_settings.reset_schedule()
-    return Learner(
+    return ValueLearner(
         self.network_def,
         objective,
         optimizer.direction,
@@ -167,7 +167,7 @@ class OneStepAgent:
         ),
         'target_update_period': self.target_update_period,
         # Priorities are of the TD loss; without one there are none.
-        'prioritized': self.prioritized and method.objective.td != 'none',
+        'prioritized': self.prioritized and method.objective.td is not None,
         'resets': resets,
         'act_with_target': reset_settings.target_network().acts,
         'epsilon_train': self.epsilon_train,
@@ -203,7 +203,7 @@ class OneStepAgent:
     """The trainer behind the one-step interface, made when first needed."""
     if self._trainer is None:
       learner = self.make_learner()
-      if learner.objective.needs_teacher and self._teacher is None:
+      if learner.needs_teacher and self._teacher is None:
         raise ValueError(
             f'{type(self).__name__} learns from a teacher: call set_teacher.'
         )
@@ -239,17 +239,21 @@ class OneStepAgent:
   def _next_action(self, observation: np.ndarray) -> int:
     self._record_observation(observation)
     state = np.moveaxis(self.state.astype(np.uint8), -1, 0)[None]  # [1,C,H,W]
-    trainer = self.trainer
+    trainer, first = self.trainer, np.array([self._first])
+    if self._first:
+      self._carry = trainer.policy.actor.initial_carry(1)
     if self.eval_mode:
-      actions, trainer.eval_key = act(
+      actions, self._carry, trainer.eval_key = act(
           *trainer.policy,
           state,
+          first,
+          self._carry,
           np.float32(self.epsilon_eval),
           trainer.eval_key,
       )
     else:
       trainer.train_step()
-      actions = trainer.act(state, np.array([self._first]))
+      actions, self._carry = trainer.act(state, first, self._carry)
       self._acted_on = state
     self.training_steps = trainer.counters.training_steps
     self.action = int(actions[0])

@@ -79,7 +79,7 @@ class QDagger:
     objective = self.objective(
         distill=self._distill_type,
         distill_best_action_only=self._distill_best_action_only,
-        **({} if has_td else {'td': 'none'}),
+        **({} if has_td else {'td': None}),
     )
     return Method(
         objective,

@@ -8,7 +8,7 @@ from typing import Any, Optional
 from absl import logging
 
 from reincarnating_rl.agents.methods import Reload
-from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.teachers import LoadedTeacher
 
@@ -21,7 +21,7 @@ _STATE_NAMES = {
 
 def begin_as(
     teacher: LoadedTeacher,
-    learner: Learner,
+    learner: ValueLearner,
     reload: Reload,
     update_horizon: int,
     gamma: float,
@@ -71,7 +71,9 @@ def begin_as(
   )
 
 
-def _optimizer_state(teacher: LoadedTeacher, learner: Learner) -> Optional[Any]:
+def _optimizer_state(
+    teacher: LoadedTeacher, learner: ValueLearner
+) -> Optional[Any]:
   """The student's optimizer state with the teacher's moments, or None."""
   moments = teacher.optimizer
   state = learner.optimizer.init(teacher.params)

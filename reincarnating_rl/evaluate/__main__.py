@@ -242,7 +242,7 @@ def _film(
     UserError: if the disk does not take it.
   """
   from reincarnating_rl.evaluate import video
-  from reincarnating_rl.loop.acting.policy import Policy
+  from reincarnating_rl.learner.policy import value_policy
   from reincarnating_rl.networks import spec
 
   loaded = subject.loaded
@@ -266,7 +266,7 @@ def _film(
     film = video.film(
         play,
         subject.policy,
-        teacher and Policy(teacher.network, teacher.acting_params),
+        teacher and value_policy(teacher.network, teacher.acting_params),
         texts=(
             text(subject.label, loaded),
             teacher and text(teacher.path, teacher),

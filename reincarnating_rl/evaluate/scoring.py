@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from reincarnating_rl.envs import atari
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import Evaluation
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 # More games side by side than this are played one lot after the other.

@@ -13,7 +13,8 @@ from reincarnating_rl.base import errors
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.inspect_teacher.__main__ import game_of
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.saving.compatibility import fingerprint
 from reincarnating_rl.rundir import summary
 from reincarnating_rl.teachers import LoadedTeacher
@@ -39,7 +40,7 @@ class Subject(NamedTuple):
   @property
   def policy(self) -> Policy:
     """Who plays."""
-    return Policy(self.loaded.network, self.loaded.acting_params)
+    return value_policy(self.loaded.network, self.loaded.acting_params)
 
   @property
   def label(self) -> str:

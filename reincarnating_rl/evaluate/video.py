@@ -23,8 +23,8 @@ from reincarnating_rl.evaluate.panel import Moment
 from reincarnating_rl.evaluate.panel import Panel
 from reincarnating_rl.evaluate.panel import STEPS_PER_SECOND
 from reincarnating_rl.evaluate.panel import Texts
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 # Three minutes.
@@ -110,6 +110,7 @@ class Filmed:
         play.game, play.seed, sticky_actions=play.sticky_actions
     )
     self.observation = self._env.reset()
+    self._carry = student.actor.initial_carry(1)
     self._rng_key = jax.random.PRNGKey(play.seed)
 
   def moments(self, max_steps: int) -> Iterator[Moment]:
@@ -149,9 +150,11 @@ class Filmed:
     """What is to be seen now, and what will be done."""
     states = np.moveaxis(self.observation, 1, -1)
     values = lambda policy: np.asarray(policy.q_values(states))[0]
-    actions, self._rng_key = act(
+    actions, self._carry, self._rng_key = act(
         *self._student,
         self.observation,
+        np.array([step == 0]),
+        self._carry,
         np.float32(self._play.epsilon),
         self._rng_key,
     )

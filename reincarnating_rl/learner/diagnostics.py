@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from reincarnating_rl import losses
 from reincarnating_rl.base.types import TransitionBatch
-from reincarnating_rl.learner.temporal_difference import select_action
+from reincarnating_rl.learner.td import select_action
 
 
 def diagnostics(

@@ -7,14 +7,14 @@ objective = td_coefficient * TD
 
 Which terms exist is static (`Objective`); every coefficient is an array leaf
 (`Coefficients`), so a decaying lambda never recompiles. A new method is a
-`Term` in `extra`. Not here: the TD loss (`temporal_difference`).
+`Term` in `extra`. Not here: the TD losses (`td`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from reincarnating_rl import losses
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
+from reincarnating_rl.learner.td import TD_LOSSES
+from reincarnating_rl.learner.td import TDLoss
 
-TD_LOSSES = ('huber', 'mse', 'categorical', 'quantile')
 DISTILL_TYPES = ('none', 'policy', 'value', 'both')
 MARGIN_TYPES = ('none', 'dqfd', 'elementwise')
 
@@ -60,7 +61,7 @@ class Objective:
   """Which terms the loss has; static, so absent terms cost nothing.
 
   Attributes:
-    td: TD loss, one of TD_LOSSES, or 'none' (pure distillation).
+    td: TD loss, or its name in TD_LOSSES; None = pure distillation.
     double: bootstrap from the action that the online network prefers.
     distill: one of DISTILL_TYPES.
     distill_best_action_only: cross-entropy with the teacher's greedy action
@@ -70,12 +71,10 @@ class Objective:
     use_teacher_actions: the margin's expert action is the teacher's greedy
       one instead of the data's.
     augment: shift and intensity augmentation of the images.
-    num_quantiles: online samples of the quantile loss.
-    num_target_quantiles: target samples of the quantile loss.
-    extra: further terms, of a method that is not in the paper.
+    extra: further terms, for methods that are not in the paper.
   """
 
-  td: str = 'huber'
+  td: Optional[TDLoss | str] = 'huber'
   double: bool = False
   distill: str = 'none'
   distill_best_action_only: bool = False
@@ -83,12 +82,12 @@ class Objective:
   margin: str = 'none'
   use_teacher_actions: bool = True
   augment: bool = False
-  num_quantiles: int = 64
-  num_target_quantiles: int = 64
   extra: tuple[Term, ...] = ()
 
   def __post_init__(self):
-    _check_choice('td', self.td, TD_LOSSES + ('none',))
+    if isinstance(self.td, str):
+      _check_choice('td', self.td, tuple(TD_LOSSES))
+      object.__setattr__(self, 'td', TD_LOSSES[self.td])
     _check_choice('distill', self.distill, DISTILL_TYPES)
     _check_choice('margin', self.margin, MARGIN_TYPES)
 

@@ -98,9 +98,7 @@ def memory(
     config: RunConfig, agent: Any, teacher: Optional[LoadedTeacher]
 ) -> forecast_lib.Memory:
   """Bytes that the replays of a run will need."""
-  keeps_q_values = (
-      teacher is not None and agent.make_learner().objective.needs_teacher
-  )
+  keeps_q_values = teacher is not None and agent.make_learner().needs_teacher
   has_rows = teacher is not None and teacher.replay is not None
   return forecast_lib.memory(
       config,

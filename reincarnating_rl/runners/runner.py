@@ -27,7 +27,7 @@ from reincarnating_rl.dopamine_bridge import replay_ratio as replay_ratio_lib
 from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.envs.atari import AtariVector
 from reincarnating_rl.envs.atari import rom_in_use
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.config import estimate as forecast_lib
 from reincarnating_rl.loop.config import memory as memory_lib
 from reincarnating_rl.loop.config.plan import RunConfig
@@ -405,7 +405,7 @@ class RunnerWithTeacher(run_experiment.Runner):
           config.teacher_update_horizon,
           config.gamma,
       )
-    policy = Policy(loaded.network, loaded.acting_params)
+    policy = value_policy(loaded.network, loaded.acting_params)
     return Teacher(policy, self._teacher_score, read_data)
 
   def check_memory(self) -> None:

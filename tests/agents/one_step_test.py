@@ -24,8 +24,9 @@ from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.dopamine_bridge import networks as networks_lib
 from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner import TD_LOSSES
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting.env_player import Player
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.training.trainer import Trainer
 from reincarnating_rl.networks import spec
 
@@ -54,7 +55,7 @@ def _teacher(num_actions=NUM_ACTIONS):
   )
   states = np.zeros((1, 84, 84, 4), np.uint8)
   params = network.init(jax.random.PRNGKey(9), states)['params']
-  return Policy(network, params)
+  return value_policy(network, params)
 
 
 def _agent(agent_class, config, num_actions=NUM_ACTIONS, seed=5):
@@ -87,7 +88,7 @@ def _play_one_step_at_a_time(agent, env, num_steps):
 
 
 def _play_in_the_loop(trainer, env, num_steps):
-  player = Player(env)
+  player = Player(env, trainer.policy.actor)
   for _ in range(num_steps):
     trainer.train_step()
     player.step(trainer.act, trainer.store)
@@ -228,7 +229,7 @@ def test_what_the_agent_takes_from_gin():
   assert run_settings['replay_ratio'] == 0.5
   atoms = agent.make_learner().network.atoms
   assert atoms[0] == -1.0 and atoms[-1] == 5.0 and len(atoms) == 51
-  assert agent.method().objective.td == 'categorical'
+  assert agent.method().objective.td == TD_LOSSES['categorical']
 
 
 def test_contradicting_bindings_are_refused():

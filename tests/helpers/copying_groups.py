@@ -23,7 +23,7 @@ from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.saving.supervisor import Keeper
 
-LEARNER = learner_lib.Learner(
+LEARNER = learner_lib.ValueLearner(
     Linear(), learner_lib.Objective('huber'), learner_lib.adam_direction()
 )
 CONFIG = dataclasses.replace(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from reincarnating_rl import networks
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 
 
 def make(num_actions=6, seed=0):
@@ -14,4 +14,4 @@ def make(num_actions=6, seed=0):
   )
   states = np.zeros((1, 84, 84, 4), np.uint8)
   params = network.init(jax.random.PRNGKey(seed), states)['params']
-  return Policy(network, params)
+  return value_policy(network, params)

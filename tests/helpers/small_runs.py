@@ -14,7 +14,7 @@ from probes import SMALL_RUN
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import teachers
 from reincarnating_rl.envs import probe
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
@@ -37,7 +37,7 @@ ALONE = dataclasses.replace(
     num_pretraining_steps=SMALL_RUN.num_pretraining_steps,
     teacher_steps=0,
 )
-DISTILLING_LEARNER = learner_lib.Learner(
+DISTILLING_LEARNER = learner_lib.ValueLearner(
     NETWORK,
     learner_lib.Objective('huber', distill='policy'),
     learner_lib.adam_direction(),
@@ -70,7 +70,7 @@ def make_run(
     **changes,
 ):
   """A run before its first phase; `changes` of ALONE."""
-  learner = learner_lib.Learner(
+  learner = learner_lib.ValueLearner(
       network or NETWORK,
       objective or learner_lib.Objective('huber'),
       optimizer or learner_lib.adam_direction(),
@@ -95,6 +95,6 @@ def load(directory, number=None, **options):
 
 def as_teacher(teacher):
   """A loaded teacher as runs take it, its data with it."""
-  policy = Policy(teacher.network, teacher.params)
+  policy = value_policy(teacher.network, teacher.params)
   read = functools.partial(teacher.replay_with_q_values, CONFIG.update_horizon)
   return Teacher(policy, 0.5, read)

@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 from concurrent import futures
-from typing import Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import jax
 import numpy as np
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.envs.base import VectorStep
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Actor
+from reincarnating_rl.learner.policy import Carry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import EpisodeTracker
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.loop.acting.replay_writer import COLLECTED_ROWS
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.replay import frame_replay
 
-# From [E, C, H, W] observations, and [E] bool whether they begin an episode, to
-# [E] actions.
-Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (observations [E, ...], [E] bool that is True where they begin an episode,
+# the actor's carry) -> ([E, ...] actions, the next carry).
+Act = Callable[[np.ndarray, np.ndarray, Carry], tuple[np.ndarray, Carry]]
 
 
-class Player:
+class Player(Stateful):
   """E environments that are acted in, step by step.
 
   Attributes:
     env: the environments.
     tracker: returns and lengths of their episodes.
-    observation: [E, C, H, W] uint8, what to act on next.
-    first: [E] bool, whether that begins an episode.
+    observation: [E, ...], what to act on next.
+    first: [E] bool, True where it begins an episode.
+    carry: what the actor remembers; `()` if nothing.
     in_flight: [E] actions that the environments have been given and not yet
       answered; None between steps.
     waiting: whether somebody waits for that answer.
   """
 
-  def __init__(self, env: VectorEnv):
-    """Starts fresh episodes everywhere."""
+  SAVED = ('tracker', 'first', 'carry', 'in_flight')
+  REBUILT = ('env', 'observation', 'waiting', '_beside', '_answer')
+
+  def __init__(self, env: VectorEnv, actor: Actor):
+    """Starts fresh episodes everywhere.
+
+    Args:
+      env: the environments.
+      actor: who will act in them.
+    """
     self.env = env
     self.tracker = EpisodeTracker(env.num_envs)
     self.observation = env.reset()
     self.first = np.ones(env.num_envs, np.bool_)
+    self.carry = actor.initial_carry(env.num_envs)
     self.in_flight: Optional[np.ndarray] = None
     self.waiting = False
     self._beside: Optional[futures.Executor] = None
     self._answer: Optional[futures.Future[VectorStep]] = None
+
+  def get_state(self) -> dict[str, Any]:
+    return super().get_state() | {'env': self.env.snapshot()}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    super().set_state(state)
+    self.observation = self.env.restore(state['env'])
 
   def step(self, act: Act, store: Callable[..., None]) -> None:
     """Acts once everywhere and hands the step on to be stored.
@@ -62,7 +83,7 @@ class Player:
   def decide(self, act: Act) -> None:
     """The first half of `step`: actions are in flight."""
     if self.in_flight is None:
-      self.in_flight = act(self.observation, self.first)
+      self.in_flight, self.carry = act(self.observation, self.first, self.carry)
 
   def begin(self) -> None:
     """Lets the environments play on a thread of their own until `finish`."""
@@ -101,7 +122,7 @@ class Player:
     self.first = ended
 
 
-class Collection:
+class Collection(Stateful):
   """A policy that plays to fill a replay, its Q-values beside each step.
 
   Attributes:
@@ -109,6 +130,9 @@ class Collection:
     writer: of the replay, E streams.
     rng_key: draws the next actions.
   """
+
+  SAVED = ('player', 'writer', 'rng_key')
+  REBUILT = ('_policy', '_epsilon')
 
   def __init__(
       self,
@@ -127,8 +151,9 @@ class Collection:
       epsilon: probability of a random action.
       rng_key: consumed.
     """
-    self.player = Player(env)
+    self.player = Player(env, policy.actor)
     self.writer = ReplayWriter(spec, policy)
+    self.writer.name = COLLECTED_ROWS
     self.rng_key = rng_key
     self._policy = policy
     self._epsilon = np.float32(epsilon)
@@ -159,13 +184,13 @@ class Collection:
       at_step()
     return self.writer.state, self.player.tracker.pop()
 
-  def _act(self, observation: np.ndarray, first: np.ndarray) -> np.ndarray:
-    del first
-    network, params = self._policy
-    actions, self.rng_key = act(
-        network, params, observation, self._epsilon, self.rng_key
+  def _act(
+      self, observation: np.ndarray, first: np.ndarray, carry: Carry
+  ) -> tuple[np.ndarray, Carry]:
+    actions, carry, self.rng_key = act(
+        *self._policy, observation, first, carry, self._epsilon, self.rng_key
     )
-    return np.asarray(actions)
+    return np.asarray(actions), carry
 
 
 def collect(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, Mapping, NamedTuple, Optional
 
 import jax
 import numpy as np
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.envs.base import VectorEnv
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
 
 
 class Episodes(NamedTuple):
@@ -25,8 +26,15 @@ class Episodes(NamedTuple):
   def to_json(self) -> dict[str, list]:
     return {'returns': self.returns.tolist(), 'lengths': self.lengths.tolist()}
 
+  @classmethod
+  def from_json(cls, saved: Mapping[str, list]) -> Episodes:
+    return cls(
+        np.array(saved['returns'], np.float64),
+        np.array(saved['lengths'], np.int64),
+    )
 
-class EpisodeTracker:
+
+class EpisodeTracker(Stateful):
   """Sums rewards and steps of the episodes that run in E environments.
 
   Attributes:
@@ -34,6 +42,8 @@ class EpisodeTracker:
     lengths: [E] int64, agent steps of them.
     finished: return and length of those that ended, until they are popped.
   """
+
+  SAVED = ('returns', 'lengths', 'finished')
 
   def __init__(self, num_envs: int):
     self.returns = np.zeros(num_envs, np.float64)
@@ -62,7 +72,7 @@ class EpisodeTracker:
     return Episodes(np.array(returns, np.float64), np.array(lengths, np.int64))
 
 
-class Evaluation:
+class Evaluation(Stateful):
   """Whole episodes of a policy, until enough agent steps are taken.
 
   Each environment has an equal share of the steps and finishes the episode in
@@ -76,10 +86,24 @@ class Evaluation:
     steps: taken in each of them.
     agent_steps: taken in those that counted.
     rng_key: draws the next actions.
-    observation: [E, C, H, W] uint8, what to act on next.
+    observation: [E, ...], what to act on next.
+    first: [E] bool, True where it begins an episode.
+    carry: what the actor remembers.
     in_flight: [E] actions that the environments have been given and not yet
       answered; None between steps.
   """
+
+  SAVED = (
+      'tracker',
+      'playing',
+      'steps',
+      'agent_steps',
+      'rng_key',
+      'first',
+      'carry',
+      'in_flight',
+  )
+  REBUILT = ('env', 'observation', '_policy', '_share', '_epsilon')
 
   def __init__(
       self,
@@ -95,7 +119,7 @@ class Evaluation:
     Args:
       policy: who acts.
       env: E environments, freshly started.
-      observation: [E, C, H, W] uint8, their first observation.
+      observation: [E, ...], their first observation.
       min_agent_steps: to take in all environments together.
       epsilon: of the epsilon-greedy policy.
       rng_key: consumed.
@@ -107,10 +131,19 @@ class Evaluation:
     self.agent_steps = 0
     self.rng_key = rng_key
     self.observation = observation
+    self.first = np.ones(env.num_envs, np.bool_)
+    self.carry = policy.actor.initial_carry(env.num_envs)
     self.in_flight: Optional[np.ndarray] = None
     self._policy = policy
     self._share = -(-min_agent_steps // env.num_envs)
     self._epsilon = np.float32(epsilon)
+
+  def get_state(self) -> dict[str, Any]:
+    return super().get_state() | {'env': self.env.snapshot()}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    super().set_state(state)
+    self.observation = self.env.restore(state['env'])
 
   def run(
       self,
@@ -134,16 +167,20 @@ class Evaluation:
   def _step(self) -> int:
     """Acts once everywhere; returns the agent steps that count."""
     if self.in_flight is None:
-      network, params = self._policy
-      actions, self.rng_key = act(
-          network, params, self.observation, self._epsilon, self.rng_key
+      actions, self.carry, self.rng_key = act(
+          *self._policy,
+          self.observation,
+          self.first,
+          self.carry,
+          self._epsilon,
+          self.rng_key,
       )
       self.in_flight = np.asarray(actions)
     step = self.env.step(self.in_flight)
     self.in_flight = None
     self.observation = step.observation
     self.steps += 1
-    ended = step.terminal | step.truncated
+    ended = self.first = step.terminal | step.truncated
     self.tracker.step(step.reward, ended, self.playing)
     counted = int(self.playing.sum())
     self.agent_steps += counted

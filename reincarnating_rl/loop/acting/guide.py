@@ -19,8 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Actor
+from reincarnating_rl.learner.policy import Carry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 
 
@@ -34,13 +37,16 @@ class GuideState(NamedTuple):
   rng_key: jax.Array
 
 
-class Guide:
+class Guide(Stateful):
   """A teacher that takes steps in the student's episodes.
 
   Attributes:
     config: who acts when.
     state: all that changes; to be saved and restored as it is.
   """
+
+  SAVED = ('state',)
+  REBUILT = ('config', '_policy')
 
   def __init__(
       self,
@@ -73,37 +79,40 @@ class Guide:
       student: Policy,
       observation: np.ndarray,
       first: np.ndarray,
+      carry: Carry,
       epsilon: float,
       agent_steps: int,
       act_key: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
+  ) -> tuple[jax.Array, Carry, jax.Array]:
     """Actions of whoever's turn it is.
 
     Args:
       student: acts epsilon-greedily, with noise, as it does without a guide.
       observation: [E, C, H, W] uint8.
-      first: [E] bool, whether that begins an episode.
+      first: [E] bool, True where that begins an episode.
+      carry: what the student remembers.
       epsilon: the student's probability of a random action.
       agent_steps: online agent steps so far.
       act_key: the student's; consumed.
 
     Returns:
-      [E] int32 actions, and the student's next key.
+      [E] int32 actions, the student's next carry, and its next key.
     """
-    actions, act_key, self.state = act_in_turns(
-        student.network,
+    actions, carry, act_key, self.state = act_in_turns(
+        student.actor,
         self._policy.network,
         self.config.roll_in_guide,
         student.params,
         self._policy.params,
         observation,
         first,
+        carry,
         np.float32(epsilon),
         np.float32(self.config.guide_prob(agent_steps)),
         self.state,
         act_key,
     )
-    return actions, act_key
+    return actions, carry, act_key
 
   def end_iteration(self, agent_steps: int) -> dict[str, float]:
     """Shrinks H and starts a new count of the guide's steps.
@@ -131,26 +140,34 @@ class Guide:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def act_in_turns(
-    student_network: nn.Module,
+    student_actor: Actor,
     guide_network: nn.Module,
     roll_in_guide: bool,
     student_params: Any,
     guide_params: Any,
     observation: jax.Array,
     first: jax.Array,
+    carry: Carry,
     epsilon: jax.Array,
     guide_prob: jax.Array,
     state: GuideState,
     act_key: jax.Array,
-) -> tuple[jax.Array, jax.Array, GuideState]:
+) -> tuple[jax.Array, Carry, jax.Array, GuideState]:
   """Actions of student and guide, each in its turn; see `Guide.act`.
 
   The guide is asked only if it has a turn in some environment: a branch costs
   nothing, on a CPU either.
   """
   state, guided = draw_turns(roll_in_guide, first, guide_prob, state)
-  actions, act_key = act(
-      student_network, student_params, observation, epsilon, act_key, True
+  actions, carry, act_key = act(
+      student_actor,
+      student_params,
+      observation,
+      first,
+      carry,
+      epsilon,
+      act_key,
+      True,
   )
 
   def ask_guide() -> jax.Array:
@@ -159,7 +176,7 @@ def act_in_turns(
     return jnp.argmax(out.q_values, axis=-1).astype(jnp.int32)
 
   guides = jax.lax.cond(guided.any(), ask_guide, lambda: actions)
-  return jnp.where(guided, guides, actions), act_key, state
+  return jnp.where(guided, guides, actions), carry, act_key, state
 
 
 def draw_turns(

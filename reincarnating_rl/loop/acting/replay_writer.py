@@ -6,13 +6,18 @@ A replay may also begin with what another one holds.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.base.stateful import restored
+from reincarnating_rl.base.stateful import state_of
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.base.stateful import StateMismatchError
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -21,12 +26,13 @@ from reincarnating_rl.replay.frame_replay import Rows
 
 REWARD_CLIP = 1.0
 FIRST_NAME = 'student'
+COLLECTED_ROWS = 'teacher'  # of the data that a teacher collects
 
 # A replay and what describes it.
 Data = tuple[ReplaySpec, ReplayState]
 
 
-class ReplayWriter:
+class ReplayWriter(Stateful):
   """Buffers steps on the host and adds them in one dispatch.
 
   With a teacher, its Q-values are computed for the whole chunk at once and
@@ -39,6 +45,9 @@ class ReplayWriter:
     slots_written: since it was empty, what it was given included.
     pending: steps that are not written yet.
   """
+
+  SAVED = ('name', 'spec', 'state', 'slots_written', 'pending')
+  REBUILT = ('_teacher', '_chunk')
 
   def __init__(
       self,
@@ -69,6 +78,29 @@ class ReplayWriter:
     else:
       self.state = cut_into_streams(*given, spec, teacher is not None)
     self.slots_written = int(self.state.add_count)
+
+  def get_state(self) -> dict[str, Any]:
+    """Everything but the rows, which have a log of their own."""
+    state = replay_state(self.state)
+    pending = [np.stack(column) for column in zip(*self.pending)]
+    return state | {
+        'rows': self.name,
+        'capacity': self.spec.capacity,
+        'pending': {str(i): column for i, column in enumerate(pending)},
+    }
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores a replay of the same capacity.
+
+    Args:
+      state: what `get_state` returned, and in 'segments' the first slot and
+        the columns of each piece of the rows.
+    """
+    self.name = state['rows']
+    self.state = restored_replay(self.spec, self.state, state)
+    self.slots_written = int(self.state.add_count)
+    columns = state['pending']
+    self.pending = list(zip(*(columns[str(i)] for i in range(len(columns)))))
 
   def append(
       self,
@@ -149,6 +181,41 @@ def _add_with_teacher(
   q_teacher = q_teacher.reshape(action.shape + (-1,))
   rows = Rows(observation[:, :, -1], action, reward, flags, q_teacher)
   return frame_replay.add(spec, state, rows)
+
+
+# -- state ---------------------------------------------------------------------
+
+
+def replay_state(state: ReplayState) -> dict[str, Any]:
+  """What a checkpoint holds of a replay beside its rows."""
+  return {
+      'priorities': state_of(state.priorities),
+      'add_count': state.add_count,
+  }
+
+
+def restored_replay(
+    spec: ReplaySpec, state: ReplayState, saved: Mapping[str, Any]
+) -> ReplayState:
+  """A replay with what was saved; `state` is consumed.
+
+  Args:
+    spec: static description.
+    state: an empty replay.
+    saved: what `replay_state` returned, and in 'segments' the first slot and
+      the columns of each piece of the rows.
+
+  Raises:
+    StateMismatchError: if it was saved from another kind of replay.
+  """
+  priorities = restored('priorities', state.priorities, saved['priorities'])
+  add_count = restored('add_count', state.add_count, saved['add_count'])
+  storage = state.storage
+  for start, columns in saved['segments']:
+    if ('q_teacher' in columns) != (storage.q_teacher is not None):
+      raise StateMismatchError("the replay's values of the teacher")
+    storage = blocks.write(spec, storage, start, columns)
+  return ReplayState(storage, priorities, add_count)
 
 
 # -- a beginning ---------------------------------------------------------------

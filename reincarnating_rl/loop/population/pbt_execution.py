@@ -38,10 +38,8 @@ from reincarnating_rl.loop.saving.supervisor import Keeper
 from reincarnating_rl.loop.training import member_settings
 from reincarnating_rl.replay import splice
 
-# What one update hands to the next of what was learned. Not among them: keys,
-# which stay each run's own, and coefficients, which follow its settings.
-_COPIED = ('online_params', 'target_params', 'opt_state', 'updates')
-_COPIED += ('since_reset',)
+# Not copied: keys stay each run's own, coefficients follow its settings.
+_NOT_COPIED = ('rng_key', 'coefficients')
 
 
 class Exploits:
@@ -191,7 +189,8 @@ def copy_student(source: Run, target: Run) -> None:
   Through the host: both may live on other devices, and nothing is compiled.
   """
   theirs = source.trainer.learner_state
-  parts = {name: getattr(theirs, name) for name in _COPIED}
+  names = [name for name in theirs._fields if name not in _NOT_COPIED]
+  parts = {name: getattr(theirs, name) for name in names}
   copied = jax.tree.map(jnp.array, jax.device_get(parts))
   trainer = target.trainer
   trainer.learner_state = trainer.learner_state._replace(**copied)

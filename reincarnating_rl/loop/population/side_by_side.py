@@ -13,15 +13,15 @@ import contextlib
 import functools
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.learner import members as members_lib
-from reincarnating_rl.learner import sync_target
-from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Actor
+from reincarnating_rl.learner.policy import Carry
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.run.run import Run
@@ -241,8 +241,8 @@ class _Group:
         if isinstance(works[0], Learn):
           self._learn(works)
         elif isinstance(works[0], Sync):
-          if not self._trainers[0].learner.target_ema:
-            self._states = sync_target(self._states)
+          learner = self._trainers[0].learner
+          self._states = learner.sync_target(self._states)
         else:
           self._one_by_one(lambda i, works=works: self._do_alone(i, works[i]))
 
@@ -275,14 +275,14 @@ class _Group:
     self._actions = None
     if first.guide is not None:
       return  # It looks at one run at a time.
-    params = self._states.online_params
-    if first.config.act_with_target:
-      params = self._states.target_params
+    policy = first.learner.policy(self._states, first.config.act_with_target)
+    players = [run.player for run in self._runs]
     with jax.default_device(self._device):
-      self._actions, self._act_keys = _act_all(
-          first.learner.network,
-          params,
-          np.stack([run.player.observation for run in self._runs]),
+      self._actions, self._carries, self._act_keys = _act_all(
+          *policy,
+          np.stack([player.observation for player in players]),
+          np.stack([player.first for player in players]),
+          members_lib.stack([player.carry for player in players]),
           np.float32(first.epsilon),
           self._act_keys,
       )
@@ -297,8 +297,11 @@ class _Group:
       if self._actions is None:
         self._one_by_one(self._act_alone)
         return
-      for run, actions in zip(self._runs, np.asarray(self._actions)):
-        run.player.in_flight = actions
+      carries = members_lib.unstack(self._carries, len(self._runs))
+      for run, actions, carry in zip(
+          self._runs, np.asarray(self._actions), carries
+      ):
+        run.player.in_flight, run.player.carry = actions, carry
 
   def step(self) -> list[EnvironmentFailedError]:
     """One step of all environments of all runs.
@@ -323,19 +326,19 @@ class _Group:
           run.finish_step()
 
   def _act_alone(self, member: int) -> None:
-    player = self._runs[member].player
-    act_now = self._trainers[member].act
-    player.in_flight = act_now(player.observation, player.first)
+    self._runs[member].player.decide(self._trainers[member].act)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _act_all(
-    network: nn.Module,
+    actor: Actor,
     params: Any,
     observations: jax.Array,
+    first: jax.Array,
+    carries: Carry,
     epsilon: jax.Array,
     keys: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """[S, E] actions of S members at [S, E, C, H, W], and their next keys."""
-  one = lambda p, o, k: act(network, p, o, epsilon, k, True)
-  return jax.vmap(one)(params, observations, keys)
+) -> tuple[jax.Array, Carry, jax.Array]:
+  """[S, E, ...] actions of S members, their next carries and next keys."""
+  one = lambda p, o, f, c, k: act(actor, p, o, f, c, epsilon, k, True)
+  return jax.vmap(one)(params, observations, first, carries, keys)

@@ -8,15 +8,20 @@ files.
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from reincarnating_rl.base import schedules
 from reincarnating_rl.base.scores import normalized_score
+from reincarnating_rl.base.stateful import state_of
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop.acting.env_player import Player
 from reincarnating_rl.loop.acting.evaluation import Episodes
+from reincarnating_rl.loop.acting.replay_writer import COLLECTED_ROWS
 from reincarnating_rl.loop.acting.replay_writer import Data
+from reincarnating_rl.loop.acting.replay_writer import replay_state
+from reincarnating_rl.loop.acting.replay_writer import restored_replay
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.config.plan import RunConfig
@@ -38,9 +43,10 @@ from reincarnating_rl.loop.training.trainer import Trainer
 from reincarnating_rl.loop.training.update_schedule import (
     OFFLINE_UPDATES_PER_CALL,
 )
+from reincarnating_rl.replay import frame_replay
 
 
-class Run:
+class Run(Stateful):
   """A reincarnation (or, without a teacher, tabula rasa) run.
 
   Attributes:
@@ -65,6 +71,29 @@ class Run:
     collected: episodes of the data that this run itself has let the teacher
       collect, while it is needed.
   """
+
+  SAVED = (
+      'next_phase',
+      'steps_done',
+      'copied_after',
+      'random_score',
+      'teacher_score',
+      'records',
+      'collected',
+      'teacher_data',
+      'player',
+      'trainer',
+      'stage',
+  )
+  REBUILT = (
+      'config',
+      'plan',
+      'end',
+      'teacher',
+      'at_step',
+      'latest_checkpoint',
+      'listeners',
+  )
 
   def __init__(
       self,
@@ -131,6 +160,68 @@ class Run:
         beginning=beginning,
         on_metrics=self._tell_metrics,
     )
+
+  # -- state -----------------------------------------------------------------
+
+  def get_state(self) -> dict[str, Any]:
+    collected = None
+    if self.collected is not None:
+      collected = replay_state(self.teacher_data[1]) | {
+          'rows': COLLECTED_ROWS,
+          'episodes': self.collected.to_json(),
+      }
+    trainer = self.trainer.get_state()
+    if self.player is None:
+      trainer['writer'] = trainer['guide'] = None
+    return {
+        'next_phase': self.next_phase,
+        'steps_done': self.steps_done,
+        'copied_after': self.copied_after,
+        'random_score': self.random_score,
+        'teacher_score': self.teacher_score,
+        'records': [record.to_json() for record in self.records],
+        'collected': collected,
+        'player': state_of(self.player),
+        'trainer': trainer,
+        'stage': self.stage.get_state(),
+    }
+
+  def set_state(
+      self, state: Mapping[str, Any], keeps_copied: bool = True
+  ) -> None:
+    """Brings a freshly built run to where another one was saved.
+
+    Args:
+      state: what `get_state` returned, with the rows of replays in 'segments'.
+      keeps_copied: False if settings that it had copied from other runs do not
+        count any more.
+
+    Raises:
+      StateMismatchError: if the run is not of that kind.
+    """
+    for name in ('next_phase', 'steps_done', 'random_score', 'teacher_score'):
+      setattr(self, name, state[name])
+    self.records = [PhaseRecord.from_json(r) for r in state['records']]
+    self.trainer.set_state(state['trainer'])
+    if state['player'] is not None:
+      self.player = Player(self.stage.training_env(), self.trainer.policy.actor)
+      self.player.set_state(state['player'])
+    if state['collected'] is not None:
+      self._restore_collection(state['collected'])
+    self.stage.set_state(state['stage'])
+    if keeps_copied and state['copied_after']:
+      self.copied_after = state['copied_after']
+      self.trainer.settle(state['trainer']['member'])
+
+  def _restore_collection(self, state: Mapping[str, Any]) -> None:
+    """Restores the data that the teacher collected, for other runs, too."""
+    spec = self.config.collection_spec()
+    empty = frame_replay.init(spec, self.teacher.policy.network.num_actions)
+    self.teacher_data = spec, restored_replay(spec, empty, state)
+    self.collected = Episodes.from_json(state['episodes'])
+    shared = self.teacher.shared
+    if shared.collection is None:
+      shared.collection = (self.teacher_data, self.collected)
 
   # -- the loop --------------------------------------------------------------
 
@@ -349,16 +440,7 @@ class Run:
       if self.teacher is not None:
         self.teacher.shared.forget_data()
     self.trainer.begin_online()
-    self.player = Player(self.stage.training_env())
-
-  def allocate_student(self, capacity: int) -> None:
-    """Makes the online environments and replay, for a checkpoint to fill.
-
-    Args:
-      capacity: rows of the replay; a run that is prolonged had planned fewer.
-    """
-    self.trainer.allocate_replay(capacity)
-    self.player = Player(self.stage.training_env())
+    self.player = Player(self.stage.training_env(), self.trainer.policy.actor)
 
   def prepare_teacher_data(self) -> None:
     """Reads the teacher's data, or collects it again, if the plan needs it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Callable, Optional
 
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import Data
 
 

@@ -17,6 +17,7 @@ from typing import Iterator, Optional
 from absl import logging
 import numpy as np
 
+from reincarnating_rl.base.stateful import StateMismatchError
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.saving import compatibility
 from reincarnating_rl.loop.saving import log_files
@@ -66,7 +67,7 @@ class RunCheckpointer:
     """
     self._vault = Vault(directory, keep)
     self._logs_dir = logs
-    self._identity = compatibility or {}
+    self._identity = identity or {}
     self._background = Background()
     self._row_logs: dict[str, RowLog] = {}
     self._saved = max(self._vault.numbers(), default=None)
@@ -200,10 +201,14 @@ class RunCheckpointer:
         yield segment.start, self._vault.read_rows(name, segment)
 
     try:
-      state_lib.restore(run, saved.document, saved.arrays, read_rows)
-      if not changed.intersection(LINEAGE):
-        state_lib.restore_member(run, saved.document)
-    except state_lib.StateMismatchError as e:
+      state_lib.restore(
+          run,
+          saved.document,
+          saved.arrays,
+          read_rows,
+          keeps_copied=not changed.intersection(LINEAGE),
+      )
+    except StateMismatchError as e:
       raise CheckpointMismatchError(
           f'The checkpoint in {self._vault.folder} does not fit this run '
           f'({e}): use the settings that it was written with, or another '

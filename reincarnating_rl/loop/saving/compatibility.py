@@ -20,8 +20,7 @@ def settings(run: Run) -> dict[str, str]:
   config = member_settings.config_of(run.config, trainer.began_as)
   fields = {k: str(v) for k, v in dataclasses.asdict(config).items()}
   learner, offline = trainer.online_learner, trainer.offline
-  fields['objective'] = str(learner.objective)
-  fields['network'] = ' '.join(str(learner.network).split())
+  fields |= learner.identity()
   coefficients = member_settings.coefficients_of(
       trainer.coefficients, trainer.began_as
   )
@@ -29,8 +28,6 @@ def settings(run: Run) -> dict[str, str]:
     fields[f'coefficient {name}'] = str(value)
   optional = {
       'beginning': trainer.beginning and trainer.beginning.describe(),
-      'annealing': learner.annealing,
-      'target_ema': learner.target_ema,
       'offline_objective': offline and offline.learner.objective,
       'teacher': run.teacher and fingerprint(run.teacher.policy.params),
   }

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, Iterable, NamedTuple, Optional, Protocol, Sequence
+from typing import (
+    Any,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+)
 
 import jax
 import numpy as np
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.config.due import nth_due
 
@@ -206,8 +215,10 @@ class Updates(NamedTuple):
     return TrainingDivergedError(self.first + index, step, terms)
 
 
-class MetricMeans:
+class MetricMeans(Stateful):
   """Collects metrics that live on the device; fetches them in batches."""
+
+  SAVED = ('_pending', '_pending_updates', '_sums', '_count')
 
   def __init__(self):
     self._pending: list[tuple[Updates, dict[str, Any], Optional[int]]] = []
@@ -288,8 +299,8 @@ class MetricMeans:
     self._sums, self._count = {}, 0
     return means
 
-  def to_json(self) -> dict[str, Any]:
-    """Everything, JSON-ready; `from_json` brings it back."""
+  def get_state(self) -> dict[str, Any]:
+    """Everything, JSON-ready."""
     entries = [updates for updates, _, _ in self._pending]
     return {
         'sums': dict(self._sums),
@@ -303,15 +314,13 @@ class MetricMeans:
         ],
     }
 
-  @classmethod
-  def from_json(cls, saved: dict[str, Any]) -> MetricMeans:
-    means = cls()
-    means._sums, means._count = dict(saved['sums']), saved['count']
-    for entry in saved['pending']:
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    self._sums, self._count = dict(state['sums']), state['count']
+    self._pending, self._pending_updates = [], 0
+    for entry in state['pending']:
       *counts, rate = entry['updates']
       metrics = {k: np.float32(v) for k, v in entry['metrics'].items()}
-      means.add(Updates(*counts, Fraction(rate)), metrics)
-    return means
+      self.add(Updates(*counts, Fraction(rate)), metrics)
 
 
 def _check_finite(

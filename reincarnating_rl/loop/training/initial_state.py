@@ -12,9 +12,11 @@ from typing import Any, Callable, Optional
 import jax
 import jax.numpy as jnp
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -68,9 +70,9 @@ class Beginning:
 
   def state(
       self,
-      learner: Learner,
+      learner: ValueLearner,
       rng_key: jax.Array,
-      observation_shape: tuple[int, ...],
+      observation: ArraySpec,
       coefficients: Coefficients,
   ) -> LearnerState:
     """A learner's state, of copies: states are donated.
@@ -78,13 +80,13 @@ class Beginning:
     Args:
       learner: network, objective, optimizer.
       rng_key: consumed.
-      observation_shape: (H, W, C).
+      observation: of one state.
       coefficients: their initial values.
 
     Raises:
       ValueError: if anything is of another network or optimizer.
     """
-    init = functools.partial(learner.init, observation_shape=observation_shape)
+    init = functools.partial(learner.init, observation=observation)
     expected = jax.eval_shape(init, rng_key)
     take = lambda name, given: _copy(name, given, getattr(expected, name))
     params = take('online_params', self.params)
@@ -137,15 +139,18 @@ def check_parts(
     )
 
 
+def observation_of(config: RunConfig) -> ArraySpec:
+  """Shape and dtype of one state as networks are given it: (H, W, C)."""
+  return ArraySpec(config.frame_shape + (ReplaySpec.stack_size,), 'uint8')
+
+
 def check_resets(config: RunConfig, learner: Learner) -> None:
   """Raises a ValueError if the resets do not fit the network or the method."""
   schedule = config.resets
   if schedule is None:
     return
-  shape = config.frame_shape + (ReplaySpec.stack_size,)
-  init = functools.partial(learner.init, observation_shape=shape)
-  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
-  if schedule.distill_updates_after and not learner.objective.needs_teacher:
+  learner.check_resets(schedule, observation_of(config))
+  if schedule.distill_updates_after and not learner.needs_teacher:
     raise ValueError(
         f'Resets are to be followed by {schedule.distill_updates_after} '
         'updates of distillation, but this method has no distillation loss: '

@@ -13,10 +13,8 @@ import json
 import sys
 from typing import Any, Mapping, Optional, Sequence
 
-from reincarnating_rl.base import schedules
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop.config.plan import RunConfig
-from reincarnating_rl.loop.training.initial_state import OfflineLearning
 
 # Name in a file -> what it is called in Coefficients.
 _COEFFICIENTS = {
@@ -103,37 +101,6 @@ def coefficients_of(coefficients: Coefficients, member: Member) -> Coefficients:
   scale = member.get(LAMBDA_SCALE, 1.0)
   return coefficients._replace(
       distill=coefficients.distill * scale, margin=coefficients.margin * scale
-  )
-
-
-def weighed(
-    config: RunConfig,
-    coefficients: Coefficients,
-    offline: Optional[OfflineLearning],
-    member: Member,
-    lambda_: float,
-) -> Coefficients:
-  """What a member learns with, with the learning rate that follows lambda.
-
-  Args:
-    config: of all.
-    coefficients: of all, online.
-    offline: how it learns now; None = online, or as online.
-    member: what it differs in.
-    lambda_: distillation weight.
-  """
-  config = config_of(config, member)
-  if offline is not None:
-    coefficients = offline.coefficients
-  rate = config.learning_rate
-  if offline is not None and offline.learning_rate is not None:
-    rate = offline.learning_rate
-  elif config.final_learning_rate is not None:
-    rate = schedules.interpolated_learning_rate(
-        config.learning_rate, config.final_learning_rate, lambda_
-    )
-  return coefficients_of(coefficients, member)._replace(
-      learning_rate=rate, lambda_=lambda_
   )
 
 

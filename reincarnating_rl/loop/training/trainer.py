@@ -7,7 +7,7 @@ both drive it; there is no other implementation of these three.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from absl import logging
 import jax
@@ -15,16 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.base import schedules
+from reincarnating_rl.base.stateful import restored
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
-from reincarnating_rl.learner import sync_target
+from reincarnating_rl.learner import Sampler
 from reincarnating_rl.learner import UpdateMany
-from reincarnating_rl.learner.reset_state import reset_state
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Carry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.guide import Guide
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.acting.replay_writer import num_rows
 from reincarnating_rl.loop.acting.replay_writer import num_rows_kept
@@ -36,6 +38,7 @@ from reincarnating_rl.loop.training.events import TrainingDivergedError
 from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.loop.training.initial_state import check_parts
 from reincarnating_rl.loop.training.initial_state import check_resets
+from reincarnating_rl.loop.training.initial_state import observation_of
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.member_settings import Member
 from reincarnating_rl.loop.training.update_schedule import Counters
@@ -55,7 +58,7 @@ _GUIDE_KEY = 1000
 _RESET_KEY = 1001
 
 
-class Trainer:
+class Trainer(Stateful):
   """One learner, its schedules, and (once online) its replay.
 
   Attributes:
@@ -72,6 +75,30 @@ class Trainer:
     guide: acts along online, None without.
     means: of the metrics of updates.
   """
+
+  SAVED = (
+      'member',
+      'lambda_',
+      'duties',
+      'means',
+      'writer',
+      'guide',
+      'learner_state',
+      'act_key',
+  )
+  REBUILT = (
+      'config',
+      'online_learner',
+      'offline',
+      'beginning',
+      'began_as',
+      'coefficients',
+      'eval_key',
+      '_is_online',
+      '_observation',
+      '_teacher',
+      '_on_metrics',
+  )
 
   def __init__(
       self,
@@ -117,6 +144,7 @@ class Trainer:
     init_key, self.act_key, self.eval_key = _keys(config.seed)
     check_parts(learner, offline, beginning)
     check_resets(config, learner)
+    self._observation = observation_of(config)
     self.learner_state = self._initial_state(init_key)
     if config.guide is not None:
       if teacher is None:
@@ -126,16 +154,29 @@ class Trainer:
 
   def _initial_state(self, rng_key: jax.Array) -> LearnerState:
     coefficients = self._coefficients(self.lambda_)
-    shape = self._observation_shape
     if self.beginning is None:
-      return self.learner.init(rng_key, shape, coefficients)
+      return self.learner.init(rng_key, self._observation, coefficients)
     self.counters.training_steps = self.beginning.training_steps
-    return self.beginning.state(self.learner, rng_key, shape, coefficients)
+    return self.beginning.state(
+        self.learner, rng_key, self._observation, coefficients
+    )
 
-  @property
-  def _observation_shape(self) -> tuple[int, ...]:
-    """(H, W, C)."""
-    return self.config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores everything but the member's settings; see `settle`."""
+    self.duties.set_state(state['duties'])
+    self.means.set_state(state['means'])
+    if state['writer'] is not None:
+      self.allocate_replay(state['writer']['capacity'])
+      self.writer.set_state(state['writer'])
+      # The run may have been prolonged.
+      self.writer.grow(
+          self.config.student_capacity_with(self.duties.given_rows)
+      )
+    if self.guide is not None and state['guide'] is not None:
+      self.guide.set_state(state['guide'])
+    for name in ('learner_state', 'act_key'):
+      setattr(self, name, restored(name, getattr(self, name), state[name]))
+    self.set_lambda(state['lambda_'])  # coefficients as configured now
 
   @property
   def counters(self) -> Counters:
@@ -150,10 +191,7 @@ class Trainer:
   @property
   def policy(self) -> Policy:
     """The student as it is now."""
-    state = self.learner_state
-    acts = self.config.act_with_target
-    params = state.target_params if acts else state.online_params
-    return Policy(self.learner.network, params)
+    return self.learner.policy(self.learner_state, self.config.act_with_target)
 
   def settle(self, member: Member) -> None:
     """Learns with other settings of a member from now on."""
@@ -171,10 +209,20 @@ class Trainer:
     self.learner_state = self.learner_state._replace(coefficients=coefficients)
 
   def _coefficients(self, lambda_: float) -> Coefficients:
+    """Coefficients at a distillation weight, with the rate that follows it."""
     offline = None if self._is_online else self.offline
-    return member_settings.weighed(
-        self.config, self.coefficients, offline, self.member, lambda_
-    )
+    config, coefficients = self.config, (offline or self).coefficients
+    if self.member:
+      config = member_settings.config_of(config, self.member)
+      coefficients = member_settings.coefficients_of(coefficients, self.member)
+    rate = config.learning_rate
+    if offline is not None and offline.learning_rate is not None:
+      rate = offline.learning_rate
+    elif config.final_learning_rate is not None:
+      rate = schedules.interpolated_learning_rate(
+          config.learning_rate, config.final_learning_rate, lambda_
+      )
+    return coefficients._replace(learning_rate=rate, lambda_=lambda_)
 
   # -- offline ---------------------------------------------------------------
 
@@ -222,7 +270,7 @@ class Trainer:
     steps_per_update = config.grouped_updates / (
         config.replay_ratio * config.num_envs
     )
-    teacher = self._teacher if self.learner.objective.needs_teacher else None
+    teacher = self._teacher if self.learner.needs_teacher else None
     chunk = max(1, int(steps_per_update))
     self.writer = ReplayWriter(spec, teacher, chunk, given)
 
@@ -231,10 +279,8 @@ class Trainer:
     if self._is_online:
       return
     self._is_online = True
-    state = self.learner_state
     if not self.offline.keeps_optimizer:
-      fresh = self.learner.optimizer.init(state.online_params)
-      self.learner_state = state._replace(opt_state=fresh)
+      self.learner_state = self.learner.restart_optimizer(self.learner_state)
     self.set_lambda(self.lambda_)
 
   def train_step(self, teacher_data: Optional[Data] = None) -> None:
@@ -271,34 +317,40 @@ class Trainer:
         self.config.epsilon_warmup_steps,
     )
 
-  def act(self, observation: np.ndarray, first: np.ndarray) -> np.ndarray:
+  def act(
+      self, observation: np.ndarray, first: np.ndarray, carry: Carry = ()
+  ) -> tuple[np.ndarray, Carry]:
     """Exploring actions, the guide's among them if there is one.
 
     Args:
-      observation: [E, C, H, W] uint8.
-      first: [E] bool, whether that begins an episode.
+      observation: [E, ...].
+      first: [E] bool, True where that begins an episode.
+      carry: what the policy remembers.
 
     Returns:
-      [E] int32.
+      [E, ...] actions, and the next carry.
     """
     if self.guide is not None:
-      actions, self.act_key = self.guide.act(
+      actions, carry, self.act_key = self.guide.act(
           self.policy,
           observation,
           first,
+          carry,
           self.epsilon,
           self.counters.agent_steps,
           self.act_key,
       )
-      return np.asarray(actions)
-    actions, self.act_key = act(
-        *self.policy,
-        observation,
-        np.float32(self.epsilon),
-        self.act_key,
-        True,
-    )
-    return np.asarray(actions)
+    else:
+      actions, carry, self.act_key = act(
+          *self.policy,
+          observation,
+          first,
+          carry,
+          np.float32(self.epsilon),
+          self.act_key,
+          True,
+      )
+    return np.asarray(actions), carry
 
   def store(self, *step: np.ndarray, **flags: np.ndarray) -> None:
     """Keeps one agent step of every stream; see `ReplayWriter.append`."""
@@ -327,12 +379,11 @@ class Trainer:
     """Applies the reset schedule to network, optimizer and priorities."""
     schedule = self.config.resets
     key = jax.random.fold_in(self.eval_key, _RESET_KEY)
-    self.learner_state = reset_state(
-        self.learner,
+    self.learner_state = self.learner.reset(
         self.learner_state,
         schedule,
         jax.random.fold_in(key, work.index),
-        self._observation_shape,
+        self._observation,
     )
     if not schedule.keep_priorities:
       state = self.writer.state
@@ -365,14 +416,17 @@ class Trainer:
     """
     config = self.config
     rehearses = bool(config.teacher_data_ratio) and not work.offline
-    return make_updater(
+    sampler = Sampler(
         self.learner,
         teacher_data[0] if work.offline else self.writer.spec,
         config.batch_size,
         config.prioritized and not work.offline,
-        scan=jax.default_backend() != 'cpu',
         teacher_spec=teacher_data[0] if rehearses else None,
         teacher_data_ratio=config.teacher_data_ratio if rehearses else 0.0,
+    )
+    return make_updater(
+        sampler,
+        scan=jax.default_backend() != 'cpu',
         num_members=num_members,
     )
 
@@ -411,8 +465,7 @@ class Trainer:
 
   def sync_target(self) -> None:
     """Copies the online parameters into the target, unless it trails them."""
-    if not self.learner.target_ema:
-      self.learner_state = sync_target(self.learner_state)
+    self.learner_state = self.learner.sync_target(self.learner_state)
 
   def pop_metrics(self) -> dict[str, float]:
     """Means over all updates since the last call; see `check_finite`."""
@@ -426,10 +479,7 @@ class Trainer:
         of parameters and moments, is not finite.
     """
     self.means.check_finite()
-    state = self.learner_state
-    if self.means.count and not _all_finite(
-        (state.online_params, state.opt_state)
-    ):
+    if self.means.count and not _all_finite(self.learner_state):
       # Of the very last update: no later one has seen them.
       last = self.counters.updates_made
       raise TrainingDivergedError(
@@ -448,6 +498,7 @@ def evaluation_key(seed: int) -> jax.Array:
 
 
 @jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-  """[] bool."""
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+def _all_finite(state: Any) -> jax.Array:
+  """[] bool, True if all of what was learned is finite."""
+  leaves = jax.tree.leaves(state._replace(rng_key=(), coefficients=()))
+  return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()

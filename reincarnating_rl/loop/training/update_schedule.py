@@ -12,6 +12,7 @@ from fractions import Fraction
 import functools
 from typing import Callable, Iterator, NamedTuple
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.loop.config.due import due
 from reincarnating_rl.loop.config.estimate import OnlineClock
 from reincarnating_rl.loop.config.plan import RunConfig
@@ -22,8 +23,17 @@ OFFLINE_UPDATES_PER_CALL = 50
 
 
 @dataclasses.dataclass
-class Counters:
-  """How far training is; JSON-ready."""
+class Counters(Stateful):
+  """Progress of training; JSON-ready."""
+
+  SAVED = (
+      'training_steps',
+      'agent_steps',
+      'updates_due',
+      'updates_made',
+      'online_since',
+      'resets',
+  )
 
   training_steps: int = 0  # one per pretraining step and per agent step
   agent_steps: int = 0  # the student's, online
@@ -72,7 +82,7 @@ class Distill(NamedTuple):
 Work = Learn | Sync | Reset | Distill
 
 
-class Duties:
+class Duties(Stateful):
   """Hands out what is due.
 
   Attributes:
@@ -81,6 +91,9 @@ class Duties:
       `updates_made`.
     given_rows: agent steps that the student's replay began with.
   """
+
+  SAVED = ('counters', 'given_rows')
+  REBUILT = ('config', '_reset_ticks')
 
   def __init__(self, config: RunConfig):
     self.config = config

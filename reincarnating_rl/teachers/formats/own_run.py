@@ -27,18 +27,16 @@ from reincarnating_rl.storage.checkpoints.errors import ArchiveError
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.formats import own_run_replay
+from reincarnating_rl.teachers.formats.own_run_layout import run_layout
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 from reincarnating_rl.teachers.teacher import OptimizerMoments
 
 CHECKPOINTS = 'checkpoints'
-# Of the documents that `loop.state` writes.
-SCHEMA = 2
 STACK_SIZE = 4
 _NUMBER = re.compile(r'^\d{8,}$')
 _IN_A_CHECKPOINT = ('manifest.json', 'document.json')
 _IN_A_RUN = ('summary.json', 'config.gin', 'metrics.jsonl')
 _MEMBER = re.compile(r'^run_(\d+)$')
-_LEARNER = 'learner_state'
 
 Arrays = dict[str, np.ndarray]
 
@@ -142,34 +140,32 @@ def read(
   saved = _saved(vault, path, number)
   source = f'Checkpoint {saved.number} of {path}'
   document = saved.document
-  if document.get('schema') != SCHEMA:
-    raise TeacherError(
-        f'{source} was written by another version of this package (its schema '
-        f'is {document.get("schema")}, not {SCHEMA}): install that version.'
-    )
+  layout = run_layout(saved, source)
   settings = document['settings']
   network = _network(document, source, trusted)
   like = _parameters_of(network, own_run_replay.frame_shape(settings), source)
-  params = _tree(saved.arrays, f'{_LEARNER}/online_params', like)
+  params = _tree(saved.arrays, f'{layout.learner}/online_params', like)
   if params is None:
     raise TeacherError(
         f'{source} does not hold the parameters of the network that it '
         'describes: load it with the version of this package that wrote it.'
     )
-  counters = document['counters']
+  counters = layout.counters
   return LoadedTeacher(
       path=path,
       network=network,
       params=params,
       checkpoint_number=saved.number,
       game=settings['game'],
-      score=_score(document['records']),
+      score=_score(layout.records),
       training_steps=counters['training_steps'],
-      replay=own_run_replay.open_replay(vault, saved),
+      replay=own_run_replay.open_replay(vault, saved, layout),
       agent=agent_kind(network),
       format='reincarnating_rl run',
-      target_params=_tree(saved.arrays, f'{_LEARNER}/target_params', like),
-      optimizer=_moments(saved.arrays, like),
+      target_params=_tree(
+          saved.arrays, f'{layout.learner}/target_params', like
+      ),
+      optimizer=_moments(saved.arrays, layout.learner, like),
       agent_steps=counters['agent_steps'],
       sticky_actions=float(settings['sticky_actions']),
       acts_with_target=settings.get('act_with_target') == 'True',
@@ -262,9 +258,11 @@ def _tree(arrays: Arrays, name: str, like: Any) -> Optional[Any]:
   return jax.tree.unflatten(structure, leaves)
 
 
-def _moments(arrays: Arrays, like: Any) -> Optional[OptimizerMoments]:
+def _moments(
+    arrays: Arrays, learner: str, like: Any
+) -> Optional[OptimizerMoments]:
   """What Adam, plain or as a part of AdamW, or centered RMSProp remembered."""
-  for name in (f'{_LEARNER}/opt_state', f'{_LEARNER}/opt_state/0'):
+  for name in (f'{learner}/opt_state', f'{learner}/opt_state/0'):
     mu, nu = (
         _tree(arrays, f'{name}/{moment}', like) for moment in ('mu', 'nu')
     )

@@ -25,10 +25,9 @@ from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 from reincarnating_rl.storage.checkpoints.errors import DamagedError
 from reincarnating_rl.storage.checkpoints.row_segments import Segment
 from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.formats.own_run_layout import RunLayout
 from reincarnating_rl.teachers.teacher_replay import frames_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
-
-_RING = 'student'
 
 
 class Piece(NamedTuple):
@@ -45,25 +44,28 @@ class Piece(NamedTuple):
   stop: int
 
 
-def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
+def open_replay(
+    vault: Vault, saved: Saved, layout: RunLayout
+) -> Optional[TeacherReplay]:
   """Describes the replay of a checkpoint; its rows wait until they are needed.
 
   Args:
     vault: where the checkpoint is.
     saved: the checkpoint.
+    layout: places of its parts.
 
   Returns:
     The replay, its update_horizon and gamma being the run's. None if the run
     had none yet, or, with a warning, too few steps for a single transition.
   """
-  name = saved.document.get('student_rows') or _RING
-  if name not in saved.segments:
+  name = layout.rows
+  if name is None or name not in saved.segments:
     return None
   settings = saved.document['settings']
   num_streams = int(settings['num_envs'])
-  num_rows = int(saved.document['student_capacity'])
+  num_rows = int(layout.capacity)
   slots = num_rows // num_streams
-  written = int(saved.arrays[f'{_RING}/add_count'])
+  written = int(saved.arrays[layout.add_count])
   try:
     spec = ReplaySpec(
         min(written, slots) * num_streams,

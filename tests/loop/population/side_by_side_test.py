@@ -14,8 +14,8 @@ import pytest
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.learner.resets import ResetSchedule
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.side_by_side import SideBySide
@@ -36,7 +36,7 @@ CONFIG = dataclasses.replace(
     frame_shape=FRAME_SHAPE,
 )
 NETWORK = Linear()
-LEARNER = learner_lib.Learner(
+LEARNER = learner_lib.ValueLearner(
     NETWORK,
     learner_lib.Objective('huber', distill='policy'),
     learner_lib.adam_direction(),
@@ -57,7 +57,9 @@ def _one_device(monkeypatch):
 @functools.cache
 def _teacher_policy():
   states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return Policy(NETWORK, NETWORK.init(jax.random.PRNGKey(9), states)['params'])
+  return value_policy(
+      NETWORK, NETWORK.init(jax.random.PRNGKey(9), states)['params']
+  )
 
 
 def _run(

@@ -22,7 +22,7 @@ from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import teachers
 from reincarnating_rl.envs.probe import draw_states
 from reincarnating_rl.envs.probe import Gridworld
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
@@ -46,7 +46,7 @@ def together(policies, how, temperature=TEMPERATURE):
   """Several policies as one teacher of a run."""
   loaded = [as_teacher(policy, str(k)) for k, policy in enumerate(policies)]
   ensemble = teachers.combine(loaded, how, temperature)
-  return Teacher(Policy(ensemble.network, ensemble.acting_params))
+  return Teacher(value_policy(ensemble.network, ensemble.acting_params))
 
 
 # -- who is right where --------------------------------------------------------
@@ -72,10 +72,12 @@ def distilled(teacher):
       evaluation_steps=100,
       frame_shape=(8, 8),
   )
-  objective = learner_lib.Objective('none', distill='policy')
+  objective = learner_lib.Objective(None, distill='policy')
   run = Run(
       config,
-      learner_lib.Learner(Linear(), objective, learner_lib.adam_direction()),
+      learner_lib.ValueLearner(
+          Linear(), objective, learner_lib.adam_direction()
+      ),
       lambda num_envs, seed, stream: small_vector(
           GRID, num_envs, seed, stream=stream, stack_size=4
       ),
@@ -124,7 +126,9 @@ def test_a_mixture_follows_who_is_sure():
 def linear_policies():
   states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
   return [
-      Policy(NETWORK, NETWORK.init(jax.random.PRNGKey(seed), states)['params'])
+      value_policy(
+          NETWORK, NETWORK.init(jax.random.PRNGKey(seed), states)['params']
+      )
       for seed in (9, 10)
   ]
 

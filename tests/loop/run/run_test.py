@@ -16,8 +16,8 @@ from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import networks
 from reincarnating_rl.envs import probe
 from reincarnating_rl.envs.base import EnvironmentFailedError
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting.env_player import Player
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.due import due
 from reincarnating_rl.loop.run.run import Run
@@ -33,7 +33,7 @@ CONFIG = dataclasses.replace(
     SMALL_RUN, final_learning_rate=1e-4, frame_shape=FRAME_SHAPE
 )
 NETWORK = networks.make_network(3, features=(4, 8, 8), hidden_size=16)
-LEARNER = learner_lib.Learner(
+LEARNER = learner_lib.ValueLearner(
     NETWORK,
     learner_lib.Objective('huber', distill='policy'),
     learner_lib.adam_direction(),
@@ -77,7 +77,7 @@ def _make_env(config=CONFIG, description=BANDIT):
 def _teacher(score=None):
   states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
   params = NETWORK.init(jax.random.PRNGKey(9), states)['params']
-  return Teacher(Policy(NETWORK, params), score)
+  return Teacher(value_policy(NETWORK, params), score)
 
 
 def _run(config=CONFIG, teacher=None, learner=LEARNER, **options):

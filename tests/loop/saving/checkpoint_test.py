@@ -20,7 +20,7 @@ from small_runs import NETWORK
 from small_runs import teacher_params
 
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
 from reincarnating_rl.loop.saving import checkpoint as checkpoint_lib
@@ -53,7 +53,7 @@ def make_run(
       DISTILLING_LEARNER,
       env,
       random_score=-1.0,
-      teacher=teacher or Teacher(Policy(NETWORK, teacher_params())),
+      teacher=teacher or Teacher(value_policy(NETWORK, teacher_params())),
       coefficients=coefficients or Coefficients(),
       listeners=listeners,
   )

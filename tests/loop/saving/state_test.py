@@ -18,9 +18,11 @@ from small_runs import NETWORK
 from small_runs import teacher_params
 
 from reincarnating_rl import learner as learner_lib
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.base.stateful import StateMismatchError
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.learner.resets import PRESETS
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
@@ -63,7 +65,7 @@ def _run(offline=None, **changes):
       DISTILLING_LEARNER,
       make_env,
       random_score=-1.0,
-      teacher=Teacher(Policy(NETWORK, teacher_params())),
+      teacher=Teacher(value_policy(NETWORK, teacher_params())),
       offline=offline,
   )
 
@@ -195,7 +197,7 @@ def test_cut_off_while_the_emulator_is_waited_for_it_ends_the_same(purpose):
   _assert_same(_values(resumed), expected)
 
 
-# -- the lists -----------------------------------------------------------------
+# -- what is saved-------------------------------------------------------------
 
 _LEAVES = (
     *(bool, int, float, str, bytes, type(None), np.ndarray, np.generic),
@@ -209,10 +211,6 @@ _LEAVES = (
 )
 
 
-def _listed(table, name):
-  return set(table.get(name, '').split())
-
-
 def _walk(value, seen, found):
   """Every object of ours that lives in a run, by its class."""
   if isinstance(value, _LEAVES) or id(value) in seen:
@@ -222,23 +220,22 @@ def _walk(value, seen, found):
     children = list(value.values())
   elif isinstance(value, (list, tuple, set, frozenset)):
     children = list(value)
-  elif type(value).__name__ in state_lib.SAVED:
-    found.setdefault(type(value).__name__, []).append(value)
-    saved = _listed(state_lib.SAVED, type(value).__name__)
-    children = [v for k, v in vars(value).items() if k in saved]
+  elif isinstance(value, Stateful):
+    found.setdefault(type(value), []).append(value)
+    children = [v for k, v in vars(value).items() if k in value.SAVED]
   else:
     frozen = dataclasses.is_dataclass(value) and (
         value.__dataclass_params__.frozen
     )
     assert frozen or isinstance(
         value, probe.ProbeVector
-    ), f'{type(value).__name__} lives in a run, and no list names it'
+    ), f'{type(value).__name__} lives in a run and is not Stateful'
     return
   for child in children:
     _walk(child, seen, found)
 
 
-def test_everything_alive_is_on_a_list():
+def test_everything_alive_is_saved_or_rebuilt():
   run = _run(guide=GuideConfig(max_roll_in_steps=3))
   found = {}
 
@@ -247,14 +244,16 @@ def test_everything_alive_is_on_a_list():
 
   run.at_step = look
   run.run()
-  assert set(found) == set(state_lib.SAVED)
-  for name, objects in found.items():
-    saved = _listed(state_lib.SAVED, name)
-    anew = _listed(state_lib.MADE_ANEW, name)
-    assert not saved & anew
+  names = {kind.__name__ for kind in found}
+  assert names >= {'Run', 'Trainer', 'Player', 'Evaluation', 'ReplayWriter'}
+  for kind, objects in found.items():
+    saved, rebuilt = set(kind.SAVED), set(kind.REBUILT)
+    assert not saved & rebuilt
     there = set().union(*(vars(o) for o in objects))
-    assert there - saved - anew == set(), f'{name}: on neither list'
-    assert saved - there <= {'counters'}, f'{name}: gone'
+    assert (
+        there - saved - rebuilt == set()
+    ), f'{kind}: neither saved nor rebuilt'
+    assert saved <= there, f'{kind}: gone'
 
 
 def test_what_is_made_anew_does_not_change():
@@ -288,19 +287,21 @@ def _cut_online(**changes):
 
 def test_a_network_of_another_shape_is_refused():
   saved = _cut_online()
-  name = next(n for n in saved.arrays if n.startswith('learner_state/online'))
+  prefix = 'trainer/learner_state/online'
+  name = next(n for n in saved.arrays if n.startswith(prefix))
   saved.arrays[name] = saved.arrays[name][..., :-1]
-  with pytest.raises(state_lib.StateMismatchError, match=f'{name} was float32'):
+  told = name.removeprefix('trainer/')
+  with pytest.raises(StateMismatchError, match=f'{told} was float32'):
     saved.brought_back(_run())
   del saved.arrays[name]
-  with pytest.raises(state_lib.StateMismatchError, match='is missing'):
+  with pytest.raises(StateMismatchError, match='is missing'):
     saved.brought_back(_run())
 
 
 def test_teachers_are_told_apart():
   run, other = _run(), _run()
   params = jax.tree.map(lambda x: x + 1, teacher_params())
-  other.teacher = Teacher(Policy(NETWORK, params))
+  other.teacher = Teacher(value_policy(NETWORK, params))
   ours, theirs = compatibility.settings(run), compatibility.settings(other)
   assert {k for k in ours if ours[k] != theirs[k]} == {'teacher'}
 

@@ -18,7 +18,7 @@ from paths import ROOT
 import pytest
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.run.rollouts import COLLECTION_STREAM
@@ -505,7 +505,7 @@ def test_a_process_whose_environments_hang_ends(tmp_path):
 
 
 def _group(env=make_env, listeners=((), ()), **changes):
-  teacher = Teacher(Policy(NETWORK, teacher_params()))
+  teacher = Teacher(value_policy(NETWORK, teacher_params()))
   return [
       make_run(env, of_run, teacher, seed=seed, **changes)
       for seed, of_run in zip(SEEDS, listeners)

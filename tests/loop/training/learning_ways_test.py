@@ -16,9 +16,9 @@ import pytest
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting import replay_writer
 from reincarnating_rl.loop.acting.env_player import collect
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.run.run import Run
@@ -40,7 +40,7 @@ CONFIG = dataclasses.replace(
 
 
 NETWORK = Linear()
-LEARNER = learner_lib.Learner(
+LEARNER = learner_lib.ValueLearner(
     NETWORK, learner_lib.Objective('huber'), learner_lib.adam_direction()
 )
 TAUGHT = dataclasses.replace(
@@ -72,7 +72,7 @@ def _params(seed=9):
 
 
 def _teacher(**options):
-  return Teacher(Policy(NETWORK, _params()), 0.5, **options)
+  return Teacher(value_policy(NETWORK, _params()), 0.5, **options)
 
 
 def _run(
@@ -109,7 +109,7 @@ def _kept(tree):
 def _given():
   """What a teacher's replay may look like: one stream, n = 1."""
   spec = frame_replay.ReplaySpec(60, 1, 1, 0.99, frame_shape=FRAME_SHAPE)
-  policy = Policy(NETWORK, _params())
+  policy = value_policy(NETWORK, _params())
   key = jax.random.PRNGKey(4)
   return (
       spec,
@@ -326,13 +326,15 @@ def test_several_updates_a_pretraining_step():
   spec, data = _given()
   copy = lambda: jax.tree.map(jax.numpy.array, data)
   trainer.pretrain((spec, copy()), 10)
-  update = learner_lib.make_updater(LEARNER, spec, 4, False, False)
+  update = learner_lib.make_updater(
+      learner_lib.Sampler(LEARNER, spec, 4, False), scan=False
+  )
   state, (storage, priorities, _) = slow.learner_state, copy()
   for step in range(10):
     for _ in range(3):
       state, priorities, _ = update(state, storage, priorities, 1)
     if step % 4 == 0:
-      state = learner_lib.sync_target(state)
+      state = LEARNER.sync_target(state)
   _assert_same_arrays(trainer.learner_state, state)
   counters = trainer.counters
   assert (counters.training_steps, counters.updates_made) == (10, 30)

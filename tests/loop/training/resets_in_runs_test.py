@@ -17,10 +17,10 @@ from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.envs import probe
 from reincarnating_rl.learner import Annealing
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.learner.resets import ResetSchedule
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import estimate as forecast_lib
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.population import side_by_side
@@ -65,7 +65,7 @@ BY_HAND = {
     BY_UPDATES: ([52, 82], [0, 0, 12, 9, 20 + 8, 20 + 8]),
 }
 NETWORK = Linear()
-PLAIN = Learner(NETWORK, Objective('huber'), learner_lib.adam_direction())
+PLAIN = ValueLearner(NETWORK, Objective('huber'), learner_lib.adam_direction())
 LEARNER = dataclasses.replace(PLAIN, objective=Objective(distill='policy'))
 each_schedule = pytest.mark.parametrize(
     'schedule', BY_HAND, ids=lambda schedule: schedule.unit
@@ -87,7 +87,7 @@ def _run(schedule, learner=LEARNER, coefficients=Coefficients(), **changes):
   """A run that has not begun, with a teacher if the learner needs one."""
   teacher = None
   if learner.objective.needs_teacher:
-    teacher = Teacher(Policy(NETWORK, _params(9)))
+    teacher = Teacher(value_policy(NETWORK, _params(9)))
   return Run(
       dataclasses.replace(CONFIG, resets=schedule, **changes),
       learner,
@@ -350,7 +350,7 @@ def _trainer(learner=PLAIN, **changes):
 def test_who_acts(acts, expected):
   trainer = _trainer(act_with_target=acts)
   frames = np.zeros((2, 4) + FRAME_SHAPE, np.uint8)
-  actions = trainer.act(frames, np.array([False, False]))
+  actions, _ = trainer.act(frames, np.array([False, False]))
   np.testing.assert_array_equal(actions, [expected] * 2)
   values = trainer.policy.q_values(np.moveaxis(frames, 1, -1))
   np.testing.assert_array_equal(values.argmax(-1), [expected] * 2)
