@@ -193,7 +193,10 @@ class ValueLearner:
       **options: Any,
   ) -> NetworkOutput:
     """The network on [..., H, W, C] uint8 states."""
-    return self.network.apply({'params': params}, states, rng_key, **options)
+    out: Any = self.network.apply(
+        {'params': params}, states, rng_key, **options
+    )
+    return out
 
   def update(
       self, state: LearnerState, batch: TransitionBatch
@@ -283,7 +286,7 @@ class ValueLearner:
     the time of the whole update).
     """
     online_key, online_t_key = jax.random.split(rng_key)
-    td = self.objective.td
+    td = self.objective.td_loss
     options: Mapping[str, Any] = {} if td is None else td.online_options
     online = self.apply(params, batch.s_tm1, online_key, **options)
     if not self.objective.double:
@@ -300,7 +303,7 @@ class ValueLearner:
       rng_key: jax.Array,
   ) -> jax.Array:
     """[B] TD losses, unweighted; zeros without a TD term."""
-    td = self.objective.td
+    td = self.objective.td_loss
     if td is None:
       return jnp.zeros_like(batch.r_t)
     target = self.apply(target_params, batch.s_t, rng_key, **td.target_options)

@@ -55,7 +55,7 @@ def make_updater(
   @functools.partial(jax.jit, donate_argnums=donated, static_argnums=4)
   def scanned(state, priorities, storage, teacher, num_updates):
     def body(carry, _):
-      state, priorities, metrics = one(*carry, storage, teacher)
+      state, priorities, metrics = one(carry[0], carry[1], storage, teacher)
       return (state, priorities), metrics
 
     carry, metrics = jax.lax.scan(body, (state, priorities), length=num_updates)

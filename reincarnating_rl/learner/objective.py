@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, cast, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class Term:
 
   name: str
   loss: TermLoss
-  weight: Callable[[Coefficients], jax.Array] = lambda coefficients: 1.0
+  weight: Callable[[Coefficients], Any] = lambda coefficients: 1.0
   needs_teacher: bool = False
 
   def __repr__(self) -> str:
@@ -90,6 +90,11 @@ class Objective:
       object.__setattr__(self, 'td', TD_LOSSES[self.td])
     _check_choice('distill', self.distill, DISTILL_TYPES)
     _check_choice('margin', self.margin, MARGIN_TYPES)
+
+  @property
+  def td_loss(self) -> Optional[TDLoss]:
+    """TD loss; None = pure distillation."""
+    return cast(Optional[TDLoss], self.td)
 
   @property
   def needs_teacher(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Protocol
+from typing import Any, cast, NamedTuple, Protocol
 
 from flax import linen as nn
 import jax
@@ -83,7 +83,7 @@ class EpsilonGreedy:
     del first
     explore_key, action_key, noise_key = rng_keys
     states = jnp.moveaxis(observation, 1, -1)
-    out = self.network.apply(
+    out: Any = self.network.apply(
         {'params': params}, states, noise_key if explore else None
     )
     batch_size, num_actions = out.q_values.shape
@@ -102,7 +102,7 @@ class Policy(NamedTuple):
   @property
   def network(self) -> nn.Module:
     """Network of a value-based actor."""
-    return self.actor.network
+    return cast(EpsilonGreedy, self.actor).network
 
   def q_values(self, states: jax.Array) -> jax.Array:
     """[B, H, W, C] uint8 states to [B, A] float32 values, without noise."""
@@ -116,7 +116,8 @@ def value_policy(network: nn.Module, params: Any) -> Policy:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _q_values(network: nn.Module, params: Any, states: jax.Array) -> jax.Array:
-  return network.apply({'params': params}, states).q_values
+  out: Any = network.apply({'params': params}, states)
+  return out.q_values
 
 
 @functools.partial(jax.jit, static_argnums=(0, 7))
@@ -145,8 +146,8 @@ def act(
   Returns:
     [B, ...] actions, the next carry, and the next key.
   """
-  next_key, *rng_keys = jax.random.split(rng_key, 4)
+  keys = jax.random.split(rng_key, 4)
   actions, carry = actor.act(
-      params, observation, first, carry, epsilon, rng_keys, explore
+      params, observation, first, carry, epsilon, keys[1:], explore
   )
-  return actions, carry, next_key
+  return actions, carry, keys[0]

@@ -58,6 +58,10 @@ class Learner(Protocol):
   annealing: Optional[Annealing]
 
   @property
+  def network(self) -> Any:
+    """Module of the acting network; checkpoints describe it."""
+
+  @property
   def needs_teacher(self) -> bool:
     """True if batches must hold the teacher's outputs."""
 

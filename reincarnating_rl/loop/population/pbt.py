@@ -101,8 +101,8 @@ class Mutation:
       values = sorted(set(self.values))
       at = int(np.argmin(np.abs(np.array(values) - value)))
       beside = [i for i in (at - 1, at + 1) if 0 <= i < len(values)] or [at]
-      return float(values[beside[rng.integers(len(beside))]])
-    factor = factors[rng.integers(len(factors))]
+      return float(values[beside[int(rng.integers(len(beside)))]])
+    factor = factors[int(rng.integers(len(factors)))]
     far = 1.0 - (1.0 - value) * factor
     is_gamma = self.name.rpartition('.')[2] == 'gamma'
     changed = far if is_gamma else value * factor

@@ -152,7 +152,7 @@ class SideBySide:
       if phase.kind == plan_lib.PRETRAINING:
         for num in first.pretraining_chunks():
           for group in groups:
-            group.do(lambda t, num=num: t.duties.of_pretraining(num))
+            group.do(functools.partial(_pretraining, num))
           for run in runs:
             run.pretrained(num, announced=run is first)
           self._at_step(runs, part, join)
@@ -244,10 +244,10 @@ class _Group:
           learner = self._trainers[0].learner
           self._states = learner.sync_target(self._states)
         else:
-          self._one_by_one(lambda i, works=works: self._do_alone(i, works[i]))
+          self._one_by_one(functools.partial(self._do_alone, works))
 
-  def _do_alone(self, member: int, work: Work) -> None:
-    self._trainers[member].do(work, self._teacher_data)
+  def _do_alone(self, works: Sequence[Work], member: int) -> None:
+    self._trainers[member].do(works[member], self._teacher_data)
 
   def _one_by_one(self, do: Callable[[int], None]) -> None:
     """What is rare, or needs a trainer's own state."""
@@ -327,6 +327,10 @@ class _Group:
 
   def _act_alone(self, member: int) -> None:
     self._runs[member].player.decide(self._trainers[member].act)
+
+
+def _pretraining(num_steps: int, trainer: Trainer) -> Iterator[Work]:
+  return trainer.duties.of_pretraining(num_steps)
 
 
 @functools.partial(jax.jit, static_argnums=0)

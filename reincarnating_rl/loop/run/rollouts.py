@@ -38,13 +38,11 @@ EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
 
 
 class Activity(Protocol):
-  """An evaluation or a collection.
+  """An evaluation or a collection."""
 
-  Attributes:
-    agent_steps: taken so far, as announced to listeners.
-  """
-
-  agent_steps: int
+  @property
+  def agent_steps(self) -> int:
+    """Agent steps taken so far, as announced to listeners."""
 
   def run(
       self, on_progress: Callable[[int], None], at_step: Callable[[], None]

@@ -204,7 +204,7 @@ class Updates(NamedTuple):
     rate: updates a training step.
   """
 
-  count: int
+  count: int  # type: ignore[assignment]
   first: int
   training_steps: int
   rate: Fraction
@@ -307,7 +307,7 @@ class MetricMeans(Stateful):
         'count': self._count,
         'pending': [
             {
-                'updates': updates._replace(rate=str(updates.rate)),
+                'updates': [*updates[:-1], str(updates.rate)],
                 'metrics': {k: v.tolist() for k, v in values.items()},
             }
             for updates, values in zip(entries, self._fetched())
@@ -318,9 +318,10 @@ class MetricMeans(Stateful):
     self._sums, self._count = dict(state['sums']), state['count']
     self._pending, self._pending_updates = [], 0
     for entry in state['pending']:
-      *counts, rate = entry['updates']
+      count, first, training_steps, rate = entry['updates']
       metrics = {k: np.float32(v) for k, v in entry['metrics'].items()}
-      self.add(Updates(*counts, Fraction(rate)), metrics)
+      updates = Updates(count, first, training_steps, Fraction(rate))
+      self.add(updates, metrics)
 
 
 def _check_finite(

@@ -33,7 +33,7 @@ class OfflineLearning:
     keeps_optimizer: whether the online phases go on with its moments.
   """
 
-  learner: Learner
+  learner: ValueLearner
   coefficients: Coefficients
   learning_rate: Optional[float] = None
   keeps_optimizer: bool = False
@@ -70,7 +70,7 @@ class Beginning:
 
   def state(
       self,
-      learner: ValueLearner,
+      learner: Any,
       rng_key: jax.Array,
       observation: ArraySpec,
       coefficients: Coefficients,
@@ -106,7 +106,8 @@ def _copy(name: str, given: Any, expected: Any) -> Any:
     ValueError: if the structure or a shape is another.
   """
   shapes = lambda tree: [jnp.shape(x) for x in jax.tree.leaves(tree)]
-  same_structure = jax.tree.structure(given) == jax.tree.structure(expected)
+  structure: Any = jax.tree.structure(given)
+  same_structure = structure == jax.tree.structure(expected)
   if not same_structure or shapes(given) != shapes(expected):
     raise ValueError(
         f'The {name} that the student is to begin with are not those of its '
@@ -116,7 +117,7 @@ def _copy(name: str, given: Any, expected: Any) -> Any:
 
 
 def check_parts(
-    learner: Learner,
+    learner: Any,
     offline: Optional[OfflineLearning],
     beginning: Optional[Beginning],
 ) -> None:

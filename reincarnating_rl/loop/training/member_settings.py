@@ -90,7 +90,7 @@ def in_range(name: str, value: Any) -> bool:
 
 def config_of(config: RunConfig, member: Member) -> RunConfig:
   """The settings of a member, from those of all."""
-  rates = {name: member[name] for name in RATES if name in member}
+  rates: dict[str, Any] = {n: member[n] for n in RATES if n in member}
   return dataclasses.replace(config, **rates)
 
 

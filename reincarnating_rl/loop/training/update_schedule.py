@@ -66,7 +66,7 @@ class Reset(NamedTuple):
     index: how many there were before.
   """
 
-  index: int
+  index: int  # type: ignore[assignment]
 
 
 class Distill(NamedTuple):

@@ -39,7 +39,9 @@ TEMPERATURE = 0.1
 
 
 def as_teacher(policy, path='here'):
-  return teachers.LoadedTeacher(path, *policy, checkpoint_number=1)
+  return teachers.LoadedTeacher(
+      path, policy.network, policy.params, checkpoint_number=1
+  )
 
 
 def together(policies, how, temperature=TEMPERATURE):
