@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import TeacherError
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 # Rows whose Q-values are computed in one dispatch.
@@ -129,7 +129,12 @@ class LoadedTeacher:
     spec, state = self.replay.for_training(update_horizon, gamma)
     table = jnp.zeros((spec.capacity, self.num_actions), jnp.float32)
     chunk = min(_Q_VALUES_CHUNK, spec.capacity)
-    with progress_bar("Teacher's Q-values", spec.capacity, 'rows') as bar:
+    with progress.bar(
+        "Teacher's Q-values",
+        spec.capacity,
+        'rows',
+        delay=progress.SHORT_DELAY,
+    ) as bar:
       for start in range(0, spec.capacity, chunk):
         start = min(start, spec.capacity - chunk)
         table = _put_q_values(

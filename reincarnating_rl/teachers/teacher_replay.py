@@ -9,25 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from typing import Callable, Iterable, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.teachers.errors import TeacherError
-
-# Where the output is no terminal, seconds between lines.
-_SECONDS_BETWEEN_LINES = 30.0
-# What takes less has no bar.
-_SECONDS_BEFORE_BAR = 1.0
 
 
 class Transitions(NamedTuple):
@@ -247,7 +241,9 @@ def frames_on_device(
         f'{np.prod(shape) / 1e9:.1f} GB, for which the device has no room.'
     ) from e
   start = 0
-  with progress_bar(title, spec.capacity, 'rows') as bar:
+  with progress.bar(
+      title, spec.capacity, 'rows', delay=progress.SHORT_DELAY
+  ) as bar:
     for chunk in chunks:
       # The device copies one chunk while the host makes the next; not more, or
       # the chunks would be there beside the ring.
@@ -261,17 +257,3 @@ def frames_on_device(
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
   return jax.lax.dynamic_update_slice(ring, chunk, (start, 0, 0))
-
-
-def progress_bar(title: str, total: int, unit: str) -> tqdm:
-  """A bar on stderr for what may take minutes; nothing for a second or less."""
-  terminal = sys.stderr.isatty()
-  return tqdm(
-      total=total,
-      desc=title,
-      unit=f' {unit}',
-      file=sys.stderr,
-      dynamic_ncols=terminal,
-      mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
-      delay=_SECONDS_BEFORE_BAR,
-  )

@@ -20,10 +20,10 @@ import os
 import re
 from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Optional
 
+import cramjam
 import msgpack
 import numpy as np
 
-from reincarnating_rl.teachers.formats import snappy_blocks
 from reincarnating_rl.teachers.formats.npy_gz import Damage
 
 # Of a state: frames far larger than any game's.
@@ -53,7 +53,7 @@ class Stack(NamedTuple):
     size = math.prod(self.shape)
     content = self.content
     if self.is_compressed:
-      content = snappy_blocks.uncompress(content, size)
+      content = uncompressed(content, size)
     array = np.frombuffer(content, np.uint8).reshape(self.shape)
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
@@ -246,6 +246,32 @@ class ElementReader:
       raise Damage(f'it has states of shape {str(sizes)[:40]}')
     self._shape = sizes
     return sizes
+
+
+def uncompressed(content: bytes, size: int) -> bytes:
+  """Decompresses a block of snappy.
+
+  Args:
+    content: the block.
+    size: bytes that it must come to; no more are allocated.
+
+  Returns:
+    [size] bytes.
+
+  Raises:
+    Damage: if it is damaged, or comes to another size.
+  """
+  try:
+    declared = cramjam.snappy.decompress_raw_len(content)
+    if declared != size:
+      raise Damage(f'it has a state of {declared} bytes instead of {size}')
+    result = bytearray(size)
+    written = cramjam.snappy.decompress_raw_into(content, result)
+  except cramjam.DecompressionError as e:
+    raise Damage('it has a state that does not unpack') from e
+  if written != size:
+    raise Damage('it has a state that does not unpack')
+  return bytes(result)
 
 
 def _compressed_parts(

@@ -15,10 +15,10 @@ import zlib
 
 import numpy as np
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.teachers.formats.dopamine41_elements import Element
 from reincarnating_rl.teachers.formats.dopamine41_elements import ElementReader
 from reincarnating_rl.teachers.formats.dopamine41_elements import Stack
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 MAX_HORIZON = 20
 # Moves of the screen that must agree with a horizon before it is believed.
@@ -214,7 +214,9 @@ def read_pieces(path: str, horizon: int) -> tuple[list[Piece], Frames]:
   pieces: list[Piece] = []
   frames = Frames()
   piece = None
-  with progress_bar('Replay elements', None, 'elements') as bar:
+  with progress.bar(
+      'Replay elements', None, 'elements', delay=progress.SHORT_DELAY
+  ) as bar:
     for total, element in _elements(path):
       bar.total = total
       bar.update()

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from reincarnating_rl import networks
+from reincarnating_rl.base import files
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
@@ -85,13 +86,12 @@ def write_checkpoint(
   os.makedirs(folder, exist_ok=True)
   stored = jax.tree.map(lambda x: np.asarray(x, dtype), jax.device_get(params))
   blob = serialization.msgpack_serialize(stored)
-  _write(os.path.join(folder, f'params.{number}.msgpack'), blob)
+  files.write_whole(os.path.join(folder, f'params.{number}.msgpack'), blob)
   if replay is not None:
     _write_replay(os.path.join(directory, REPLAY), number, replay)
-  document = {'format': FORMAT, 'version': FORMAT_VERSION}
+  document: dict[str, Any] = {'format': FORMAT, 'version': FORMAT_VERSION}
   document |= dataclasses.asdict(manifest)
-  text = json.dumps(document, indent=2) + '\n'
-  _write(os.path.join(directory, MANIFEST), text.encode())
+  files.write_json(os.path.join(directory, MANIFEST), document)
 
 
 def keep_checkpoints(directory: str, numbers: set[int]) -> None:
@@ -100,14 +100,6 @@ def keep_checkpoints(directory: str, numbers: set[int]) -> None:
     if number not in numbers:
       file = f'params.{number}.msgpack'
       os.remove(os.path.join(directory, CHECKPOINTS, file))
-
-
-def _write(path: str, content: bytes) -> None:
-  with open(path + '.part', 'wb') as f:
-    f.write(content)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(path + '.part', path)
 
 
 def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
