@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn, Sequence, Union
+from typing import Any, NoReturn, Sequence, Union
 
 from absl import app
 from absl import flags
@@ -38,7 +38,7 @@ _INTERRUPTED = 130
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the flags of this entry point; called once per set of values."""
-  new = {'flag_values': values}
+  new: Any = {'flag_values': values}
   flags.DEFINE_string('game', None, 'Game, such as Breakout.', **new)
   flags.DEFINE_string('run', None, 'Run of the game, such as 1.', **new)
   flags.DEFINE_string(

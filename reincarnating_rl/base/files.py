@@ -60,7 +60,7 @@ def whole_folder(path: str) -> Iterator[str]:
   the block raises, the unfinished folder is removed and `path` is unchanged.
 
   Args:
-    path: of the folder. A folder that is there already is replaced.
+    path: path of the folder. An existing folder is replaced.
   """
   unfinished = path + UNFINISHED
   shutil.rmtree(unfinished, ignore_errors=True)

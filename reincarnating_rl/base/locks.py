@@ -28,7 +28,7 @@ def lock(descriptor: int, wait: bool = False) -> State:
   """Locks an open file or folder until its descriptor is closed.
 
   Args:
-    descriptor: of the file or folder.
+    descriptor: descriptor of the file or folder.
     wait: True to wait until other holders release it.
   """
   operation = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB

@@ -41,14 +41,13 @@ def fetch(
   Raises:
     TeacherError: one sentence that says what went wrong and what to do.
   """
-  newest = checkpoint_number is None
   try:
     source = listing.run_address(addresses.parse(url))
     outcome = download.download(
         source,
         cache_folder() if folder is None else folder,
         f'{source.bucket}/{source.path}'.rstrip('/'),
-        listing.NEWEST if newest else checkpoint_number,
+        listing.NEWEST if checkpoint_number is None else checkpoint_number,
         replay=with_replay,
         prefix=checkpoint_file_prefix,
     )

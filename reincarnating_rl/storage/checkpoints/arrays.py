@@ -79,9 +79,9 @@ def _spec(
   """Specification of an array for tensorstore, to open it or to create it.
 
   Args:
-    folder: of the database.
-    name: of the array.
-    array: what to create, as one chunk; None to open an existing array.
+    folder: folder of the database.
+    name: name of the array.
+    array: array to create, as one chunk; None to open an existing array.
   """
   kvstore = _database(folder) | {'path': f'{name}/'}
   spec: dict[str, Any] = {'driver': 'zarr3', 'kvstore': kvstore}
