@@ -7,10 +7,10 @@ REQUIREMENTS = [
     'absl-py>=2.1,<3',  # flags and logging of the entry points
     'ale-py>=0.12.1,<0.13',  # Atari, its ROMs, its C++ vector environment
     'chex>=0.1.92,<0.2',  # shape and type assertions of the core
+    'cramjam>=2.8,<3',  # snappy, in the replay of Dopamine 4.1's teachers
     'dopamine-rl==4.1.2',  # the framework that this package extends
     'flax>=0.12.8,<0.13',  # networks (linen), msgpack of parameters
     'gin-config>=0.5,<0.6',  # configuration
-    'google-cloud-storage>=3,<4',  # teachers at gs://, where gsutil is missing
     'google-crc32c>=1.5,<2',  # verifies downloads and checkpoints
     'gymnasium>=1.0,<2',  # interface of the vector environment
     'jax>=0.10.2,<0.13',  # everything numerical
@@ -38,8 +38,7 @@ EXTRAS = {
     'dev': [
         'av>=18,<19',  # films are tested
         'cryptography>=42',  # https of the tests' own storage server
-        'gcp-storage-emulator>=2026.7',  # another one, not of our making
-        'gsutil==5.38',  # copies teachers in the tests as researchers do
+            'gsutil==5.38',  # copies teachers in the tests as researchers do
         'import-linter>=2.11,<3',  # the order of the layers
         'ipykernel>=6.29,<8',  # runs the notebook, in a test
         'nbclient>=0.10,<0.12',  # the same

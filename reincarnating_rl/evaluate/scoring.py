@@ -8,11 +8,11 @@ from typing import Callable, Optional
 import jax
 import numpy as np
 
+from reincarnating_rl.base import progress as progress_lib
 from reincarnating_rl.envs import atari
 from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import Evaluation
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 # More games side by side than this are played one lot after the other.
 MAX_ENVS = 64
@@ -95,7 +95,9 @@ class _Progress:
   """Episodes that have ended, and agent steps, as a bar on stderr."""
 
   def __init__(self, num_episodes: int):
-    self._bar = progress_bar('Evaluation', num_episodes, 'episodes')
+    self._bar = progress_lib.bar(
+        'Evaluation', num_episodes, 'episodes', delay=progress_lib.SHORT_DELAY
+    )
     self._agent_steps = 0
 
   def __enter__(self) -> _Progress:

@@ -8,13 +8,13 @@ and all; the screen that is shown is that of a second emulator in step with it
 from __future__ import annotations
 
 import os
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import Any, Iterable, Iterator, NamedTuple, Optional
 
 from absl import logging
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.envs import atari
 from reincarnating_rl.envs.atari_screen import AtariScreen
 from reincarnating_rl.envs.base import EnvironmentFailedError
@@ -25,7 +25,6 @@ from reincarnating_rl.evaluate.panel import STEPS_PER_SECOND
 from reincarnating_rl.evaluate.panel import Texts
 from reincarnating_rl.learner.policy import act
 from reincarnating_rl.learner.policy import Policy
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 # Three minutes.
 DEFAULT_STEPS = 2_700
@@ -201,7 +200,9 @@ def film(
       Texts(play.game, texts[0], texts[1] if teacher else '', _footer(play)),
   )
   files = _open_files(path, panel)
-  with progress_bar('Video', max_steps, 'agent steps') as bar:
+  with progress.bar(
+      'Video', max_steps, 'agent steps', delay=progress.SHORT_DELAY
+  ) as bar:
     moments = _counted(filmed.moments(max_steps), bar)
     pictures, last = _write(panel, moments, list(files.values()))
   return Film(
@@ -215,7 +216,7 @@ def film(
   )
 
 
-def _counted(moments: Iterator[Moment], bar: tqdm) -> Iterator[Moment]:
+def _counted(moments: Iterator[Moment], bar: Any) -> Iterator[Moment]:
   """The moments, a bar with them."""
   for moment in moments:
     yield moment

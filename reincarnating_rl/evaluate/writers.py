@@ -9,10 +9,11 @@ from typing import Any, Optional, Protocol
 import numpy as np
 from PIL import Image
 
+from reincarnating_rl.base import files
+
 # PyAV brings its own encoder; half the size of packages that bring a program.
 _HOW_TO_INSTALL = "pip install 'reincarnating_rl[video]' (the package av)"
 _QUALITY = '23'  # x264's constant rate factor: text stays sharp
-_UNFINISHED = '.part'
 _COLORS = 128
 _PICTURES_LOOKED_AT = 8
 
@@ -57,7 +58,7 @@ class Mp4Writer:
       ) from e
     self._av, self._path = av, path
     self._file = av.open(
-        path + _UNFINISHED,
+        path + files.UNFINISHED,
         'w',
         format='mp4',
         options={'movflags': '+faststart'},
@@ -74,12 +75,12 @@ class Mp4Writer:
   def close(self) -> None:
     self._encode(None)
     self._file.close()
-    os.replace(self._path + _UNFINISHED, self._path)
+    files.move_file(self._path + files.UNFINISHED, self._path)
 
   def discard(self) -> None:
     with contextlib.suppress(OSError):
       self._file.close()
-    _remove(self._path + _UNFINISHED)
+    _remove(self._path + files.UNFINISHED)
 
   def _encode(self, frame: Optional[Any]) -> None:
     """Hands a picture on; None: there are no more."""
@@ -122,17 +123,17 @@ class GifWriter:
         for picture in self._pictures
     )
     first.save(
-        self._path + _UNFINISHED,
+        self._path + files.UNFINISHED,
         'GIF',
         save_all=True,
         append_images=others,
         duration=self._milliseconds,
         loop=0,
     )
-    os.replace(self._path + _UNFINISHED, self._path)
+    files.move_file(self._path + files.UNFINISHED, self._path)
 
   def discard(self) -> None:
-    _remove(self._path + _UNFINISHED)
+    _remove(self._path + files.UNFINISHED)
 
 
 def _remove(path: str) -> None:

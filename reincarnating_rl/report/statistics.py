@@ -8,11 +8,11 @@ for all further dimensions at once: the bootstrap calls them thousands of times.
 from __future__ import annotations
 
 import contextlib
-import sys
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
-import tqdm
+
+from reincarnating_rl.base import progress
 
 CONFIDENCE = 0.95
 METRICS = ('IQM', 'median', 'mean', 'optimality gap')
@@ -21,8 +21,6 @@ _TRIMMED = 0.25
 # A score of 1 is that of the teacher, or of a human.
 _OPTIMAL = 1.0
 _RESAMPLES_A_STEP = 50
-# Seconds between lines where the output is no terminal.
-_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Question(NamedTuple):
@@ -127,16 +125,9 @@ def answer(
     seed: of the resampling.
     file: where the progress bar is drawn, default stderr.
   """
-  file = file or sys.stderr
-  terminal = file.isatty()
-  with tqdm.tqdm(
-      total=len(questions) * resamples,
-      desc='bootstrap',
-      unit=' resamples',
-      unit_scale=True,
-      file=file,
-      dynamic_ncols=terminal,
-      mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
+  total = len(questions) * resamples
+  with progress.bar(
+      'bootstrap', total, 'resamples', scale=True, file=file
   ) as bar:
     found = []
     for i, question in enumerate(questions, 1):

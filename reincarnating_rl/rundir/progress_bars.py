@@ -1,37 +1,13 @@
-"""A progress bar for each piece of work of a run.
-
-In a terminal and in a notebook it moves; elsewhere (a log file, a pipe) it is
-a plain line every half minute.
-"""
+"""Progress bars of a run: one for each piece of work."""
 
 from __future__ import annotations
 
-import sys
-from typing import Optional, Sequence, TextIO
+from typing import Any, Optional, Sequence, TextIO
 
-from tqdm.auto import tqdm
-
+from reincarnating_rl.base import progress
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.training.events import Listener
 from reincarnating_rl.loop.training.events import PhaseRecord
-
-# Seconds between lines where the output is no terminal.
-_SECONDS_BETWEEN_LINES = 30.0
-
-
-class Lines:
-  """A file that is given bars, and holds lines."""
-
-  def __init__(self, file: TextIO):
-    self._file = file
-
-  def write(self, text: str) -> None:
-    text = text.replace('\r', '').strip()
-    if text:
-      self._file.write(text + '\n')
-
-  def flush(self) -> None:
-    self._file.flush()
 
 
 class ProgressBar(Listener):
@@ -52,13 +28,8 @@ class ProgressBar(Listener):
     """
     self._num_iterations = num_iterations
     self._label = f'{label} ' if label else ''
-    file = file or sys.stderr
-    self._terminal = file.isatty()
-    # Notebooks show bars of their own, or redraw the text.
-    in_notebook = type(file).__module__.startswith('ipykernel')
-    self._moves = self._terminal or in_notebook
-    self._file = file if self._moves else Lines(file)
-    self._bar: Optional[tqdm] = None
+    self._file = file
+    self._bar: Optional[Any] = None
     self._postfix: dict[str, str] = {}
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
@@ -66,14 +37,8 @@ class ProgressBar(Listener):
     title = self._label + kind.replace('_', ' ')
     if phase.iteration:
       title += f' {phase.iteration}/{self._num_iterations}'
-    self._bar = tqdm(
-        total=total,
-        desc=f'{title:24}',
-        unit=f' {unit}',
-        file=self._file,
-        dynamic_ncols=self._terminal,
-        mininterval=0.2 if self._moves else _SECONDS_BETWEEN_LINES,
-        postfix=self._postfix or None,
+    self._bar = progress.bar(
+        f'{title:24}', total, unit, postfix=self._postfix, file=self._file
     )
 
   def on_progress(self, amount: int) -> None:

@@ -1,7 +1,7 @@
-"""A teacher's data: the rows of its ring, and transitions between them.
+"""Replay data of a teacher: rows of its ring, and their transitions.
 
-Frames can be millions: they are read when they are first needed, and go to the
-device chunk by chunk. Not here: how the files of any format are read.
+There may be millions of frames: they are read at first use and go to the device
+in chunks. Not here: file formats.
 """
 
 from __future__ import annotations
@@ -9,25 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from typing import Callable, Iterable, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.teachers.errors import TeacherError
-
-# Where the output is no terminal, seconds between lines.
-_SECONDS_BETWEEN_LINES = 30.0
-# What takes less has no bar.
-_SECONDS_BEFORE_BAR = 1.0
 
 
 class Transitions(NamedTuple):
@@ -36,22 +30,22 @@ class Transitions(NamedTuple):
   state: np.ndarray  # [K, H, W, C] uint8, oldest frame first
   action: np.ndarray  # [K] int32
   reward: np.ndarray  # [K] float32, n-step return
-  # [K, H, W, C] uint8, n rows on, or the row after a terminal before that
+  # [K, H, W, C] uint8, n rows later, or the row after an earlier terminal
   next_state: np.ndarray
   terminal: np.ndarray  # [K] uint8, 1 where the n steps hold a terminal
 
 
 class TeacherReplay:
-  """Ring rows that a teacher left; frames are read at their first use.
+  """Rows of a teacher's replay ring; frames are read at first use.
 
-  A row's index is its place in the ring of the file, R rows in all.
+  The index of a row is its place in the ring of the file, which has R rows.
 
   Attributes:
-    spec: static description; its capacity counts the rows that were ever
-      written, which are the first ones, its update_horizon is the teacher's.
-    head: the oldest slot.
+    spec: static description. Its capacity is the number of rows that were ever
+      written, which are the first ones; its update_horizon is the teacher's.
+    head: oldest slot.
     num_rows: R; rows from spec.capacity on were never written.
-    only_horizon: the only n of the n-step transitions it can give, None = any.
+    only_horizon: n, if only n-step transitions are possible; None = any n.
   """
 
   def __init__(
@@ -66,14 +60,14 @@ class TeacherReplay:
     """Describes the data.
 
     Args:
-      spec: see above.
-      source: the columns, or what reads them.
-      head: see above.
-      num_rows: see above, default spec.capacity.
-      only_horizon: see above.
+      spec: as the attribute.
+      source: the columns, or a function that reads them.
+      head: as the attribute.
+      num_rows: as the attribute; None = spec.capacity.
+      only_horizon: as the attribute.
 
     Raises:
-      ValueError: if the numbers do not fit each other.
+      ValueError: if the numbers contradict each other.
     """
     self.spec = spec
     self.head = head
@@ -93,24 +87,25 @@ class TeacherReplay:
 
   @property
   def storage(self) -> Storage:
-    """The columns, on the device.
+    """Columns on the device.
 
     Raises:
-      TeacherError: if what they are read from is damaged.
+      TeacherError: if their file is damaged.
     """
     if self._storage is None:
+      assert self._reader is not None  # One of the two is always there.
       self._storage = self._reader()
     return self._storage
 
   def read(self) -> None:
-    """Reads what has not been read yet."""
+    """Reads the columns if they have not been read yet."""
     self._flags = np.asarray(self.storage.flags)
 
   def transitions(self, indices: np.ndarray, n_step: int) -> Transitions:
-    """The n-step transitions that start at given rows, as stored.
+    """Returns the n-step transitions that start at some rows, as stored.
 
     Args:
-      indices: [K] rows, valid or not.
+      indices: [K] rows, valid for training or not.
       n_step: n.
 
     Raises:
@@ -128,7 +123,7 @@ class TeacherReplay:
     )
 
   def valid(self, n_step: int) -> np.ndarray:
-    """[R] bool, rows that training may use with n-step returns."""
+    """Returns [R] bool: rows that training may use with n-step returns."""
     spec = self._with_horizon(n_step)
     if self._flags is None:
       self.read()
@@ -140,23 +135,23 @@ class TeacherReplay:
 
   @property
   def only_gamma(self) -> Optional[float]:
-    """The only discount of the returns it can give; None = any."""
+    """Discount, if the returns of only one are possible; None = any."""
     return None if self.only_horizon in (None, 1) else self.spec.gamma
 
   def for_training(
       self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[ReplaySpec, ReplayState]:
-    """The rows as a replay that draws exactly the valid ones.
+    """Returns the rows as a replay that samples exactly the valid ones.
 
-    Frames that can be read again are handed over: they are freed with the
-    state, and read anew if this object is asked for them.
+    The returned state owns frames that come from a file: this object reads the
+    file again if they are needed once more.
 
     Args:
       update_horizon: n of the transitions.
-      gamma: discount of one agent step; None = as it was recorded with.
+      gamma: discount of one agent step; None = that of the recorded data.
 
     Raises:
-      TeacherError: if it has no such transitions.
+      TeacherError: if there are no such transitions.
     """
     spec = self._with_horizon(update_horizon)
     if gamma is not None:
@@ -178,7 +173,7 @@ class TeacherReplay:
     return dataclasses.replace(self.spec, update_horizon=n_step)
 
   def check_gamma(self, gamma: float) -> None:
-    """Raises a TeacherError if it has no returns of that discount."""
+    """Raises a TeacherError if returns of that discount are impossible."""
     only = self.only_gamma
     if only is not None and not math.isclose(only, gamma):
       raise TeacherError(
@@ -189,10 +184,10 @@ class TeacherReplay:
       )
 
   def _checked(self, indices: np.ndarray) -> np.ndarray:
-    """[K] int32.
+    """Returns row numbers as [K] int32.
 
     Raises:
-      ValueError: if one of them is no row that was written.
+      ValueError: if one of these rows was never written.
     """
     rows = np.asarray(indices)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in 'iu'):
@@ -213,7 +208,7 @@ class TeacherReplay:
 def _transitions(
     spec: ReplaySpec, storage: Storage, indices: jax.Array
 ) -> tuple[TransitionBatch, jax.Array]:
-  """The batch, and next states that stop where the episode does."""
+  """Returns the batch, and next states that stay within the episode."""
   rows = frame_replay.successors(spec, storage.flags, indices)
   batch = frame_replay.transitions(spec, storage, indices)
   return batch, frame_replay.stacks(spec, storage, rows)
@@ -225,12 +220,12 @@ def _transitions(
 def frames_on_device(
     spec: ReplaySpec, chunks: Iterable[np.ndarray], title: str
 ) -> jax.Array:
-  """Puts frames on the device as they come; none is there twice.
+  """Moves frames to the device chunk by chunk, without a second copy there.
 
   Args:
-    spec: how many frames there are, and their shape.
-    chunks: [T, H, W] uint8 each, together all frames in order.
-    title: of the progress bar.
+    spec: number of frames, and their shape.
+    chunks: arrays of [T, H, W] uint8, together all frames in order.
+    title: title of the progress bar.
 
   Returns:
     [R, H, W] uint8.
@@ -247,10 +242,12 @@ def frames_on_device(
         f'{np.prod(shape) / 1e9:.1f} GB, for which the device has no room.'
     ) from e
   start = 0
-  with progress_bar(title, spec.capacity, 'rows') as bar:
+  with progress.bar(
+      title, spec.capacity, 'rows', delay=progress.SHORT_DELAY
+  ) as bar:
     for chunk in chunks:
-      # The device copies one chunk while the host makes the next; not more, or
-      # the chunks would be there beside the ring.
+      # The device copies one chunk while the host makes the next one. More
+      # chunks at a time would need memory beside the ring.
       jax.block_until_ready(ring)
       ring = _put(ring, chunk, start)
       start += len(chunk)
@@ -261,17 +258,3 @@ def frames_on_device(
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
   return jax.lax.dynamic_update_slice(ring, chunk, (start, 0, 0))
-
-
-def progress_bar(title: str, total: int, unit: str) -> tqdm:
-  """A bar on stderr for what may take minutes; nothing for a second or less."""
-  terminal = sys.stderr.isatty()
-  return tqdm(
-      total=total,
-      desc=title,
-      unit=f' {unit}',
-      file=sys.stderr,
-      dynamic_ncols=terminal,
-      mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
-      delay=_SECONDS_BEFORE_BAR,
-  )

@@ -1,11 +1,11 @@
-"""The replay that a run left in its checkpoint, as a teacher's data.
+"""Replay of a run of this package, as the data of a teacher.
 
-A checkpoint names segments of slots, counted since the replay was empty
-(`archive.rows`); slot s of E environments is rows (s mod S) * E to
-(s mod S) * E + E - 1 of a ring of S slots. Rows come back to the places that
-they had, in the order of the places, which begins anew within a segment if the
-ring did. Steps that waited to be written are left out (a few at most), and so
-are the values of the teacher that the run had: it is the teacher now.
+A checkpoint lists segments of slots, counted since the replay was empty
+(`storage.checkpoints.row_segments`). With E environments and a ring of S slots,
+slot s holds rows (s mod S) * E to (s mod S) * E + E - 1. Rows are read back to
+their places, in the order of the places. The last steps, which were not written
+yet (a few at most), are left out. So are the Q-values of the run's own teacher:
+the run itself is the teacher now.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 
 class Piece(NamedTuple):
-  """Some slots of a segment that lie together in the ring.
+  """Slots of a segment that are adjacent in the ring.
 
   Attributes:
-    segment: which.
-    start: the first slot, counted since the ring was empty.
-    stop: the one after the last.
+    segment: the segment.
+    start: first slot, counted since the ring was empty.
+    stop: slot after the last.
   """
 
   segment: Segment
@@ -47,16 +47,16 @@ class Piece(NamedTuple):
 def open_replay(
     vault: Vault, saved: Saved, layout: RunLayout
 ) -> Optional[TeacherReplay]:
-  """Describes the replay of a checkpoint; its rows wait until they are needed.
+  """Describes the replay of a checkpoint; its rows are read at first use.
 
   Args:
-    vault: where the checkpoint is.
+    vault: store of the checkpoint.
     saved: the checkpoint.
     layout: places of its parts.
 
   Returns:
-    The replay, its update_horizon and gamma being the run's. None if the run
-    had none yet, or, with a warning, too few steps for a single transition.
+    The replay, with the run's update_horizon and gamma. None if the run had
+    none yet, or, with a warning, too few steps for a single transition.
   """
   name = layout.rows
   if name is None or name not in saved.segments:
@@ -100,13 +100,13 @@ def frame_shape(settings: dict[str, str]) -> tuple[int, int]:
 def pieces(
     segments: list[Segment], oldest: int, written: int, slots: int
 ) -> list[Piece]:
-  """What of some segments is in a ring, in the order of its places.
+  """Splits segments into pieces in the order of the ring's places.
 
   Args:
-    segments: successive ones that hold at least these slots.
-    oldest: the first slot that the ring holds.
-    written: the one after the last.
-    slots: S, of the ring.
+    segments: successive segments that hold at least these slots.
+    oldest: first slot that the ring holds.
+    written: slot after the last.
+    slots: S of the ring.
 
   Returns:
     Pieces that fill places 0 to written - oldest - 1 without a gap.
@@ -115,7 +115,7 @@ def pieces(
   for segment in segments:
     stop = min(segment.stop, written)
     while at < stop:
-      # Not across the end of the ring.
+      # A piece ends at the end of the ring.
       end = min(stop, (at // slots + 1) * slots)
       found.append(Piece(segment, at, end))
       at = end
@@ -123,12 +123,12 @@ def pieces(
 
 
 class _Place(NamedTuple):
-  """Where rows lie.
+  """Location of rows.
 
   Attributes:
-    vault: of the checkpoint that names them.
-    number: of that checkpoint.
-    name: of the rows.
+    vault: store of the checkpoint that lists them.
+    number: number of that checkpoint.
+    name: name of the ring.
   """
 
   vault: Vault
@@ -163,7 +163,7 @@ def _read_storage(
 def _read_piece(
     place: _Place, num_streams: int, piece: Piece
 ) -> dict[str, np.ndarray]:
-  """The rows of a piece, by the name of the column."""
+  """Reads the rows of a piece, by name of the column."""
   try:
     columns = place.vault.read_rows(place.name, piece.segment)
   except DamagedError as e:
