@@ -41,6 +41,7 @@ EXTRAS = {
             'gsutil==5.38',  # copies teachers in the tests as researchers do
         'import-linter>=2.11,<3',  # the order of the layers
         'ipykernel>=6.29,<8',  # runs the notebook, in a test
+        'mypy>=2.1,<3',  # types are checked
         'nbclient>=0.10,<0.12',  # the same
         'nbformat>=5.10,<6',  # the same
         'pyink==26.5.1',  # formatting, pinned: its output is checked
@@ -72,6 +73,7 @@ setuptools.setup(
     python_requires='>=3.11,<3.14',
     packages=setuptools.find_packages(include=['reincarnating_rl*']),
     package_data={
+        'reincarnating_rl': ['py.typed'],
         'reincarnating_rl.configs': ['*.gin'],
         'reincarnating_rl.teachers': [
             'bundled/*/*.json',
