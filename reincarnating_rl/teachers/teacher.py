@@ -105,7 +105,7 @@ class LoadedTeacher:
     return self.target_params if self.acts_with_target else self.params
 
   def q_values(self, states: np.ndarray) -> np.ndarray:
-    """[B, H, W, C] uint8 states to [B, A] float32 values."""
+    """[B, ...] states to [B, A] float32 values."""
     return np.asarray(
         _q_values(self.network, self.acting_params, jnp.asarray(states))
     )
@@ -113,9 +113,9 @@ class LoadedTeacher:
   def replay_with_q_values(
       self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[frame_replay.ReplaySpec, frame_replay.ReplayState]:
-    """The data for training: each row with the Q-values at its state.
+    """The data for training, with the Q-values at each row's state.
 
-    Computed once, here, and looked up ever after.
+    They are computed once, here; training looks them up.
 
     Args:
       update_horizon: n of the transitions.
@@ -144,7 +144,11 @@ class LoadedTeacher:
         # One chunk's activations at a time.
         jax.block_until_ready(table)
         bar.update(start + chunk - bar.n)
-    return spec, state._replace(storage=state.storage._replace(q_teacher=table))
+    extras = dict(state.storage.extras) | {frame_replay.Q_TEACHER: table}
+    storage = state.storage._replace(extras=extras)
+    return spec.with_q_teacher(self.num_actions), state._replace(
+        storage=storage
+    )
 
 
 @jax.jit(static_argnums=0)
@@ -162,7 +166,7 @@ def _put_q_values(
     table: jax.Array,
     start: jax.Array,
 ) -> jax.Array:
-  """The table with the values at `chunk` rows from `start` on, in place."""
-  states = frame_replay.stacks(spec, storage, start + jnp.arange(chunk))
+  """Puts the values at `chunk` rows from `start` on into the table."""
+  states = frame_replay.states(spec, storage, start + jnp.arange(chunk))
   q_values = network.apply({'params': params}, states).q_values
   return jax.lax.dynamic_update_slice(table, q_values, (start, 0))

@@ -1,7 +1,10 @@
 """A teacher's data: the rows of its ring, and transitions between them.
 
-Frames can be millions: they are read when they are first needed, and go to the
-device chunk by chunk. Not here: how the files of any format are read.
+There can be millions of frames: they are read at their first use, and go to
+the device chunk by chunk. Not here: file formats (`formats`).
+
+Shape letters: K rows asked for, T rows of a chunk, R rows of the ring. `...` is
+the shape of one observation, state or action.
 """
 
 from __future__ import annotations
@@ -22,21 +25,22 @@ from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
+from reincarnating_rl.replay.ring import row_bytes
 from reincarnating_rl.teachers.errors import TeacherError
 
-# Where the output is no terminal, seconds between lines.
+# Seconds between lines, if the output is no terminal.
 _SECONDS_BETWEEN_LINES = 30.0
-# What takes less has no bar.
+# Shorter work has no bar.
 _SECONDS_BEFORE_BAR = 1.0
 
 
 class Transitions(NamedTuple):
   """Transitions of a teacher's replay, on the host."""
 
-  state: np.ndarray  # [K, H, W, C] uint8, oldest frame first
-  action: np.ndarray  # [K] int32
+  state: np.ndarray  # [K, ...]; [K, H, W, C] uint8 for frames
+  action: np.ndarray  # [K] int32, or [K, ...] float32
   reward: np.ndarray  # [K] float32, n-step return
-  # [K, H, W, C] uint8, n rows on, or the row after a terminal before that
+  # [K, ...], n rows on, or the row after a terminal before that
   next_state: np.ndarray
   terminal: np.ndarray  # [K] uint8, 1 where the n steps hold a terminal
 
@@ -44,11 +48,11 @@ class Transitions(NamedTuple):
 class TeacherReplay:
   """Ring rows that a teacher left; frames are read at their first use.
 
-  A row's index is its place in the ring of the file, R rows in all.
+  A row's index is its place in the ring of the file.
 
   Attributes:
-    spec: static description; its capacity counts the rows that were ever
-      written, which are the first ones, its update_horizon is the teacher's.
+    spec: static description. Its capacity counts the rows that were ever
+      written, which are the first ones; its update_horizon is the teacher's.
     head: the oldest slot.
     num_rows: R; rows from spec.capacity on were never written.
     only_horizon: the only n of the n-step transitions it can give, None = any.
@@ -67,7 +71,7 @@ class TeacherReplay:
 
     Args:
       spec: see above.
-      source: the columns, or what reads them.
+      source: the columns, or a function that reads them.
       head: see above.
       num_rows: see above, default spec.capacity.
       only_horizon: see above.
@@ -96,14 +100,15 @@ class TeacherReplay:
     """The columns, on the device.
 
     Raises:
-      TeacherError: if what they are read from is damaged.
+      TeacherError: if their files are damaged.
     """
     if self._storage is None:
+      assert self._reader is not None  # Either of them is there.
       self._storage = self._reader()
     return self._storage
 
   def read(self) -> None:
-    """Reads what has not been read yet."""
+    """Reads the columns, unless they were read before."""
     self._flags = np.asarray(self.storage.flags)
 
   def transitions(self, indices: np.ndarray, n_step: int) -> Transitions:
@@ -128,7 +133,7 @@ class TeacherReplay:
     )
 
   def valid(self, n_step: int) -> np.ndarray:
-    """[R] bool, rows that training may use with n-step returns."""
+    """[R] bool, True for rows that training may use with n-step returns."""
     spec = self._with_horizon(n_step)
     if self._flags is None:
       self.read()
@@ -146,14 +151,14 @@ class TeacherReplay:
   def for_training(
       self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[ReplaySpec, ReplayState]:
-    """The rows as a replay that draws exactly the valid ones.
+    """Makes a replay of the rows that draws exactly the valid ones.
 
-    Frames that can be read again are handed over: they are freed with the
+    Columns that can be read again are handed over: they are freed with the
     state, and read anew if this object is asked for them.
 
     Args:
       update_horizon: n of the transitions.
-      gamma: discount of one agent step; None = as it was recorded with.
+      gamma: discount of one agent step; None = as recorded.
 
     Raises:
       TeacherError: if it has no such transitions.
@@ -189,10 +194,10 @@ class TeacherReplay:
       )
 
   def _checked(self, indices: np.ndarray) -> np.ndarray:
-    """[K] int32.
+    """Rows as [K] int32.
 
     Raises:
-      ValueError: if one of them is no row that was written.
+      ValueError: if one of them was never written.
     """
     rows = np.asarray(indices)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in 'iu'):
@@ -216,35 +221,36 @@ def _transitions(
   """The batch, and next states that stop where the episode does."""
   rows = frame_replay.successors(spec, storage.flags, indices)
   batch = frame_replay.transitions(spec, storage, indices)
-  return batch, frame_replay.stacks(spec, storage, rows)
+  return batch, frame_replay.states(spec, storage, rows)
 
 
 # -- reading -------------------------------------------------------------------
 
 
-def frames_on_device(
+def observations_on_device(
     spec: ReplaySpec, chunks: Iterable[np.ndarray], title: str
 ) -> jax.Array:
-  """Puts frames on the device as they come; none is there twice.
+  """Puts observations on the device as they come; none is there twice.
 
   Args:
-    spec: how many frames there are, and their shape.
-    chunks: [T, H, W] uint8 each, together all frames in order.
+    spec: description of the replay that they fill.
+    chunks: [T, ...] each, together all observations in order.
     title: of the progress bar.
 
   Returns:
-    [R, H, W] uint8.
+    [R, ...].
 
   Raises:
     TeacherError: if the device has no room for them.
   """
-  shape = (spec.capacity,) + spec.frame_shape
+  shape = (spec.capacity,) + spec.observation.shape
   try:
-    ring = jax.block_until_ready(jnp.zeros(shape, jnp.uint8))
+    ring = jax.block_until_ready(jnp.zeros(shape, spec.observation.dtype))
   except jax.errors.JaxRuntimeError as e:
     raise TeacherError(
-        f'The {spec.capacity} frames of the teacher take '
-        f'{np.prod(shape) / 1e9:.1f} GB, for which the device has no room.'
+        f'The {spec.capacity} observations of the teacher take '
+        f'{spec.capacity * row_bytes(spec.observation) / 1e9:.1f} GB, for '
+        'which the device has no room.'
     ) from e
   start = 0
   with progress_bar(title, spec.capacity, 'rows') as bar:
@@ -260,7 +266,7 @@ def frames_on_device(
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
-  return jax.lax.dynamic_update_slice(ring, chunk, (start, 0, 0))
+  return jax.lax.dynamic_update_slice_in_dim(ring, chunk, start, axis=0)
 
 
 def progress_bar(title: str, total: int, unit: str) -> tqdm:

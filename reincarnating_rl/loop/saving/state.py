@@ -69,7 +69,7 @@ MADE_ANEW = {
     'Duties': 'config _reset_ticks',
     'Guide': 'config _policy',
     'Player': 'waiting _beside _answer',
-    'ReplayWriter': '_teacher _chunk',
+    'ReplayWriter': '_teacher _chunk _reward_clip _given_extras',
     'Stage': (
         'take_up _config _make_env _eval_env _listeners _at_step _working'
     ),
@@ -201,7 +201,7 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def _replay_tree(state: ReplayState) -> dict[str, Any]:
-  """What of a replay is not in its rows."""
+  """Parts of a replay that are not in its rows."""
   return {'priorities': state.priorities, 'add_count': state.add_count}
 
 
@@ -347,15 +347,30 @@ def _restore_replay(
     name: str,
     segments: Iterable[tuple[int, dict[str, np.ndarray]]],
 ) -> ReplayState:
-  """A replay with what was saved; `state` is consumed."""
+  """Restores a replay from a checkpoint; `state` is consumed.
+
+  Raises:
+    StateMismatchError: if the checkpoint has other columns.
+  """
   like = _replay_tree(state)
   rest = {k: _tree(arrays, f'{name}/{k}', v) for k, v in like.items()}
   storage = state.storage
   for start, columns in segments:
-    if ('q_teacher' in columns) != (storage.q_teacher is not None):
-      raise StateMismatchError("the replay's values of the teacher")
+    _check_columns(spec, columns)
     storage = blocks.write(spec, storage, start, columns)
   return ReplayState(storage, **rest)
+
+
+def _check_columns(spec: ReplaySpec, columns: dict[str, np.ndarray]) -> None:
+  describe = lambda shape, dtype: f'{dtype}{list(shape)}'
+  wanted = {k: describe(x.shape, x.dtype) for k, x in spec.columns.items()}
+  found = {k: describe(x.shape[1:], x.dtype) for k, x in columns.items()}
+  for name in sorted(wanted.keys() | found.keys()):
+    was, is_ = found.get(name, 'not there'), wanted.get(name, 'not there')
+    if was != is_:
+      raise StateMismatchError(
+          f'column {name} of the replay was {was}, is {is_}'
+      )
 
 
 def _restore_writer(
@@ -395,9 +410,9 @@ def _restore_collection(
     run: Run, episodes: list, arrays: Arrays, read_rows: ReadRows
 ) -> None:
   """The data that the teacher has collected, for others of a group, too."""
-  spec = run.config.collection_spec()
   num_actions = run.teacher.policy.network.num_actions
-  state = frame_replay.init(spec, num_actions)
+  spec = run.config.collection_spec().with_q_teacher(num_actions)
+  state = frame_replay.init(spec)
   state = _restore_replay(spec, state, arrays, _TEACHER, read_rows(_TEACHER))
   run.teacher_data: Data = (spec, state)
   returns, lengths = episodes

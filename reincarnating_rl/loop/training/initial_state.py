@@ -17,7 +17,6 @@ from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.config.plan import RunConfig
-from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +141,7 @@ def check_resets(config: RunConfig, learner: Learner) -> None:
   schedule = config.resets
   if schedule is None:
     return
-  shape = config.frame_shape + (ReplaySpec.stack_size,)
+  shape = config.state.shape
   init = functools.partial(learner.init, observation_shape=shape)
   schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
   if schedule.distill_updates_after and not learner.objective.needs_teacher:

@@ -135,7 +135,7 @@ class Trainer:
   @property
   def _observation_shape(self) -> tuple[int, ...]:
     """(H, W, C)."""
-    return self.config.frame_shape + (frame_replay.ReplaySpec.stack_size,)
+    return self.config.state.shape
 
   @property
   def counters(self) -> Counters:

@@ -33,6 +33,8 @@ from reincarnating_rl.teachers.teacher import OptimizerMoments
 CHECKPOINTS = 'checkpoints'
 # Of the documents that `loop.state` writes.
 SCHEMA = 2
+# Schema 2 names a column of the replay otherwise (`own_run_replay`).
+_READABLE_SCHEMAS = (SCHEMA, 2)
 STACK_SIZE = 4
 _NUMBER = re.compile(r'^\d{8,}$')
 _IN_A_CHECKPOINT = ('manifest.json', 'document.json')
@@ -142,7 +144,7 @@ def read(
   saved = _saved(vault, path, number)
   source = f'Checkpoint {saved.number} of {path}'
   document = saved.document
-  if document.get('schema') != SCHEMA:
+  if document.get('schema') not in _READABLE_SCHEMAS:
     raise TeacherError(
         f'{source} was written by another version of this package (its schema '
         f'is {document.get("schema")}, not {SCHEMA}): install that version.'

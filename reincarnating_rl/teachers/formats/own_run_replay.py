@@ -1,11 +1,11 @@
-"""The replay that a run left in its checkpoint, as a teacher's data.
+"""The replay in a run's checkpoint, as a teacher's data.
 
 A checkpoint names segments of slots, counted since the replay was empty
-(`archive.rows`); slot s of E environments is rows (s mod S) * E to
-(s mod S) * E + E - 1 of a ring of S slots. Rows come back to the places that
-they had, in the order of the places, which begins anew within a segment if the
-ring did. Steps that waited to be written are left out (a few at most), and so
-are the values of the teacher that the run had: it is the teacher now.
+(`row_segments`); slot s of E environments is rows (s mod S) * E to
+(s mod S) * E + E - 1 of a ring of S slots. Rows come back to their places, in
+the order of the places, which begins anew within a segment if the ring did.
+Steps that were not written yet are left out (a few at most). So are extra
+columns, such as Q-values of the run's own teacher: the run is the teacher now.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from absl import logging
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.storage.checkpoints.checkpoint_store import Saved
@@ -25,7 +26,7 @@ from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 from reincarnating_rl.storage.checkpoints.errors import DamagedError
 from reincarnating_rl.storage.checkpoints.row_segments import Segment
 from reincarnating_rl.teachers.errors import TeacherError
-from reincarnating_rl.teachers.teacher_replay import frames_on_device
+from reincarnating_rl.teachers.teacher_replay import observations_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 _RING = 'student'
@@ -35,9 +36,9 @@ class Piece(NamedTuple):
   """Some slots of a segment that lie together in the ring.
 
   Attributes:
-    segment: which.
+    segment: holds them.
     start: the first slot, counted since the ring was empty.
-    stop: the one after the last.
+    stop: the slot after the last.
   """
 
   segment: Segment
@@ -46,7 +47,7 @@ class Piece(NamedTuple):
 
 
 def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
-  """Describes the replay of a checkpoint; its rows wait until they are needed.
+  """Describes the replay of a checkpoint; rows are read at their first use.
 
   Args:
     vault: where the checkpoint is.
@@ -70,7 +71,7 @@ def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
         num_streams,
         int(settings['update_horizon']),
         float(settings['gamma']),
-        frame_shape=frame_shape(settings),
+        observation=ArraySpec(frame_shape(settings), 'uint8'),
     )
   except ValueError:
     logging.warning(
@@ -98,12 +99,12 @@ def frame_shape(settings: dict[str, str]) -> tuple[int, int]:
 def pieces(
     segments: list[Segment], oldest: int, written: int, slots: int
 ) -> list[Piece]:
-  """What of some segments is in a ring, in the order of its places.
+  """Finds the parts of segments that are in a ring, in the order of its places.
 
   Args:
-    segments: successive ones that hold at least these slots.
+    segments: successive segments that hold at least these slots.
     oldest: the first slot that the ring holds.
-    written: the one after the last.
+    written: the slot after the last.
     slots: S, of the ring.
 
   Returns:
@@ -121,10 +122,10 @@ def pieces(
 
 
 class _Place(NamedTuple):
-  """Where rows lie.
+  """Place of rows on disk.
 
   Attributes:
-    vault: of the checkpoint that names them.
+    vault: holds the checkpoint that names them.
     number: of that checkpoint.
     name: of the rows.
   """
@@ -137,10 +138,10 @@ class _Place(NamedTuple):
 def _read_storage(
     place: _Place, spec: ReplaySpec, found: list[Piece]
 ) -> Storage:
-  """Streams the frames to the device; the small columns are kept meanwhile.
+  """Streams observations to the device; small columns wait on the host.
 
   Raises:
-    TeacherError: if a segment is not there any more.
+    TeacherError: if a segment is missing or damaged.
   """
   small: dict[str, list[np.ndarray]] = {'action': [], 'reward': [], 'flags': []}
 
@@ -149,19 +150,22 @@ def _read_storage(
       columns = _read_piece(place, spec.num_streams, piece)
       for name, parts in small.items():
         parts.append(columns[name])
-      yield columns['frames']
+      # Its name in checkpoints of schema 2 was 'frames'.
+      yield columns['frames' if 'frames' in columns else 'observation']
 
-  frames = frames_on_device(
+  observation = observations_on_device(
       spec, chunks(), f'Replay of checkpoint {place.number}'
   )
   column = lambda name: jnp.asarray(np.concatenate(small[name]))
-  return Storage(frames, column('action'), column('reward'), column('flags'))
+  return Storage(
+      observation, column('action'), column('reward'), column('flags')
+  )
 
 
 def _read_piece(
     place: _Place, num_streams: int, piece: Piece
 ) -> dict[str, np.ndarray]:
-  """The rows of a piece, by the name of the column."""
+  """Rows of a piece, by the name of the column."""
   try:
     columns = place.vault.read_rows(place.name, piece.segment)
   except DamagedError as e:
