@@ -118,7 +118,7 @@ def make_groups(sizes: Sizes) -> list[list[Case]]:
 def member_cases(name: str, num_members: int, sizes: Sizes) -> list[Case]:
   """Updates of a QDagger learner's members, one update a call."""
   learner = bench_work.make_learner(name, distill=True)
-  spec = bench_work.student_spec(sizes.rows)
+  spec = bench_work.taught_spec(sizes.rows)
   replays = functools.cache(lambda: make_replays(spec, num_members))
   amount, max_repeats = _amounts(name, sizes)
 
@@ -265,7 +265,7 @@ def ratio_work(
   from reincarnating_rl.loop.training.trainer import Trainer
 
   learner = bench_work.make_learner(name, distill=True)
-  spec = bench_work.student_spec(rows)
+  spec = bench_work.taught_spec(rows)
   trainer = Trainer(
       RunConfig(
           update_horizon=bench_work.UPDATE_HORIZON,
@@ -308,7 +308,7 @@ def population_cases(
 ) -> list[Case]:
   """Calls of K updates of a population, and their compilation."""
   learner = bench_work.make_learner(POPULATION_NETWORK, distill=False)
-  spec = bench_work.student_spec(sizes.rows)
+  spec = bench_work.taught_spec(sizes.rows)
   replays = functools.cache(lambda: make_replays(spec, num_members))
 
   def build_updates(stacked: bool, compile_anew: bool) -> Update:

@@ -146,8 +146,9 @@ class Ours:
 
   @functools.cached_property
   def _replay(self):
-    """A full replay that nobody writes to, teacher's Q-values included."""
-    return bench_work.filled_replay(self._spec)
+    """Spec and state of a full replay with the teacher's Q-values."""
+    spec = bench_work.taught_spec(self._sizes.rows)
+    return spec, bench_work.filled_replay(spec)
 
   def _learner(self, net: str, distill: bool = True):
     return bench_work.make_learner(f'nature_{net}', distill)
@@ -164,8 +165,7 @@ class Ours:
   def _updates(self, net: str) -> Work:
     return bench_work.update_work(
         self._learner(net),
-        self._spec,
-        self._replay,
+        *self._replay,
         prioritized=net == 'c51',
         updates=self._sizes.updates,
         per_call=self._sizes.updates,
@@ -173,7 +173,7 @@ class Ours:
 
   def _fixed_batch(self, net: str) -> Work:
     return bench_work.fixed_batch_work(
-        self._learner(net), self._spec, self._replay, self._sizes.updates
+        self._learner(net), *self._replay, self._sizes.updates
     )
 
   def _evaluate(self, num_envs: int) -> Work:

@@ -95,24 +95,36 @@ def init_policy(learner: ValueLearner) -> Policy:
 
 
 def student_spec(capacity: int, num_streams: int = 1) -> ReplaySpec:
+  """A student's replay of Atari frames, without a teacher's Q-values."""
   return ReplaySpec(capacity, num_streams, UPDATE_HORIZON)
 
 
+def taught_spec(capacity: int) -> ReplaySpec:
+  """As `student_spec`, with the teacher's Q-values."""
+  return student_spec(capacity).with_q_teacher(NUM_ACTIONS)
+
+
 def filled_replay(spec: ReplaySpec) -> frame_replay.ReplayState:
-  """A full replay of noise, the teacher's Q-values included."""
+  """A full replay of noise, with the teacher's Q-values if the spec has them.
+
+  Only the shape of the observations and the extras may differ from Atari's.
+  """
   rng = np.random.default_rng(0)
   rows = spec.capacity
   noise = rng.integers(0, 256, (256,) + FRAME_SHAPE, np.uint8)
   flags = np.zeros(rows, np.uint8)
   flags[::EPISODE_ROWS] = frame_replay.FIRST
   flags[EPISODE_ROWS - 1 :: EPISODE_ROWS] = frame_replay.TERMINAL
-  q_teacher = rng.normal(size=(rows, NUM_ACTIONS)).astype(np.float32)
+  extras = {
+      name: jnp.asarray(rng.normal(size=(rows,) + array.shape), array.dtype)
+      for name, array in spec.extras
+  }
   storage = frame_replay.Storage(
-      frames=_repeat_frames(jnp.asarray(noise), rows),
+      observation=_repeat_frames(jnp.asarray(noise), rows),
       action=jnp.asarray(rng.integers(0, NUM_ACTIONS, rows, np.uint8)),
       reward=jnp.asarray(rng.integers(-1, 2, rows).astype(np.float32)),
       flags=jnp.asarray(flags),
-      q_teacher=jnp.asarray(q_teacher),
+      extras=extras,
   )
   eligible = frame_replay.eligible_rows(spec, storage.flags)
   tree = sum_tree.from_leaves(eligible.astype(jnp.float32))

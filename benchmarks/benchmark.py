@@ -125,7 +125,7 @@ def update_cases(name: str, sizes: Sizes) -> list[Case]:
 
   @functools.cache
   def replay():
-    spec = bench_work.student_spec(sizes.rows[0])
+    spec = bench_work.taught_spec(sizes.rows[0])
     return spec, bench_work.filled_replay(spec)
 
   def fixed_batch():
@@ -221,9 +221,7 @@ def replay_cases(rows: int, sizes: Sizes) -> list[Case]:
     spec = bench_work.student_spec(rows)
     writer = bench_work.ReplayWriter(spec, chunk=bench_work.UPDATE_PERIOD)
     writer.state = None  # a million rows should not be there twice
-    full = bench_work.filled_replay(spec)
-    without_teacher = full.storage._replace(q_teacher=None)
-    writer.state = full._replace(storage=without_teacher)
+    writer.state = bench_work.filled_replay(spec)
     return spec, writer
 
   def add():
@@ -245,7 +243,7 @@ def memory_cases(sizes: Sizes) -> list[Case]:
 
   @functools.cache
   def measured():
-    spec = bench_work.student_spec(rows)
+    spec = bench_work.taught_spec(rows)
     alive = [bench_work.init_state(_learner('nature_c51'))]
     before = bench_lib.resident_mebibytes()
     alive.append(bench_work.filled_replay(spec))

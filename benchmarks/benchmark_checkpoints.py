@@ -98,9 +98,10 @@ def fill(run: Run, num_rows: int, played: np.ndarray) -> None:
   writer = run.trainer.writer
   rng = np.random.default_rng(writer.slots_written)
   for frames in bench_frames.varied(played, num_rows):
-    num, num_actions = len(frames), writer.state.storage.q_teacher.shape[1]
+    num = len(frames)
+    num_actions = writer.state.storage.extras['q_teacher'].shape[1]
     columns = {
-        'frames': frames,
+        'observation': frames,
         'action': rng.integers(0, num_actions, num).astype(np.uint8),
         'reward': np.zeros(num, np.float32),
         'flags': np.zeros(num, np.uint8),

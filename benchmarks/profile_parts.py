@@ -104,7 +104,7 @@ class Row(NamedTuple):
 
 def parts_of_update(learner: ValueLearner, rows: int) -> list[Part]:
   """The whole update first, then its pieces."""
-  spec = bench_work.student_spec(rows)
+  spec = bench_work.taught_spec(rows)
   replay = bench_work.filled_replay(spec)
   state = functools.partial(bench_work.init_state, learner)
   batch, indices = frame_replay.sample(

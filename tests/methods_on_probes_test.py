@@ -23,6 +23,7 @@ from probes import TIME_LIMIT
 import pytest
 
 from reincarnating_rl import networks
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.envs.probe import ConstantReward
 from reincarnating_rl.envs.probe import ContextualBandit
 from reincarnating_rl.envs.probe import DelayedReward
@@ -85,9 +86,16 @@ def collect(probe, update_horizon=1, q_teacher=None, num_tried=NUM_ACTIONS):
       probe, NUM_ENVS, frame_shape=FRAME_SHAPE, stack_size=STACK_SIZE
   )
   spec = frame_replay.ReplaySpec(
-      CAPACITY, NUM_ENVS, update_horizon, GAMMA, STACK_SIZE, FRAME_SHAPE
+      CAPACITY,
+      NUM_ENVS,
+      update_horizon,
+      GAMMA,
+      STACK_SIZE,
+      ArraySpec(FRAME_SHAPE, 'uint8'),
   )
-  replay = frame_replay.init(spec, None if q_teacher is None else NUM_ACTIONS)
+  if q_teacher is not None:
+    spec = spec.with_q_teacher(NUM_ACTIONS)
+  replay = frame_replay.init(spec)
   rng = np.random.default_rng(0)
   observation, first = env.reset(), np.ones(NUM_ENVS, np.bool_)
   stacks, states, rows = [], [], []
@@ -101,13 +109,14 @@ def collect(probe, update_horizon=1, q_teacher=None, num_tried=NUM_ACTIONS):
         + frame_replay.TERMINAL * step.terminal
         + frame_replay.TRUNCATED * step.truncated
     ).astype(np.uint8)
-    row = [observation[:, -1], actions, step.reward, flags]
+    row = frame_replay.Rows(observation[:, -1], actions, step.reward, flags)
     if q_teacher is not None:
-      row.append(q_teacher[states[-1]])
+      values = q_teacher[states[-1]].astype(np.float32)
+      row = row._replace(extras={'q_teacher': values})
     rows.append(row)
     if len(rows) == CHUNK:
-      columns = (np.stack(column) for column in zip(*rows, strict=True))
-      replay = add(spec, replay, frame_replay.Rows(*columns))
+      columns = jax.tree.map(lambda *column: np.stack(column), *rows)
+      replay = add(spec, replay, columns)
       rows = []
     observation, first = step.observation, step.terminal | step.truncated
   stacks = jnp.moveaxis(jnp.concatenate(stacks), 1, -1)

@@ -1,12 +1,13 @@
 """Containers that every layer shares.
 
-Shape letters: B batch, A actions, N atoms or quantiles, H W frame height and
-width, C stacked frames (oldest first), E environments (streams).
+Shape letters: B batch, A actions, N atoms or quantiles, D features. `...` is
+the shape of one state: [H, W, C] for C stacked frames (oldest first), or [D]
+for a vector. A continuous action is [D], a discrete one a single integer.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Mapping, NamedTuple, Optional
 
 import jax
 
@@ -19,15 +20,17 @@ class TransitionBatch(NamedTuple):
   `s_t` is undefined.
   """
 
-  s_tm1: jax.Array  # [B, H, W, C] uint8
-  a_tm1: jax.Array  # [B] int32
-  r_t: jax.Array  # [B] float32, n-step return of clipped rewards
+  s_tm1: jax.Array  # [B, ...], uint8 for frames
+  a_tm1: jax.Array  # [B] int32, or [B, D] float32
+  r_t: jax.Array  # [B] float32, n-step return of the stored rewards
   discount_t: jax.Array  # [B] float32
-  s_t: jax.Array  # [B, H, W, C] uint8
+  s_t: jax.Array  # [B, ...], as s_tm1
   weight: jax.Array  # [B] float32, importance weights (1 = plain mean)
   q_teacher: Optional[jax.Array] = None  # [B, A] float32, at s_tm1
-  # [B] float32, 1 where the teacher made the data; None = not told.
+  # [B] float32, 1 where the teacher made the data; None = unknown.
   demonstration: Optional[jax.Array] = None
+  # [B, ...] by name: further columns of the replay, at s_tm1; None = none.
+  extras: Optional[Mapping[str, jax.Array]] = None
 
 
 class NetworkOutput(NamedTuple):

@@ -1,8 +1,9 @@
-"""Some successive slots of a ring, from the device to the host and back."""
+"""Copies of successive slots of a ring, to the host and back."""
 
 from __future__ import annotations
 
 import functools
+from typing import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +17,25 @@ from reincarnating_rl.replay.ring import Storage
 def read(
     spec: ReplaySpec, storage: Storage, start: int, stop: int, at_once: int
 ) -> dict[str, np.ndarray]:
-  """Copies of the columns of some slots.
+  """Copies the columns of some slots to the host.
 
   Args:
     spec: static description.
     storage: the columns.
     start: the first slot; slots count on where the ring begins anew.
-    stop: the one after the last.
-    at_once: slots that are fetched together, always as many, so that nothing
-      is compiled for another number; at most S.
+    stop: the slot after the last.
+    at_once: slots fetched together, at most S. It is always the same number,
+      so that nothing is compiled for another one.
 
   Returns:
-    [(stop - start) * E, ...] by the name of the column.
+    [(stop - start) * E, ...] by the name of the column, extras among them.
   """
   pieces = []
   for first in range(start, stop, at_once):
     rows = min(at_once, stop - first) * spec.num_streams
     taken = jax.device_get(_take(spec, at_once, storage, jnp.int32(first)))
-    columns = {k: v for k, v in taken._asdict().items() if v is not None}
-    # A copy where it is a view of the device's own memory.
-    pieces.append({k: np.array(v[:rows]) for k, v in columns.items()})
+    # A copy, since a fetched array may be a view of the device's memory.
+    pieces.append({k: np.array(v[:rows]) for k, v in taken.items()})
   if len(pieces) == 1:
     return pieces[0]
   return {k: np.concatenate([p[k] for p in pieces]) for k in pieces[0]}
@@ -44,18 +44,19 @@ def read(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _take(
     spec: ReplaySpec, count: int, storage: Storage, start: jax.Array
-) -> Storage:
+) -> dict[str, jax.Array]:
   rows = ring.row_index(spec, start + jnp.arange(count)).reshape(-1)
-  return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), storage)
+  take = lambda x: jnp.take(x, rows, axis=0)
+  return jax.tree.map(take, ring.by_name(storage))
 
 
 def write(
     spec: ReplaySpec,
     storage: Storage,
     start: int,
-    columns: dict[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
 ) -> Storage:
-  """Puts the columns of some slots where they were; `storage` is consumed.
+  """Puts the columns of some slots back; `storage` is consumed.
 
   Args:
     spec: static description.
@@ -71,7 +72,7 @@ def write(
   first = start % spec.slots
   until_end = min(num_slots, spec.slots - first) * num_streams
   for rows, at in ((slice(0, until_end), first), (slice(until_end, None), 0)):
-    part = Storage(**{k: v[rows] for k, v in columns.items()})
+    part = ring.from_names({k: v[rows] for k, v in columns.items()})
     if len(part.action):
       storage = _put(storage, part, jnp.int32(at * num_streams))
   return storage

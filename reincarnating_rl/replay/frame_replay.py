@@ -1,21 +1,23 @@
-"""A ring of uint8 frames on the device, each stored once.
+"""A replay on the device: a ring that stores each observation once.
 
-A row is one agent step of one stream (environment): the newest frame o_t, the
-action taken there, and the clipped reward and end that followed. Row
+A row is one agent step of one stream (environment): the observation o_t (a
+frame or a vector), the action taken there, and the reward and end that
+followed; further columns may stand beside them (`ReplaySpec.extras`). Row
 `slot * num_streams + stream` belongs to that stream, so the rows of one stream
-are `num_streams` apart. Stacks and n-step transitions are gathered inside jit;
-frames before an episode's start are zero (`transitions`).
+are `num_streams` apart. States and n-step transitions are gathered inside jit;
+observations before an episode's start are zero (`transitions`).
 
 A row is *eligible* (has a positive leaf in the tree) when its n successors
 have been written, no time limit falls inside its n steps, and the write head
 has not reached its stack. In data that others wrote, no end of an episode may
-lie inside its stack either: such rings store what they like between episodes,
-and their rows lack FIRST. This n is the spec's, the largest, also while a
-`Horizon` asks for fewer steps: which rows can be drawn does not change with it.
-Not here: which sampling scheme a method wants; with priorities that are never
+lie inside its stack either: such rings may hold anything between episodes, and
+their rows lack FIRST. This n is the spec's, the largest: eligible rows stay the
+same while a `Horizon` asks for fewer steps.
+Not here: the sampling scheme of a method; with priorities that are never
 updated, sampling is uniform.
 
-Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, L lags.
+Shape letters: T steps, E streams, S slots, R = S * E rows, B batch, C stacked
+observations, L lags. `...` is the shape of one observation or one action.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import ring
 from reincarnating_rl.replay import sum_tree
@@ -36,6 +39,7 @@ from reincarnating_rl.replay.ring import BARRIER
 from reincarnating_rl.replay.ring import EXCLUDED
 from reincarnating_rl.replay.ring import FIRST
 from reincarnating_rl.replay.ring import Priorities
+from reincarnating_rl.replay.ring import Q_TEACHER
 from reincarnating_rl.replay.ring import ReplaySpec
 from reincarnating_rl.replay.ring import ReplayState
 from reincarnating_rl.replay.ring import Rows
@@ -43,16 +47,17 @@ from reincarnating_rl.replay.ring import Storage
 from reincarnating_rl.replay.ring import TERMINAL
 from reincarnating_rl.replay.ring import TRUNCATED
 from reincarnating_rl.replay.transitions import Horizon
-from reincarnating_rl.replay.transitions import stacks
+from reincarnating_rl.replay.transitions import states
 from reincarnating_rl.replay.transitions import successors
 from reincarnating_rl.replay.transitions import transitions
 
-# The whole of the replay has one name, whichever module holds a part.
+# Users of the replay import this module alone.
 __all__ = (
     'add',
     'BARRIER',
     'crosses_time_limit',
     'eligible_rows',
+    'equalized',
     'EXCLUDED',
     'FIRST',
     'from_rows',
@@ -64,11 +69,12 @@ __all__ = (
     'oldest_first',
     'Priorities',
     'PRIORITY_EPSILON',
+    'Q_TEACHER',
     'ReplaySpec',
     'ReplayState',
     'Rows',
     'sample',
-    'stacks',
+    'states',
     'Storage',
     'successors',
     'TERMINAL',
@@ -78,26 +84,18 @@ __all__ = (
 )
 
 PRIORITY_EPSILON = 1e-10
+# Bytes from which a row is written by a slice of its own.
+_LARGE_ROW = 1024
 
 
-def init(
-    spec: ReplaySpec, num_teacher_actions: Optional[int] = None
-) -> ReplayState:
-  """Allocates an empty replay.
-
-  Args:
-    spec: static description.
-    num_teacher_actions: A, to keep the teacher's Q-values beside each row.
-  """
+def init(spec: ReplaySpec) -> ReplayState:
+  """Allocates an empty replay."""
   rows = spec.capacity
-  storage = Storage(
-      frames=jnp.zeros((rows,) + spec.frame_shape, jnp.uint8),
-      action=jnp.zeros((rows,), jnp.uint8),
-      reward=jnp.zeros((rows,), jnp.float32),
-      flags=jnp.zeros((rows,), jnp.uint8),
-      q_teacher=None
-      if num_teacher_actions is None
-      else jnp.zeros((rows, num_teacher_actions), jnp.float32),
+  storage = ring.from_names(
+      {
+          name: jnp.zeros((rows,) + array.shape, array.dtype)
+          for name, array in spec.columns.items()
+      }
   )
   priorities = Priorities(sum_tree.zeros(rows), jnp.float32(1.0))
   return ReplayState(storage, priorities, jnp.int32(0))
@@ -112,12 +110,16 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
   Args:
     spec: static description.
     state: the replay.
-    rows: T steps of E streams, T at most S - n - C.
+    rows: T steps of E streams, T at most S - n - C. Integers are cast to the
+      column's type unchecked, so they must fit it (`ReplayWriter` checks).
 
   Returns:
     The replay with the rows added.
+
+  Raises:
+    ValueError: if there are too many steps, or other columns or streams.
   """
-  num_steps, num_streams = rows.action.shape
+  num_steps, num_streams = rows.reward.shape
   if num_streams != spec.num_streams:
     raise ValueError(
         f'Rows of {num_streams} streams added to a replay of '
@@ -127,26 +129,21 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
     raise ValueError(
         f'{num_steps} steps at once do not fit a ring of {spec.slots} slots.'
     )
-  chex.assert_shape(rows.frames, (num_steps, num_streams) + spec.frame_shape)
-  ages = state.add_count + jnp.arange(num_steps)  # [T]
-  index = lambda slots: ring.row_index(spec, slots).reshape(-1)
-  at = index(ages)
-  old = state.storage
-  storage = Storage(
-      frames=_write_frames(spec, old.frames, rows.frames, state.add_count),
-      action=old.action.at[at].set(rows.action.reshape(-1).astype(jnp.uint8)),
-      reward=old.reward.at[at].set(rows.reward.reshape(-1)),
-      flags=old.flags.at[at].set(rows.flags.reshape(-1)),
-      q_teacher=None
-      if old.q_teacher is None
-      else old.q_teacher.at[at].set(
-          rows.q_teacher.reshape(-1, old.q_teacher.shape[1])
-      ),
+  new = ring.by_name(rows)
+  _check_columns(spec, new, (num_steps, num_streams))
+  old = ring.by_name(state.storage)
+  storage = ring.from_names(
+      {
+          name: _write(spec, array, old[name], new[name], state.add_count)
+          for name, array in spec.columns.items()
+      }
   )
-  # The row that was just overwritten, the row whose stack's oldest frame it
-  # held, and the row whose n successors are now there.
-  damaged = jnp.concatenate([at, index(ages + spec.stack_size - 1)])
-  ready_ages = ages - spec.update_horizon
+  index = lambda slots: ring.row_index(spec, slots).reshape(-1)
+  # Rows that were just overwritten, and all whose stacks may reach these.
+  num_damaged = num_steps + spec.stack_size - 1
+  damaged = index(state.add_count + jnp.arange(num_damaged))
+  # Rows whose n successors are there now.
+  ready_ages = state.add_count + jnp.arange(num_steps) - spec.update_horizon
   ready = index(ready_ages)
   window = storage.flags[ring.window(spec, ready)]  # [T * E, n]
   written = jnp.repeat(ready_ages >= 0, num_streams)
@@ -171,18 +168,53 @@ def add(spec: ReplaySpec, state: ReplayState, rows: Rows) -> ReplayState:
   )
 
 
-def _write_frames(
-    spec: ReplaySpec, ring: jax.Array, frames: jax.Array, add_count: jax.Array
+def _check_columns(
+    spec: ReplaySpec, columns: dict[str, jax.Array], leading: tuple[int, ...]
+) -> None:
+  """Raises an error if the columns are not the spec's.
+
+  Args:
+    spec: static description.
+    columns: all of them, by name.
+    leading: lengths of the axes before those of a row.
+  """
+  if set(columns) != set(spec.columns):
+    raise ValueError(
+        f'A replay of the columns {", ".join(spec.columns)} was given '
+        f'{", ".join(columns)}.'
+    )
+  for name, array in spec.columns.items():
+    column = columns[name]
+    chex.assert_shape(column, leading + array.shape)
+    kind = jnp.integer if np.dtype(array.dtype).kind in 'iu' else jnp.floating
+    if not jnp.issubdtype(column.dtype, kind):
+      raise ValueError(
+          f'The replay column {name} is {array.dtype}; got {column.dtype}.'
+      )
+
+
+def _write(
+    spec: ReplaySpec,
+    array: ArraySpec,
+    column: jax.Array,
+    new: jax.Array,
+    add_count: jax.Array,
 ) -> jax.Array:
-  """In-place update slices, one a step: a scatter would not stay in place."""
-  for t in range(frames.shape[0]):
-    row = ((add_count + t) % spec.slots) * spec.num_streams
-    ring = jax.lax.dynamic_update_slice(ring, frames[t], (row, 0, 0))
-  return ring
+  """[R, ...] with [T, E, ...] new rows at the head, in place if donated."""
+  new = jnp.asarray(new, array.dtype)
+  ages = add_count + jnp.arange(new.shape[0])
+  if ring.row_bytes(array) < _LARGE_ROW:
+    at = ring.row_index(spec, ages).reshape(-1)
+    return column.at[at].set(new.reshape((-1,) + array.shape))
+  # A scatter would first copy all new rows into one array.
+  for t in range(new.shape[0]):
+    row = ages[t] % spec.slots * spec.num_streams
+    column = jax.lax.dynamic_update_slice_in_dim(column, new[t], row, axis=0)
+  return column
 
 
 def crosses_time_limit(window_flags: jax.Array) -> jax.Array:
-  """Whether a time limit cuts the n steps before a terminal does.
+  """Tells if a time limit cuts the n steps before a terminal does.
 
   Args:
     window_flags: [..., n] uint8, flags of the n rows from a row on.
@@ -208,16 +240,13 @@ def from_rows(spec: ReplaySpec, rows: Rows) -> ReplayState:
   Returns:
     The replay, every eligible row at priority 1.
   """
-  flat = lambda x: jnp.asarray(x).reshape((-1,) + x.shape[2:])
-  q_teacher = None if rows.q_teacher is None else flat(rows.q_teacher)
-  storage = Storage(
-      flat(rows.frames),
-      flat(rows.action).astype(jnp.uint8),
-      flat(rows.reward),
-      flat(rows.flags),
-      q_teacher,
+  columns = ring.by_name(rows)
+  _check_columns(spec, columns, rows.reward.shape)
+  flat = lambda name, x: jnp.asarray(x, spec.columns[name].dtype).reshape(
+      (-1,) + x.shape[2:]
   )
-  return from_storage(spec, storage)
+  columns = {name: flat(name, column) for name, column in columns.items()}
+  return from_storage(spec, ring.from_names(columns))
 
 
 def from_storage(
@@ -228,12 +257,12 @@ def from_storage(
   Args:
     spec: static description.
     storage: the columns.
-    head: the oldest slot, the one that would be overwritten next.
+    head: the oldest slot, the next to be overwritten.
 
   Returns:
     The replay, every eligible row at priority 1.
   """
-  chex.assert_shape(storage.frames, (spec.capacity,) + spec.frame_shape)
+  _check_columns(spec, ring.by_name(storage), (spec.capacity,))
   eligible = eligible_rows(spec, storage.flags, head)
   tree = sum_tree.from_leaves(eligible.astype(jnp.float32))
   return ReplayState(
@@ -295,7 +324,7 @@ def oldest_first(spec: ReplaySpec, state: ReplayState) -> Storage:
 def eligible_rows(
     spec: ReplaySpec, flags: jax.Array, head: jax.Array | int = 0
 ) -> jax.Array:
-  """Which rows of a full ring can be drawn.
+  """Finds the rows of a full ring that can be drawn.
 
   Args:
     spec: static description.
@@ -353,7 +382,7 @@ def sample(
 def update_priorities(
     priorities: Priorities, indices: jax.Array, values: jax.Array
 ) -> Priorities:
-  """Records new priorities of rows that were just sampled.
+  """Records new priorities of sampled rows.
 
   Args:
     priorities: the weights.
@@ -368,7 +397,7 @@ def update_priorities(
 
 
 def equalized(spec: ReplaySpec, priorities: Priorities) -> Priorities:
-  """Weights of 1 for every row that can be drawn, as if nothing was learned."""
+  """Resets the weight of every row that can be drawn to 1."""
   leaves = priorities.tree.leaves[: spec.capacity]
   tree = sum_tree.from_leaves((leaves > 0).astype(jnp.float32))
   return Priorities(tree, jnp.float32(1.0))

@@ -1,7 +1,7 @@
 """One replay continued by the environments of another.
 
-Its rows are kept under the places that they have; what the environments go on
-from are frames of their own. Shape letters as in `ring`.
+The source's rows keep their places; the environments continue from their own
+observations. Shape letters as in `ring`.
 """
 
 from __future__ import annotations
@@ -20,30 +20,35 @@ from reincarnating_rl.replay.ring import Storage
 
 
 def newest(spec: ReplaySpec, state: ReplayState) -> Storage:
-  """The rows whose frames stand in the next state, but for its newest."""
+  """Copies the newest rows: those that the next state shows, at least one."""
   return _take(spec, state.storage, state.add_count)
 
 
-def graft(spec: ReplaySpec, source: ReplayState, own: Storage) -> ReplayState:
-  """A replay that ends with other rows than the source and goes on from them.
+def splice(spec: ReplaySpec, source: ReplayState, own: Storage) -> ReplayState:
+  """Copies a replay with other rows at its end, to continue from these.
 
   States of steps to come are whole. No state and no return leads from the
-  source's rows to the others: those that would are never drawn.
+  source's rows to the others: such rows are never drawn.
 
   Args:
     spec: static description of both.
     source: the replay to copy; it is only read.
-    own: what `newest` returned of a replay with the same `add_count`.
+    own: result of `newest` for a replay with the same `add_count`.
 
   Returns:
     The new replay.
   """
-  storage, tree = _graft(spec, source, own)
-  # Copies: what is made here will be donated, the source belongs to others.
+  storage, tree = _splice(spec, source, own)
+  # Copies: the new state will be donated, the source belongs to others.
   max_priority = jnp.array(source.priorities.max_priority)
   return ReplayState(
       storage, Priorities(tree, max_priority), jnp.array(source.add_count)
   )
+
+
+def _num_own(spec: ReplaySpec) -> int:
+  """Slots that are taken over: at least one, which cuts off the returns."""
+  return max(spec.stack_size - 1, 1)
 
 
 def _before_head(
@@ -56,15 +61,15 @@ def _before_head(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _take(spec: ReplaySpec, storage: Storage, add_count: jax.Array) -> Storage:
-  rows = _before_head(spec, add_count, spec.stack_size - 1)
+  rows = _before_head(spec, add_count, _num_own(spec))
   return jax.tree.map(lambda x: jnp.take(x, rows, axis=0), storage)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _graft(
+def _splice(
     spec: ReplaySpec, source: ReplayState, own: Storage
 ) -> tuple[Storage, sum_tree.SumTree]:
-  num_own = spec.stack_size - 1
+  num_own = _num_own(spec)
   at = _before_head(spec, source.add_count, num_own)
   # All of them are cut off, so that no return ends behind the first of them.
   flags = own.flags & ~jnp.uint8(ring.TERMINAL) | jnp.uint8(ring.TRUNCATED)

@@ -2,7 +2,7 @@
 
 Level 0 holds the leaves, each level above the sums of 16 neighbours, the last
 at most 16 nodes. Parents are always recomputed from their children, so
-rounding does not drift. Not here: what the weights mean.
+rounding does not drift. Not here: the meaning of the weights.
 """
 
 from __future__ import annotations

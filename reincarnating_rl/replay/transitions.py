@@ -1,9 +1,10 @@
-"""What rows of the ring stand for: stacks of frames and n-step transitions.
+"""States and n-step transitions of given rows of the ring.
 
-All are gathered inside jit; no second buffer is kept for another n or gamma.
+Both are gathered inside jit; no second buffer is kept for another n or gamma.
 Not here: which rows can be drawn (`frame_replay`).
 
-Shape letters: B batch, H W frame height and width, C stacked frames, n steps.
+Shape letters: B batch, C stacked observations, n steps. `...` is the shape of
+one observation or one action.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from reincarnating_rl.replay.ring import TERMINAL
 
 
 class Horizon(NamedTuple):
-  """How far returns look, where that changes: nothing recompiles with it."""
+  """n and gamma as arrays, where they change: nothing recompiles."""
 
   update_horizon: jax.Array  # [] int32, n, at least 1; the spec's is the most
   gamma: jax.Array  # [] float32, discount of one agent step
@@ -41,21 +42,20 @@ def transitions(
     spec: static description.
     storage: the columns.
     indices: [B] rows.
-    horizon: n and gamma; None = the spec's. Beyond the spec's n no row is
-      looked at: a larger one counts as that.
+    horizon: n and gamma; None = the spec's. An n larger than the spec's counts
+      as the spec's.
 
   Returns:
-    The batch, with weights 1.
+    The batch, with weights 1. Integer actions are int32, others float32.
   """
   chex.assert_rank(indices, 1)
   window = ring.window(spec, indices)  # [B, n]
   terminal = (storage.flags[window] & TERMINAL) > 0
   steps = np.arange(spec.update_horizon, dtype=np.float32)  # [n]
-  if horizon is None:
-    num_steps = spec.update_horizon
-    discounts = spec.gamma**steps
-    bootstrap = np.float32(spec.gamma**spec.update_horizon)
-  else:
+  num_steps: jax.Array | int = spec.update_horizon
+  discounts: jax.Array | np.ndarray = spec.gamma**steps
+  bootstrap: jax.Array | np.floating = np.float32(spec.gamma**num_steps)
+  if horizon is not None:
     chex.assert_rank(horizon, 0)
     num_steps = jnp.minimum(horizon.update_horizon, spec.update_horizon)
     inside = steps < num_steps
@@ -69,32 +69,50 @@ def transitions(
   r_t = jnp.sum(storage.reward[window] * reached * discounts[None, :], axis=1)
   discount_t = ongoing[:, -1] * bootstrap
   bootstrap_rows = ring.step_rows(spec, indices, num_steps)
+  extras = {name: column[indices] for name, column in storage.extras.items()}
   return TransitionBatch(
-      s_tm1=stacks(spec, storage, indices),
-      a_tm1=storage.action[indices].astype(jnp.int32),
+      s_tm1=states(spec, storage, indices),
+      a_tm1=_actions(storage.action, indices),
       r_t=r_t,
       discount_t=discount_t,
-      s_t=stacks(spec, storage, bootstrap_rows),
+      s_t=states(spec, storage, bootstrap_rows),
       weight=jnp.ones(indices.shape, jnp.float32),
-      q_teacher=None
-      if storage.q_teacher is None
-      else storage.q_teacher[indices],
+      q_teacher=extras.pop(ring.Q_TEACHER, None),
+      extras=extras or None,
   )
 
 
-def stacks(spec: ReplaySpec, storage: Storage, indices: jax.Array) -> jax.Array:
-  """[B, H, W, C] uint8 states at given rows, oldest frame first."""
+def _actions(column: ring.Array, indices: jax.Array) -> jax.Array:
+  """[B, ...] actions of given rows, in the learner's types."""
+  is_discrete = jnp.issubdtype(column.dtype, jnp.integer)
+  return column[indices].astype(jnp.int32 if is_discrete else jnp.float32)
+
+
+def states(spec: ReplaySpec, storage: Storage, indices: jax.Array) -> jax.Array:
+  """States at given rows.
+
+  Args:
+    spec: static description.
+    storage: the columns.
+    indices: [B] rows.
+
+  Returns:
+    [B, ..., C], oldest observation first, zero before the episode's start; or
+    [B, ...] if the spec has no stack axis.
+  """
+  if not spec.has_stack_axis:
+    return storage.observation[indices]
   lags = ring.lags(spec, indices, spec.stack_size)  # [B, C], newest first
-  mask = ring.stack_mask(storage.flags[lags])
-  frames = storage.frames[lags[:, ::-1]]  # [B, C, H, W]
-  frames = jnp.where(mask[:, ::-1, None, None], frames, 0)
-  return jnp.moveaxis(frames, 1, -1)
+  mask = ring.stack_mask(storage.flags[lags])[:, ::-1]
+  stacks = storage.observation[lags[:, ::-1]]  # [B, C, ...]
+  mask = mask.reshape(mask.shape + (1,) * len(spec.observation.shape))
+  return jnp.moveaxis(jnp.where(mask, stacks, 0), 1, -1)
 
 
 def successors(
-    spec: ReplaySpec, flags: jax.Array, indices: jax.Array
+    spec: ReplaySpec, flags: ring.Array, indices: jax.Array
 ) -> jax.Array:
-  """[B] rows to [B]: those after their n steps, or after a terminal therein."""
+  """[B] rows to [B]: the rows after their n steps, or after a terminal."""
   terminal = (flags[ring.window(spec, indices)] & TERMINAL) > 0  # [B, n]
   first_terminal = jnp.argmax(terminal, axis=1)
   steps = jnp.where(

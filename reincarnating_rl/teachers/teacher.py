@@ -105,7 +105,7 @@ class LoadedTeacher:
     return self.target_params if self.acts_with_target else self.params
 
   def q_values(self, states: np.ndarray) -> np.ndarray:
-    """Returns [B, A] float32 Q-values of [B, H, W, C] uint8 states."""
+    """[B, ...] states to [B, A] float32 values."""
     return np.asarray(
         _q_values(self.network, self.acting_params, jnp.asarray(states))
     )
@@ -149,7 +149,11 @@ class LoadedTeacher:
         # Limits memory to the activations of one chunk.
         jax.block_until_ready(table)
         bar.update(start + chunk - bar.n)
-    return spec, state._replace(storage=state.storage._replace(q_teacher=table))
+    extras = dict(state.storage.extras) | {frame_replay.Q_TEACHER: table}
+    storage = state.storage._replace(extras=extras)
+    return spec.with_q_teacher(self.num_actions), state._replace(
+        storage=storage
+    )
 
 
 @jax.jit(static_argnums=0)
@@ -169,7 +173,7 @@ def _put_q_values(
     start: jax.Array,
 ) -> jax.Array:
   """Writes the Q-values of `chunk` rows from `start` on into the table."""
-  states = frame_replay.stacks(spec, storage, start + jnp.arange(chunk))
+  states = frame_replay.states(spec, storage, start + jnp.arange(chunk))
   output: Any = network.apply({'params': params}, states)
   q_values = output.q_values
   return jax.lax.dynamic_update_slice(table, q_values, (start, 0))

@@ -1,7 +1,10 @@
 """Replay data of a teacher: rows of its ring, and their transitions.
 
-There may be millions of frames: they are read at first use and go to the device
-in chunks. Not here: file formats.
+There can be millions of frames: they are read at their first use, and go to
+the device chunk by chunk. Not here: file formats (`formats`).
+
+Shape letters: K rows asked for, T rows of a chunk, R rows of the ring. `...` is
+the shape of one observation, state or action.
 """
 
 from __future__ import annotations
@@ -21,16 +24,17 @@ from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
+from reincarnating_rl.replay.ring import row_bytes
 from reincarnating_rl.teachers.errors import TeacherError
 
 
 class Transitions(NamedTuple):
   """Transitions of a teacher's replay, on the host."""
 
-  state: np.ndarray  # [K, H, W, C] uint8, oldest frame first
-  action: np.ndarray  # [K] int32
+  state: np.ndarray  # [K, ...]; [K, H, W, C] uint8 for frames
+  action: np.ndarray  # [K] int32, or [K, ...] float32
   reward: np.ndarray  # [K] float32, n-step return
-  # [K, H, W, C] uint8, n rows later, or the row after an earlier terminal
+  # [K, ...], n rows on, or the row after a terminal before that
   next_state: np.ndarray
   terminal: np.ndarray  # [K] uint8, 1 where the n steps hold a terminal
 
@@ -38,12 +42,12 @@ class Transitions(NamedTuple):
 class TeacherReplay:
   """Rows of a teacher's replay ring; frames are read at first use.
 
-  The index of a row is its place in the ring of the file, which has R rows.
+  A row's index is its place in the ring of the file.
 
   Attributes:
-    spec: static description. Its capacity is the number of rows that were ever
+    spec: static description. Its capacity counts the rows that were ever
       written, which are the first ones; its update_horizon is the teacher's.
-    head: oldest slot.
+    head: the oldest slot.
     num_rows: R; rows from spec.capacity on were never written.
     only_horizon: n, if only n-step transitions are possible; None = any n.
   """
@@ -60,11 +64,11 @@ class TeacherReplay:
     """Describes the data.
 
     Args:
-      spec: as the attribute.
+      spec: see above.
       source: the columns, or a function that reads them.
-      head: as the attribute.
-      num_rows: as the attribute; None = spec.capacity.
-      only_horizon: as the attribute.
+      head: see above.
+      num_rows: see above, default spec.capacity.
+      only_horizon: see above.
 
     Raises:
       ValueError: if the numbers contradict each other.
@@ -90,10 +94,10 @@ class TeacherReplay:
     """Columns on the device.
 
     Raises:
-      TeacherError: if their file is damaged.
+      TeacherError: if their files are damaged.
     """
     if self._storage is None:
-      assert self._reader is not None  # One of the two is always there.
+      assert self._reader is not None  # Either of them is there.
       self._storage = self._reader()
     return self._storage
 
@@ -123,7 +127,7 @@ class TeacherReplay:
     )
 
   def valid(self, n_step: int) -> np.ndarray:
-    """Returns [R] bool: rows that training may use with n-step returns."""
+    """[R] bool, True for rows that training may use with n-step returns."""
     spec = self._with_horizon(n_step)
     if self._flags is None:
       self.read()
@@ -141,14 +145,14 @@ class TeacherReplay:
   def for_training(
       self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[ReplaySpec, ReplayState]:
-    """Returns the rows as a replay that samples exactly the valid ones.
+    """Makes a replay of the rows that draws exactly the valid ones.
 
-    The returned state owns frames that come from a file: this object reads the
-    file again if they are needed once more.
+    Columns that can be read again are handed over: they are freed with the
+    state, and read anew if this object is asked for them.
 
     Args:
       update_horizon: n of the transitions.
-      gamma: discount of one agent step; None = that of the recorded data.
+      gamma: discount of one agent step; None = as recorded.
 
     Raises:
       TeacherError: if there are no such transitions.
@@ -184,10 +188,10 @@ class TeacherReplay:
       )
 
   def _checked(self, indices: np.ndarray) -> np.ndarray:
-    """Returns row numbers as [K] int32.
+    """Rows as [K] int32.
 
     Raises:
-      ValueError: if one of these rows was never written.
+      ValueError: if one of them was never written.
     """
     rows = np.asarray(indices)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in 'iu'):
@@ -211,35 +215,36 @@ def _transitions(
   """Returns the batch, and next states that stay within the episode."""
   rows = frame_replay.successors(spec, storage.flags, indices)
   batch = frame_replay.transitions(spec, storage, indices)
-  return batch, frame_replay.stacks(spec, storage, rows)
+  return batch, frame_replay.states(spec, storage, rows)
 
 
 # -- reading -------------------------------------------------------------------
 
 
-def frames_on_device(
+def observations_on_device(
     spec: ReplaySpec, chunks: Iterable[np.ndarray], title: str
 ) -> jax.Array:
-  """Moves frames to the device chunk by chunk, without a second copy there.
+  """Puts observations on the device as they come; none is there twice.
 
   Args:
-    spec: number of frames, and their shape.
-    chunks: arrays of [T, H, W] uint8, together all frames in order.
-    title: title of the progress bar.
+    spec: description of the replay that they fill.
+    chunks: [T, ...] each, together all observations in order.
+    title: of the progress bar.
 
   Returns:
-    [R, H, W] uint8.
+    [R, ...].
 
   Raises:
     TeacherError: if the device has no room for them.
   """
-  shape = (spec.capacity,) + spec.frame_shape
+  shape = (spec.capacity,) + spec.observation.shape
   try:
-    ring = jax.block_until_ready(jnp.zeros(shape, jnp.uint8))
+    ring = jax.block_until_ready(jnp.zeros(shape, spec.observation.dtype))
   except jax.errors.JaxRuntimeError as e:
     raise TeacherError(
-        f'The {spec.capacity} frames of the teacher take '
-        f'{np.prod(shape) / 1e9:.1f} GB, for which the device has no room.'
+        f'The {spec.capacity} observations of the teacher take '
+        f'{spec.capacity * row_bytes(spec.observation) / 1e9:.1f} GB, for '
+        'which the device has no room.'
     ) from e
   start = 0
   with progress.bar(
@@ -257,4 +262,4 @@ def frames_on_device(
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
-  return jax.lax.dynamic_update_slice(ring, chunk, (start, 0, 0))
+  return jax.lax.dynamic_update_slice_in_dim(ring, chunk, start, axis=0)

@@ -33,7 +33,7 @@ from reincarnating_rl.replay.frame_replay import TRUNCATED
 ACTIONS = 3
 BATCH_SIZE = 6
 SPEC = ReplaySpec(
-    80, num_streams=2, update_horizon=5, gamma=0.9, frame_shape=(3, 3)
+    80, 2, update_horizon=5, gamma=0.9, observation=ArraySpec((3, 3), 'uint8')
 )
 # n: 5, 3, 2, 1, 1, ...
 ANNEALING = Annealing(updates=4, update_horizon=(5, 1), gamma=(0.5, 0.95))
@@ -77,7 +77,7 @@ def make_rows(spec: ReplaySpec, seed: int = 0) -> frame_replay.Rows:
   flags[0] |= FIRST
   flags[1:][ends[:-1]] |= FIRST
   return frame_replay.Rows(
-      rng.integers(0, 256, shape + spec.frame_shape).astype(np.uint8),
+      rng.integers(0, 256, shape + spec.observation.shape).astype(np.uint8),
       rng.integers(0, ACTIONS, shape).astype(np.int32),
       rng.normal(size=shape).astype(np.float32),
       flags.astype(np.uint8),
@@ -94,8 +94,7 @@ def make_replay(spec: ReplaySpec = SPEC, seed: int = 0):
 
 @functools.cache
 def initial_params():
-  shape = SPEC.frame_shape + (SPEC.stack_size,)
-  state = PLAIN.init(jax.random.PRNGKey(7), ArraySpec(shape, 'uint8'))
+  state = PLAIN.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, state.online_params)
 
 

@@ -26,9 +26,10 @@ ACTIONS = 3
 
 # -- many updates --------------------------------------------------------------
 
+FRAME = ArraySpec((10, 10), 'uint8')
 SPEC = frame_replay.ReplaySpec(
-    60, num_streams=2, update_horizon=2, gamma=0.9, frame_shape=(10, 10)
-)
+    60, num_streams=2, update_horizon=2, gamma=0.9, observation=FRAME
+).with_q_teacher(ACTIONS)
 BATCH_SIZE = 5
 NUM_UPDATES = 4
 SMALL = ValueLearner(
@@ -48,11 +49,11 @@ def small_rows() -> frame_replay.Rows:
   flags[0] |= frame_replay.FIRST
   flags[1:][ends[:-1]] |= frame_replay.FIRST
   return frame_replay.Rows(
-      rng.integers(0, 256, shape + SPEC.frame_shape).astype(np.uint8),
+      rng.integers(0, 256, shape + FRAME.shape).astype(np.uint8),
       rng.integers(0, ACTIONS, shape).astype(np.int32),
       rng.normal(size=shape).astype(np.float32),
       flags.astype(np.uint8),
-      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
+      {'q_teacher': rng.normal(size=shape + (ACTIONS,)).astype(np.float32)},
   )
 
 
@@ -62,9 +63,7 @@ def small_replay() -> frame_replay.ReplayState:
 
 @functools.cache
 def small_params():
-  init = SMALL.init(
-      jax.random.PRNGKey(7), ArraySpec(SPEC.frame_shape + (4,), 'uint8')
-  )
+  init = SMALL.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, init.online_params)
 
 
@@ -209,7 +208,7 @@ def test_nothing_crosses_to_the_host(scan):
 @pytest.mark.parametrize('scan', [False, True])
 def test_state_and_priorities_are_donated_and_frames_stay(scan):
   replay = small_replay()
-  pointer = replay.storage.frames.unsafe_buffer_pointer()
+  pointer = replay.storage.observation.unsafe_buffer_pointer()
   state = small_state()
   given = jax.tree.map(jnp.array, state.online_params)
   state = state._replace(online_params=given)
@@ -218,10 +217,12 @@ def test_state_and_priorities_are_donated_and_frames_stay(scan):
     assert leaf.is_deleted()
   for leaf in jax.tree.leaves(replay.storage):
     assert not leaf.is_deleted()
-  assert replay.storage.frames.unsafe_buffer_pointer() == pointer
+  assert replay.storage.observation.unsafe_buffer_pointer() == pointer
   np.testing.assert_array_equal(
-      np.asarray(replay.storage.frames).reshape(small_rows().frames.shape),
-      small_rows().frames,
+      np.asarray(replay.storage.observation).reshape(
+          small_rows().observation.shape
+      ),
+      small_rows().observation,
   )
 
 
@@ -237,8 +238,8 @@ def test_what_a_state_was_made_of_survives_donation():
 # -- rehearsal -----------------------------------------------------------------
 
 TEACHER_SPEC = frame_replay.ReplaySpec(
-    40, num_streams=1, update_horizon=3, gamma=0.8, frame_shape=(10, 10)
-)
+    40, num_streams=1, update_horizon=3, gamma=0.8, observation=FRAME
+).with_q_teacher(ACTIONS)
 
 
 class Linear(nn.Module):
@@ -280,7 +281,7 @@ def teacher_rows() -> frame_replay.Rows:
       rng.integers(0, ACTIONS, shape).astype(np.int32),
       rng.normal(size=shape).astype(np.float32),
       flags,
-      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
+      {'q_teacher': rng.normal(size=shape + (ACTIONS,)).astype(np.float32)},
   )
 
 
@@ -292,9 +293,7 @@ def teacher_replay() -> frame_replay.ReplayState:
 
 @functools.cache
 def linear_params():
-  init = LINEAR.init(
-      jax.random.PRNGKey(7), ArraySpec(SPEC.frame_shape + (4,), 'uint8')
-  )
+  init = LINEAR.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, init.online_params)
 
 
@@ -421,7 +420,7 @@ def test_the_teachers_data_is_only_read():
 
 def test_teachers_values_are_asked_for_only_if_needed():
   without = lambda replay: replay._replace(
-      storage=replay.storage._replace(q_teacher=None)
+      storage=replay.storage._replace(extras={})
   )
   for learner, refused in ((LINEAR, True), (COUNTED, False)):
     update_many = learner_lib.make_updater(

@@ -1,4 +1,4 @@
-"""Tests of the frame ring against a slow one that keeps everything in lists."""
+"""Tests of the ring against a slow one that keeps everything in lists."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from replay_columns import ACTIONS
+from replay_columns import both_kinds
+from replay_columns import each_kind
+from replay_columns import FRAMES
+from replay_columns import GAMMA
+from replay_columns import KINDS
+from replay_columns import make_spec
+from replay_columns import random_rows
+from replay_columns import slice_rows
+from replay_columns import SlowReplay
 from scipy import stats
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay import frame_replay
+from reincarnating_rl.replay import ring
 from reincarnating_rl.replay.frame_replay import BARRIER
 from reincarnating_rl.replay.frame_replay import EXCLUDED
 from reincarnating_rl.replay.frame_replay import FIRST
@@ -20,10 +32,7 @@ from reincarnating_rl.replay.frame_replay import Rows
 from reincarnating_rl.replay.frame_replay import TERMINAL
 from reincarnating_rl.replay.frame_replay import TRUNCATED
 
-FRAME_SHAPE = (2, 3)
-ACTIONS = 4
 STACK = 4
-GAMMA = 0.9
 SIGNIFICANCE = 1e-4
 DRAWS = 4096
 
@@ -33,36 +42,10 @@ from_rows = jax.jit(frame_replay.from_rows, static_argnums=0)
 transitions = jax.jit(frame_replay.transitions, static_argnums=0)
 sample = jax.jit(frame_replay.sample, static_argnums=(0, 4))
 
-
-def make_spec(slots=37, num_streams=1, n=1, **changes) -> ReplaySpec:
-  spec = ReplaySpec(
-      slots * num_streams,
-      num_streams,
-      n,
-      GAMMA,
-      STACK,
-      FRAME_SHAPE,
-  )
-  return dataclasses.replace(spec, **changes)
-
-
-def random_rows(seed, num_steps, num_streams, mean_length=8.0) -> Rows:
-  """Streams of episodes that end at random, by terminals and time limits."""
-  rng = np.random.default_rng(seed)
-  shape = (num_steps, num_streams)
-  ends = rng.random(shape) < 1.0 / mean_length
-  kinds = rng.choice([TERMINAL, TRUNCATED, TERMINAL | TRUNCATED], shape)
-  flags = np.where(ends, kinds, 0)
-  flags[0] |= FIRST
-  flags[1:][ends[:-1]] |= FIRST
-  return Rows(
-      # Never zero: zero frames are those that the replay makes.
-      rng.integers(1, 256, shape + FRAME_SHAPE).astype(np.uint8),
-      rng.integers(0, ACTIONS, shape).astype(np.int32),
-      rng.choice([-1.0, 0.0, 1.0], shape).astype(np.float32),
-      flags.astype(np.uint8),
-      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
-  )
+some_horizons = pytest.mark.parametrize(
+    'kind, n', [('frames', 1), ('frames', 3), ('vectors', 3)]
+)
+each_ring = pytest.mark.parametrize('num_streams', [1, 3])
 
 
 def make_rows(flags, values=None) -> Rows:
@@ -70,7 +53,8 @@ def make_rows(flags, values=None) -> Rows:
   num_steps = len(flags)
   values = np.arange(1, num_steps + 1) if values is None else values
   frames = np.broadcast_to(
-      np.reshape(values, (-1, 1, 1, 1)), (num_steps, 1) + FRAME_SHAPE
+      np.reshape(values, (-1, 1, 1, 1)),
+      (num_steps, 1) + FRAMES.observation.shape,
   )
   column = np.arange(num_steps)[:, None]
   return Rows(
@@ -78,24 +62,20 @@ def make_rows(flags, values=None) -> Rows:
       (column % ACTIONS).astype(np.int32),
       (column + 1).astype(np.float32),
       np.reshape(flags, (-1, 1)).astype(np.uint8),
-      np.zeros((num_steps, 1, ACTIONS), np.float32),
+      {'q_teacher': np.zeros((num_steps, 1, ACTIONS), np.float32)},
   )
-
-
-def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
-  return Rows(*(column[start:stop] for column in rows))
 
 
 def fill(spec: ReplaySpec, rows: Rows) -> frame_replay.ReplayState:
   """Adds rows one by one to an empty replay."""
-  state = frame_replay.init(spec, ACTIONS)
-  for t in range(len(rows.action)):
+  state = frame_replay.init(spec)
+  for t in range(len(rows.reward)):
     state = add(spec, state, slice_rows(rows, t, t + 1))
   return state
 
 
 def all_transitions(spec, state):
-  """Those that start at each row of the ring, eligible or not."""
+  """Transitions that start at each row of the ring, eligible or not."""
   batch = transitions(spec, state.storage, jnp.arange(spec.capacity))
   return jax.tree.map(np.asarray, batch)
 
@@ -106,114 +86,48 @@ def eligible_set(spec, state) -> set[int]:
   return set(np.flatnonzero(leaves).tolist())
 
 
-class SlowReplay:
-  """Every step ever added, by stream and age; nothing is overwritten."""
-
-  def __init__(self, spec: ReplaySpec, rows: Rows):
-    self.spec = spec
-    self.rows = rows
-    self.count = 0
-
-  def row(self, age: int, stream: int) -> int:
-    return age % self.spec.slots * self.spec.num_streams + stream
-
-  def flag(self, age: int, stream: int, bits: int) -> bool:
-    return bool(self.rows.flags[age, stream] & bits)
-
-  def is_eligible(self, age: int, stream: int) -> bool:
-    if age + self.spec.update_horizon >= self.count:
-      return False
-    if age - (self.spec.stack_size - 1) < self.count - self.spec.slots:
-      return False
-    for step in range(age, age + self.spec.update_horizon):
-      if self.flag(step, stream, TERMINAL):
-        return True
-      if self.flag(step, stream, TRUNCATED):
-        return False
-    return True
-
-  def eligible(self) -> dict[int, tuple[int, int]]:
-    return {
-        self.row(age, stream): (age, stream)
-        for age in range(max(0, self.count - self.spec.slots), self.count)
-        for stream in range(self.spec.num_streams)
-        if self.is_eligible(age, stream)
-    }
-
-  def stack(self, age: int, stream: int) -> np.ndarray:
-    frames = []
-    while len(frames) < self.spec.stack_size:
-      frames.insert(0, self.rows.frames[age, stream])
-      if self.flag(age, stream, FIRST):
-        break
-      age -= 1
-    while len(frames) < self.spec.stack_size:
-      frames.insert(0, np.zeros(self.spec.frame_shape, np.uint8))
-    return np.stack(frames, axis=-1)
-
-  def n_step(self, age: int, stream: int) -> tuple[float, float]:
-    total, discount = 0.0, 1.0
-    for step in range(age, age + self.spec.update_horizon):
-      total += discount * float(self.rows.reward[step, stream])
-      discount *= self.spec.gamma
-      if self.flag(step, stream, TERMINAL):
-        return total, 0.0
-    return total, discount
-
-
 def check_against(slow: SlowReplay, state: frame_replay.ReplayState) -> int:
   """Compares all that can be sampled; returns how much that is."""
-  spec, rows = slow.spec, slow.rows
   expected = slow.eligible()
-  assert eligible_set(spec, state) == set(expected)
+  assert eligible_set(slow.spec, state) == set(expected)
   assert int(frame_replay.num_eligible(state.priorities)) == len(expected)
-  batch = all_transitions(spec, state)
-  for row, (age, stream) in expected.items():
-    r_t, discount_t = slow.n_step(age, stream)
-    np.testing.assert_array_equal(batch.s_tm1[row], slow.stack(age, stream))
-    assert batch.a_tm1[row] == rows.action[age, stream]
-    np.testing.assert_allclose(batch.r_t[row], r_t, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(batch.discount_t[row], discount_t, rtol=1e-6)
-    np.testing.assert_array_equal(
-        batch.q_teacher[row], rows.q_teacher[age, stream]
-    )
-    if discount_t > 0:
-      successor = slow.stack(age + spec.update_horizon, stream)
-      np.testing.assert_array_equal(batch.s_t[row], successor)
-  return len(expected)
+  return slow.check(all_transitions(slow.spec, state))
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
-@pytest.mark.parametrize('n', [1, 3, 10])
-def test_equals_the_slow_replay(n, num_streams):
+@pytest.mark.parametrize(
+    'kind, n, num_streams',
+    [('frames', n, num_streams) for n in (1, 3, 10) for num_streams in (1, 3)]
+    + [(kind, 3, num_streams) for kind in KINDS for num_streams in (1, 3)][2:],
+)
+def test_equals_the_slow_replay(kind, n, num_streams):
   """Steps one by one and in long chunks, three times around the ring."""
-  spec = make_spec(num_streams=num_streams, n=n)
+  spec = make_spec(kind, num_streams=num_streams, n=n)
   # Long enough to overwrite a row and make it ready again in one call.
   chunk = n + STACK + 3
-  rows = random_rows(n, 3 * spec.slots + 2 * chunk, num_streams, n + 6.0)
+  rows = random_rows(spec, n, 3 * spec.slots + 2 * chunk, n + 6.0)
   slow = SlowReplay(spec, rows)
-  state = frame_replay.init(spec, ACTIONS)
+  state = frame_replay.init(spec)
   compared = 0
-  while slow.count + chunk <= len(rows.action):
+  while slow.count + chunk <= len(rows.reward):
     for size in [1] * (n + 2) + [chunk]:
       new = slice_rows(rows, slow.count, slow.count + size)
       state = add(spec, state, new)
       slow.count += size
       if size > 1 or slow.count % 3 == 0:
         compared += check_against(slow, state)
-      if slow.count + chunk > len(rows.action):
+      if slow.count + chunk > len(rows.reward):
         break
   assert int(state.add_count) == slow.count > 2 * spec.slots
   assert compared > 100
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
-def test_frames_of_one_pixel_stack(num_streams):
-  """The shortest stack: a state is the newest frame."""
+@each_ring
+def test_a_stack_of_one_frame(num_streams):
+  """The shortest stack: a state is the newest frame, [H, W, 1]."""
   spec = make_spec(slots=11, num_streams=num_streams, n=2, stack_size=1)
-  rows = random_rows(0, 30, num_streams)
+  rows = random_rows(spec, 0, 30)
   slow = SlowReplay(spec, rows)
-  state = frame_replay.init(spec, ACTIONS)
+  state = frame_replay.init(spec)
   for t in range(30):
     state = add(spec, state, slice_rows(rows, t, t + 1))
     slow.count += 1
@@ -230,14 +144,14 @@ def test_empty():
   assert eligible_set(spec, state) == set()
   assert frame_replay.num_eligible(state.priorities) == 0
   assert state.priorities.max_priority == 1.0
-  assert frame_replay.oldest_first(spec, state).frames.shape[0] == 0
+  assert frame_replay.oldest_first(spec, state).observation.shape[0] == 0
 
 
 @pytest.mark.parametrize('n', [1, 3])
 def test_a_row_waits_for_its_successors(n):
   spec = make_spec(n=n)
   rows = make_rows([FIRST] + [0] * 7)
-  state = frame_replay.init(spec, ACTIONS)
+  state = frame_replay.init(spec)
   for t in range(8):
     state = add(spec, state, slice_rows(rows, t, t + 1))
     assert eligible_set(spec, state) == set(range(max(0, t + 1 - n)))
@@ -325,7 +239,7 @@ def test_an_overwritten_stack_is_never_sampled(n):
   """One endless episode whose frames count its steps."""
   spec = make_spec(n=n)
   rows = make_rows([FIRST] + [0] * 99)
-  state = frame_replay.init(spec, ACTIONS)
+  state = frame_replay.init(spec)
   for t in range(100):
     state = add(spec, state, slice_rows(rows, t, t + 1))
     if t < n:
@@ -344,7 +258,7 @@ def test_an_overwritten_stack_is_never_sampled(n):
 @pytest.mark.parametrize('n', [1, 3])
 def test_no_transition_holds_two_episodes(n):
   spec = make_spec(n=n)
-  rows = random_rows(1, 150, 1, mean_length=5.0)
+  rows = random_rows(spec, 1, 150, mean_length=5.0)
   episode = np.cumsum(rows.flags[:, 0] & FIRST)
   assert episode.max() < 256
   state = fill(spec, make_rows(rows.flags, episode))
@@ -362,22 +276,27 @@ def test_no_transition_holds_two_episodes(n):
 # -- fixed data ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
-@pytest.mark.parametrize('n', [1, 3])
-def test_from_rows_equals_adding_one_by_one(n, num_streams):
-  spec = make_spec(num_streams=num_streams, n=n)
-  rows = random_rows(2, spec.slots, num_streams)
+@each_ring
+@pytest.mark.parametrize(
+    'kind, n', [('frames', 1), ('frames', 3), ('vectors', 3)]
+)
+def test_from_rows_equals_adding_one_by_one(kind, n, num_streams):
+  spec = make_spec(kind, num_streams=num_streams, n=n)
+  rows = random_rows(spec, 2, spec.slots)
   whole = from_rows(spec, rows)
   steps = fill(spec, rows)
   assert whole.add_count == steps.add_count == spec.slots
-  for a, b in zip(whole.storage, steps.storage):
-    assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a, b)
+  columns = ring.by_name(whole.storage)
+  assert list(columns) == list(spec.columns)
+  for name, column in ring.by_name(steps.storage).items():
+    assert columns[name].dtype == column.dtype == spec.columns[name].dtype
+    np.testing.assert_array_equal(columns[name], column)
   # Adding has gone on as if its stacks reached behind the first rows.
-  behind = (STACK - 1) * num_streams
+  behind = (spec.stack_size - 1) * num_streams
   extra = eligible_set(spec, whole) - eligible_set(spec, steps)
   assert extra <= set(range(behind))
-  assert eligible_set(spec, steps) < eligible_set(spec, whole)
+  assert bool(extra) == (kind == 'frames')
+  assert eligible_set(spec, steps) <= eligible_set(spec, whole)
   # Every stream begins with an episode, so nothing is missing there.
   unbounded = SlowReplay(dataclasses.replace(spec, capacity=999_999), rows)
   unbounded.count = spec.slots
@@ -398,24 +317,60 @@ def test_from_rows_that_begin_within_an_episode():
   assert eligible_set(spec, whole) == set(range(1, 9))
 
 
-@pytest.mark.parametrize('n', [1, 3])
-def test_adding_to_fixed_data_overwrites_it(n):
-  spec = make_spec(num_streams=3, n=n)
-  rows = random_rows(3, spec.slots + 20, 3, mean_length=4.0)
-  slow = SlowReplay(spec, rows)
-  slow.count = spec.slots
+@each_ring
+@pytest.mark.parametrize('chunk', [1, 4])
+@pytest.mark.parametrize(
+    'kind, n', [('frames', 1), ('frames', 3), ('vectors', 3)]
+)
+def test_adding_to_fixed_data_overwrites_it(kind, n, chunk, num_streams):
+  """Exactly, from the first step on and more than once around."""
+  spec = make_spec(kind, num_streams=num_streams, n=n)
+  rows = random_rows(spec, 3, 2 * spec.slots + 12, mean_length=4.0)
+  slow = SlowReplay(spec, rows, spec.slots)
   state = from_rows(spec, slice_rows(rows, 0, spec.slots))
-  for t in range(spec.slots, len(rows.action)):
-    state = add(spec, state, slice_rows(rows, t, t + 1))
-    slow.count += 1
-    added = slow.count - spec.slots
-    if added < STACK - 1:
-      # What from_rows knew to be whole may still be there, but no other row.
-      extra = eligible_set(spec, state) - set(slow.eligible())
-      first, last = added * spec.num_streams, (STACK - 1) * spec.num_streams
-      assert extra <= set(range(first, last))
-    else:
-      check_against(slow, state)
+  while slow.count + chunk <= len(rows.reward):
+    new = slice_rows(rows, slow.count, slow.count + chunk)
+    state = add(spec, state, new)
+    slow.count += chunk
+    assert check_against(slow, state) > spec.capacity // 4
+
+
+@each_ring
+@pytest.mark.parametrize('chunk', [1, 4])
+def test_adding_at_a_head_anywhere(chunk, num_streams):
+  """Data whose oldest slot is in the middle."""
+  head = 5
+  spec = make_spec(num_streams=num_streams, n=3)
+  rows = random_rows(spec, 4, head + spec.slots + 20, mean_length=4.0)
+  slow = SlowReplay(spec, rows, head + spec.slots)
+  data = slice_rows(rows, head, head + spec.slots)
+  turned = jax.tree.map(lambda x: np.roll(x, head, axis=0), data)
+  storage = from_rows(spec, turned).storage
+  state = frame_replay.from_storage(spec, storage, head)
+  assert int(state.add_count) == slow.count
+  while slow.count + chunk <= len(rows.reward):
+    new = slice_rows(rows, slow.count, slow.count + chunk)
+    state = add(spec, state, new)
+    slow.count += chunk
+    assert check_against(slow, state) > spec.capacity // 4
+
+
+@pytest.mark.parametrize('chunk', [1, 4])
+def test_no_stack_mixes_what_is_added_with_fixed_data(chunk):
+  """One episode of 40 steps, and another that is written over it."""
+  spec = make_spec(slots=40)
+  state = from_rows(spec, make_rows([FIRST] + [0] * 39))
+  rows = make_rows([FIRST] + [0] * 19, np.arange(200, 220))
+  for t in range(0, 20, chunk):
+    state = add(spec, state, slice_rows(rows, t, t + chunk))
+    drawn = sorted(eligible_set(spec, state))
+    stacks = all_transitions(spec, state).s_tm1[drawn, 0, 0]
+    for stack in stacks.astype(int):
+      shown = stack[stack > 0]
+      np.testing.assert_array_equal(np.diff(shown), np.ones(len(shown) - 1))
+    # None of the slots just behind the write head can be drawn.
+    head = t + chunk
+    assert not set(range(head, head + STACK - 1)) & set(drawn)
 
 
 def test_from_storage_refuses_another_capacity():
@@ -436,11 +391,12 @@ def eligible_of(flags, n=1, head=0) -> list[int]:
   return np.flatnonzero(rows).tolist()
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
+@each_ring
+@both_kinds
 @pytest.mark.parametrize('head', [0, 1, 20, 36])
-def test_a_head_anywhere_is_the_same_ring_turned(head, num_streams):
-  spec = make_spec(num_streams=num_streams, n=3)
-  rows = random_rows(8, spec.slots, num_streams, mean_length=5.0)
+def test_a_head_anywhere_is_the_same_ring_turned(head, kind, num_streams):
+  spec = make_spec(kind, num_streams=num_streams, n=3)
+  rows = random_rows(spec, 8, spec.slots, mean_length=5.0)
   storage = from_rows(spec, rows).storage
   turned = lambda x: np.roll(np.asarray(x), head * num_streams, axis=0)
   state = frame_replay.from_storage(spec, jax.tree.map(turned, storage), head)
@@ -480,7 +436,7 @@ def test_no_window_holds_a_barrier():
   assert eligible_of(flags, n=1) == [0, 1, 2, 3, 4, 5] + list(range(7, 14))
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
+@each_ring
 def test_successors_stop_at_a_terminal(num_streams):
   spec = make_spec(slots=10, num_streams=num_streams, n=3)
   flags = np.zeros((10, num_streams), np.uint8)
@@ -494,17 +450,18 @@ def test_successors_stop_at_a_terminal(num_streams):
   np.testing.assert_array_equal(found, rows[expected])
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
+@each_ring
+@both_kinds
 @pytest.mark.parametrize('num_steps', [5, 37, 91])
-def test_oldest_first(num_steps, num_streams):
+def test_oldest_first(num_steps, kind, num_streams):
   """Partly filled, exactly full, and wrapped around."""
-  spec = make_spec(num_streams=num_streams)
-  rows = random_rows(4, num_steps, num_streams)
+  spec = make_spec(kind, num_streams=num_streams, n=3)
+  rows = random_rows(spec, 4, num_steps)
   storage = frame_replay.oldest_first(spec, fill(spec, rows))
   kept = slice_rows(rows, max(0, num_steps - 37), num_steps)
-  for name, column in kept._asdict().items():
+  for name, column in ring.by_name(kept).items():
     flat = column.reshape((-1,) + column.shape[2:])
-    np.testing.assert_array_equal(getattr(storage, name), flat)
+    np.testing.assert_array_equal(ring.by_name(storage)[name], flat)
 
 
 # -- sampling and priorities ---------------------------------------------------
@@ -512,7 +469,7 @@ def test_oldest_first(num_steps, num_streams):
 
 def test_sampling_follows_the_priorities():
   spec = make_spec(num_streams=3, n=3)
-  state = fill(spec, random_rows(5, 60, 3))
+  state = fill(spec, random_rows(spec, 5, 60))
   rows = np.array(sorted(eligible_set(spec, state)))
   values = np.random.default_rng(0).exponential(size=len(rows)) + 0.1
   priorities = frame_replay.update_priorities(
@@ -534,7 +491,7 @@ def test_sampling_follows_the_priorities():
 
 def test_without_updates_sampling_is_uniform():
   spec = make_spec(n=3)
-  state = fill(spec, random_rows(6, 60, 1))
+  state = fill(spec, random_rows(spec, 6, 60))
   rows = np.array(sorted(eligible_set(spec, state)))
   batch, indices = sample(
       spec, state.storage, state.priorities, jax.random.PRNGKey(2), DRAWS
@@ -545,20 +502,44 @@ def test_without_updates_sampling_is_uniform():
   np.testing.assert_array_equal(batch.weight, np.ones(DRAWS))
 
 
-def test_a_sample_is_the_transitions_of_its_indices():
-  spec = make_spec(num_streams=3, n=3)
-  state = fill(spec, random_rows(7, 60, 3))
+@both_kinds
+def test_a_sample_is_the_transitions_of_its_indices(kind):
+  spec = make_spec(kind, num_streams=3, n=3)
+  state = fill(spec, random_rows(spec, 7, 60))
   batch, indices = sample(
       spec, state.storage, state.priorities, jax.random.PRNGKey(3), DRAWS
   )
   direct = transitions(spec, state.storage, indices)
-  for name, value in direct._asdict().items():
-    np.testing.assert_array_equal(getattr(batch, name), value)
-  assert batch.s_tm1.shape == (DRAWS,) + FRAME_SHAPE + (STACK,)
-  assert batch.s_tm1.dtype == batch.s_t.dtype == jnp.uint8
-  assert batch.a_tm1.dtype == jnp.int32
+  jax.tree.map(
+      np.testing.assert_array_equal,
+      batch._replace(weight=0),
+      direct._replace(weight=0),
+  )
+  assert batch.s_tm1.shape == batch.s_t.shape == (DRAWS,) + spec.state.shape
+  assert batch.s_tm1.dtype == batch.s_t.dtype == spec.state.dtype
   assert batch.r_t.dtype == batch.discount_t.dtype == jnp.float32
-  assert batch.q_teacher.shape == (DRAWS, ACTIONS)
+
+
+def test_types_of_a_batch_of_frames():
+  """Discrete actions are int32, however they are stored."""
+  spec = make_spec(num_streams=3, n=3)
+  batch = all_transitions(spec, frame_replay.init(spec))
+  assert spec.state == ArraySpec((2, 3, STACK), 'uint8')
+  assert batch.a_tm1.dtype == np.int32
+  assert batch.q_teacher.shape == (spec.capacity, ACTIONS)
+  assert batch.extras is None
+
+
+def test_types_of_a_batch_of_vectors():
+  spec = make_spec('vectors', num_streams=3, n=3)
+  batch = all_transitions(spec, frame_replay.init(spec))
+  assert spec.state == spec.observation
+  assert batch.a_tm1.shape == (spec.capacity, 2)
+  assert batch.a_tm1.dtype == np.float32
+  assert batch.q_teacher is None
+  shapes = {name: column.shape for name, column in batch.extras.items()}
+  rows = spec.capacity
+  assert shapes == {'carry': (rows, 2, 3), 'log_prob': (rows,)}
 
 
 def test_new_rows_enter_with_the_largest_priority_ever():
@@ -591,31 +572,32 @@ def test_small_priorities_do_not_lower_the_largest():
 # -- memory --------------------------------------------------------------------
 
 
-def test_a_donated_add_writes_in_place():
-  spec = make_spec(slots=2000, frame_shape=(84, 84))
+ATARI = ReplaySpec(2_000)
+# As many bytes, of small rows.
+CONTROL = dataclasses.replace(KINDS['vectors'], capacity=200_000)
+of_some_size = pytest.mark.parametrize('spec', [ATARI, CONTROL])
+
+
+@of_some_size
+@pytest.mark.parametrize('num_steps', [1, 4])
+def test_a_donated_add_writes_in_place(num_steps, spec):
   # On the device already, or the test would count copies of its own.
-  rows = jax.tree.map(
-      jnp.asarray,
-      Rows(
-          np.full((2, 1, 84, 84), 7, np.uint8),
-          np.zeros((2, 1), np.int32),
-          np.zeros((2, 1), np.float32),
-          np.zeros((2, 1), np.uint8),
-      ),
-  )
+  rows = jax.tree.map(jnp.asarray, random_rows(spec, 0, num_steps))
   state = frame_replay.init(spec)
-  pointer = state.storage.frames.unsafe_buffer_pointer()
-  before = state
+  pointers = lambda state: [
+      x.unsafe_buffer_pointer() for x in jax.tree.leaves(state.storage)
+  ]
+  before, expected = state, pointers(state)
   for _ in range(3):
     state = add(spec, state, rows)
-  assert state.storage.frames.unsafe_buffer_pointer() == pointer
-  assert before.storage.frames.is_deleted()
+  assert pointers(state) == expected
+  assert before.storage.observation.is_deleted()
   memory = add.lower(spec, state, rows).compile().memory_analysis()
   assert memory.temp_size_in_bytes < spec.nbytes / 100
 
 
-def test_sampling_copies_no_more_than_its_batch():
-  spec = make_spec(slots=2000, frame_shape=(84, 84))
+@of_some_size
+def test_sampling_copies_no_more_than_its_batch(spec):
   state = frame_replay.init(spec)
   lowered = sample.lower(
       spec, state.storage, state.priorities, jax.random.PRNGKey(0), 2
@@ -629,15 +611,18 @@ def test_a_million_rows_fit_where_they_should():
   assert 84 * 84 * 1_000_000 < spec.nbytes < 7.1e9 * 1.05
 
 
-@pytest.mark.parametrize('num_streams', [1, 3])
-def test_nbytes_is_what_is_allocated(num_streams):
-  spec = make_spec(slots=999, num_streams=num_streams)
+@each_ring
+@each_kind
+def test_nbytes_is_what_is_allocated(kind, num_streams):
+  spec = make_spec(kind, slots=999, num_streams=num_streams)
   state = frame_replay.init(spec)
   allocated = sum(x.nbytes for x in jax.tree.leaves(state))
   assert abs(spec.nbytes - allocated) < 4096
 
 
 # -- errors --------------------------------------------------------------------
+
+ONE = ArraySpec((), 'float32')
 
 
 @pytest.mark.parametrize(
@@ -650,54 +635,57 @@ def test_nbytes_is_what_is_allocated(num_streams):
         ({'capacity': 100, 'update_horizon': 0}, ('0',)),
         ({'capacity': 100, 'stack_size': 0}, ('0',)),
         ({'capacity': 0}, ('0',)),
+        ({'action': ArraySpec((), 'bool')}, ('bool',)),
+        ({'extras': (('a', ONE), ('flags', ONE))}, ("'flags']",)),
+        ({'extras': (('b', ONE), ('a', ONE))}, ("['b',", "'a']")),
+        ({'extras': (('a', ONE), ('a', ONE))}, ("['a',", "'a']")),
     ],
 )
 def test_a_bad_spec_is_refused(changes, numbers):
   with pytest.raises(ValueError) as error:
-    ReplaySpec(**changes)
+    ReplaySpec(**({'capacity': 100} | changes))
   for number in numbers:
     assert number in str(error.value).replace('.', ' ').split()
 
 
+def add_others(spec: ReplaySpec, other: ReplaySpec):
+  """Adds a step of another replay."""
+  frame_replay.add(spec, frame_replay.init(spec), random_rows(other, 0, 1))
+
+
 def test_rows_of_other_streams_are_refused():
-  spec = make_spec(num_streams=3)
   with pytest.raises(ValueError, match='2 streams .* of 3'):
-    frame_replay.add(spec, frame_replay.init(spec), random_rows(0, 1, 2))
+    add_others(make_spec(num_streams=3), make_spec(num_streams=2))
+
+
+def test_rows_of_other_columns_are_refused():
+  with pytest.raises(ValueError, match='flags, q_teacher was given .*, flags.'):
+    add_others(make_spec(), make_spec(extras=()))
+  floats = make_spec(action=ArraySpec((), 'float32'))
+  with pytest.raises(ValueError, match='column action is uint8; got float32'):
+    add_others(make_spec(), floats)
 
 
 def test_more_steps_than_fit_are_refused():
   spec = make_spec(slots=20, n=3)
-  state = frame_replay.init(spec, ACTIONS)
+  state = frame_replay.init(spec)
   add_to = functools.partial(frame_replay.add, spec)
   most = spec.slots - spec.update_horizon - spec.stack_size
-  jax.eval_shape(add_to, state, random_rows(0, most, 1))
+  jax.eval_shape(add_to, state, random_rows(spec, 0, most))
   with pytest.raises(ValueError, match=f'{most + 1} steps .* 20 slots'):
-    jax.eval_shape(add_to, state, random_rows(0, most + 1, 1))
+    jax.eval_shape(add_to, state, random_rows(spec, 0, most + 1))
 
 
 def test_frames_of_another_shape_are_refused():
-  spec = make_spec(frame_shape=(3, 3))
   with pytest.raises(AssertionError):
-    frame_replay.add(spec, frame_replay.init(spec), random_rows(0, 1, 1))
+    add_others(make_spec(observation=ArraySpec((3, 3), 'uint8')), make_spec())
 
 
-def test_grown_replay_is_the_one_that_was_large_from_the_start():
-  rng = np.random.default_rng(3)
-  states = []
-  for capacity in (40, 90):
-    spec = ReplaySpec(capacity, 2, 3, frame_shape=(4, 4))
-    states.append((spec, frame_replay.init(spec)))
-  for _ in range(16):
-    rows = Rows(
-        rng.integers(0, 256, (1, 2, 4, 4), np.uint8),
-        np.ones((1, 2), np.int32),
-        np.ones((1, 2), np.float32),
-        np.zeros((1, 2), np.uint8),
-    )
-    states = [
-        (spec, frame_replay.add(spec, state, rows)) for spec, state in states
-    ]
-  (small, grown), (large, expected) = states
+@both_kinds
+def test_grown_replay_is_the_one_that_was_large_from_the_start(kind):
+  small, large = (make_spec(kind, slots, 2, 3) for slots in (20, 45))
+  rows = random_rows(small, 3, 16)
+  grown, expected = fill(small, rows), fill(large, rows)
   small, grown = frame_replay.grow(small, grown, 90)
   assert small == large
   for got, wanted in zip(
@@ -707,7 +695,7 @@ def test_grown_replay_is_the_one_that_was_large_from_the_start():
 
 
 def test_wrapped_replay_cannot_grow():
-  spec = ReplaySpec(20, 2, 3, frame_shape=(4, 4))
+  spec = make_spec(slots=10, num_streams=2, n=3)
   state = frame_replay.init(spec)._replace(add_count=jnp.int32(11))
   with pytest.raises(ValueError, match='has wrapped around'):
     frame_replay.grow(spec, state, 90)

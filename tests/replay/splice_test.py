@@ -8,18 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from replay_columns import both_kinds
+from replay_columns import make_spec
+from replay_columns import random_rows
 
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import splice
-from reincarnating_rl.replay.frame_replay import ReplaySpec
-from reincarnating_rl.replay.frame_replay import Rows
 
 ENVS = 2
 _add = functools.partial(jax.jit, static_argnums=0)(frame_replay.add)
 
 
+def _spec(kind, slots, horizon):
+  return make_spec(kind, slots, ENVS, horizon)
+
+
 def _steps(spec, rng, num, first, end_share):
-  """[num, E] steps of short episodes, each frame like no other.
+  """[num, E] steps of short episodes, each observation like no other.
 
   Args:
     spec: of the replay.
@@ -38,14 +43,9 @@ def _steps(spec, rng, num, first, end_share):
     how = rng.choice([frame_replay.TERMINAL, frame_replay.TRUNCATED], ENVS)
     flags[t] += (ends * how).astype(np.uint8)
     first = ends
-  shape = (num, ENVS) + spec.frame_shape
-  rows = Rows(
-      jnp.asarray(rng.integers(1, 256, shape), jnp.uint8),
-      jnp.asarray(rng.integers(0, 4, (num, ENVS))),
-      jnp.asarray(rng.normal(size=(num, ENVS)), jnp.float32),
-      jnp.asarray(flags),
-  )
-  return rows, first
+  rows = random_rows(spec, int(rng.integers(2**31)), num)
+  reward = rng.normal(size=(num, ENVS)).astype(np.float32)
+  return rows._replace(reward=reward, flags=flags), first
 
 
 def _filled(spec, seed, num, end_share):
@@ -63,23 +63,26 @@ def _transitions(spec, state):
   found = frame_replay.transitions(spec, state.storage, rows)
   found = found._replace(weight=None)
   drawn = np.asarray(state.priorities.tree.leaves[: spec.capacity]) > 0
+  found = jax.device_get(found)
   # Behind a terminal there is nothing.
-  s_t = jnp.where((found.discount_t == 0)[:, None, None, None], 0, found.s_t)
-  return jax.device_get(found._replace(s_t=s_t)), drawn
+  s_t = np.array(found.s_t)
+  s_t[found.discount_t == 0] = 0
+  return found._replace(s_t=s_t), drawn
 
 
 def _row(tree, row):
   return jax.tree.map(lambda x: x[row], tree)
 
 
+@both_kinds
 @pytest.mark.parametrize('horizon', [1, 3, 6])
 @pytest.mark.parametrize('num', [11, 14, 40])
 @pytest.mark.parametrize('end_share', [0.0, 0.2, 0.6])
-def test_no_transition_mixes_the_two(horizon, num, end_share):
-  spec = ReplaySpec(20 * ENVS, ENVS, horizon, frame_shape=(3, 3))
+def test_no_transition_mixes_the_two(kind, horizon, num, end_share):
+  spec = _spec(kind, 20, horizon)
   source, _ = _filled(spec, 1, num, end_share)
   own, first = _filled(spec, 2, num, end_share)
-  made = splice.graft(spec, source, splice.newest(spec, own))
+  made = splice.splice(spec, source, splice.newest(spec, own))
   assert int(made.add_count) == num
   theirs, _ = _transitions(spec, source)
   more, _ = _steps(spec, np.random.default_rng(3), 1, first, end_share)
@@ -112,28 +115,30 @@ def test_no_transition_mixes_the_two(horizon, num, end_share):
 
 
 def _is_new(spec, row, num, extra):
-  """Whether a row was written after the graft."""
+  """True if a row was written after the splice."""
   slots = [age % spec.slots for age in range(num, num + extra)]
   return row // ENVS in slots
 
 
-def test_nothing_is_shared_with_the_source():
+@both_kinds
+def test_nothing_is_shared_with_the_source(kind):
   """Whoever writes to what is made gives up its arrays."""
-  spec = ReplaySpec(20 * ENVS, ENVS, 2, frame_shape=(3, 3))
+  spec = _spec(kind, 20, 2)
   source, _ = _filled(spec, 1, 14, 0.2)
   own, _ = _filled(spec, 2, 14, 0.2)
-  made = splice.graft(spec, source, splice.newest(spec, own))
+  made = splice.splice(spec, source, splice.newest(spec, own))
   jax.tree.map(lambda x: x.delete(), made)
   assert not any(x.is_deleted() for x in jax.tree.leaves((source, own)))
 
 
-def test_most_rows_can_still_be_drawn():
-  spec = ReplaySpec(40 * ENVS, ENVS, 2, frame_shape=(3, 3))
+@pytest.mark.parametrize('kind, replaced', [('frames', 3), ('vectors', 1)])
+def test_most_rows_can_still_be_drawn(kind, replaced):
+  spec = _spec(kind, 40, 2)
   source, _ = _filled(spec, 1, 30, 0.0)
   own, _ = _filled(spec, 2, 30, 0.0)
-  made = splice.graft(spec, source, splice.newest(spec, own))
+  made = splice.splice(spec, source, splice.newest(spec, own))
   before, after = (
       int(frame_replay.num_eligible(s.priorities)) for s in (source, made)
   )
   assert before == 28 * ENVS
-  assert after == (30 - 3 - 2) * ENVS
+  assert after == (30 - replaced - 2) * ENVS

@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from replay_columns import both_kinds
+from replay_columns import GAMMA
+from replay_columns import make_spec
+from replay_columns import random_rows
+from replay_columns import slice_rows
+from replay_columns import SlowReplay
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import FIRST
 from reincarnating_rl.replay.frame_replay import Horizon
@@ -19,12 +26,9 @@ from reincarnating_rl.replay.frame_replay import Rows
 from reincarnating_rl.replay.frame_replay import TERMINAL
 from reincarnating_rl.replay.frame_replay import TRUNCATED
 
-FRAME_SHAPE = (2, 3)
-ACTIONS = 4
 STACK = 3
 LONGEST = 6  # N, the spec's n
 SLOTS = 23
-GAMMA = 0.9
 # Once around and a half: the head stands in the middle.
 STEPS = SLOTS + SLOTS // 2
 
@@ -35,25 +39,6 @@ sample = jax.jit(frame_replay.sample, static_argnums=(0, 4))
 
 def make_horizon(n: int, gamma: float) -> Horizon:
   return Horizon(jnp.int32(n), jnp.float32(gamma))
-
-
-@functools.cache
-def make_rows(num_streams: int) -> Rows:
-  """Streams of episodes that end at random, by terminals and time limits."""
-  rng = np.random.default_rng(num_streams)
-  shape = (STEPS, num_streams)
-  ends = rng.random(shape) < 0.2
-  kinds = rng.choice([TERMINAL, TRUNCATED, TERMINAL | TRUNCATED], shape)
-  flags = np.where(ends, kinds, 0)
-  flags[0] |= FIRST
-  flags[1:][ends[:-1]] |= FIRST
-  return Rows(
-      rng.integers(1, 256, shape + FRAME_SHAPE).astype(np.uint8),
-      rng.integers(0, ACTIONS, shape).astype(np.int32),
-      rng.normal(size=shape).astype(np.float32),
-      flags.astype(np.uint8),
-      rng.normal(size=shape + (ACTIONS,)).astype(np.float32),
-  )
 
 
 class Case(NamedTuple):
@@ -73,14 +58,8 @@ class Case(NamedTuple):
         if leaves[row := step % SLOTS * self.spec.num_streams + stream] > 0
     ]
 
-  def stack(self, step: int, stream: int) -> np.ndarray:
-    frames = np.zeros(FRAME_SHAPE + (STACK,), np.uint8)
-    for place in reversed(range(STACK)):
-      frames[..., place] = self.rows.frames[step, stream]
-      if self.rows.flags[step, stream] & FIRST:
-        break
-      step -= 1
-    return frames
+  def state(self, step: int, stream: int) -> np.ndarray:
+    return SlowReplay(self.spec, self.rows).state(step, stream)
 
   def returns(
       self, step: int, stream: int, n: int, gamma: float
@@ -96,15 +75,16 @@ class Case(NamedTuple):
 
 
 @functools.cache
-def make_case(num_streams: int) -> Case:
-  spec = ReplaySpec(
-      SLOTS * num_streams, num_streams, LONGEST, GAMMA, STACK, FRAME_SHAPE
-  )
-  rows = make_rows(num_streams)
-  state = frame_replay.init(spec, ACTIONS)
+def make_case(num_streams: int, kind: str = 'frames') -> Case:
+  stack_size = {'frames': STACK, 'vectors': 1}[kind]
+  spec = make_spec(kind, SLOTS, num_streams, LONGEST, stack_size=stack_size)
+  rows = random_rows(spec, num_streams, STEPS, mean_length=5.0)
+  rng = np.random.default_rng(num_streams)
+  reward = rng.normal(size=rows.reward.shape).astype(np.float32)
+  rows = rows._replace(reward=reward)
+  state = frame_replay.init(spec)
   for t in range(STEPS):
-    step = Rows(*(column[t : t + 1] for column in rows))
-    state = add(spec, state, step)
+    state = add(spec, state, slice_rows(rows, t, t + 1))
   return Case(spec, rows, state)
 
 
@@ -119,9 +99,10 @@ def all_transitions(case: Case, horizon=None):
 
 
 @each_ring
+@both_kinds
 @pytest.mark.parametrize('gamma', [0.5, 0.997])
-def test_every_n_equals_the_slow_form(num_streams, gamma):
-  case = make_case(num_streams)
+def test_every_n_equals_the_slow_form(num_streams, kind, gamma):
+  case = make_case(num_streams, kind)
   drawn = case.drawn()
   bootstrapped = cut = 0
   for n in range(1, LONGEST + 1):
@@ -130,13 +111,15 @@ def test_every_n_equals_the_slow_form(num_streams, gamma):
       r_t, discount_t = case.returns(step, stream, n, gamma)
       np.testing.assert_allclose(batch.r_t[row], r_t, rtol=1e-5, atol=1e-6)
       np.testing.assert_allclose(batch.discount_t[row], discount_t, rtol=1e-6)
-      np.testing.assert_array_equal(batch.s_tm1[row], case.stack(step, stream))
-      assert batch.a_tm1[row] == case.rows.action[step, stream]
+      np.testing.assert_array_equal(batch.s_tm1[row], case.state(step, stream))
       np.testing.assert_array_equal(
-          batch.q_teacher[row], case.rows.q_teacher[step, stream]
+          batch.a_tm1[row], case.rows.action[step, stream]
       )
+      extras = batch.extras or {'q_teacher': batch.q_teacher}
+      for name, column in case.rows.extras.items():
+        np.testing.assert_array_equal(extras[name][row], column[step, stream])
       if discount_t:
-        successor = case.stack(step + n, stream)
+        successor = case.state(step + n, stream)
         np.testing.assert_array_equal(batch.s_t[row], successor)
       bootstrapped += discount_t > 0
       cut += discount_t == 0
@@ -144,11 +127,13 @@ def test_every_n_equals_the_slow_form(num_streams, gamma):
 
 
 @each_ring
-def test_rows_are_those_of_the_longest_n(num_streams):
+@both_kinds
+def test_rows_are_those_of_the_longest_n(num_streams, kind):
   """Whatever horizon is asked for: all N steps are there, in one episode."""
-  case = make_case(num_streams)
+  case = make_case(num_streams, kind)
   expected = []
-  for step in range(STEPS - SLOTS + STACK - 1, STEPS - LONGEST):
+  oldest = STEPS - SLOTS + case.spec.stack_size - 1
+  for step in range(oldest, STEPS - LONGEST):
     for stream in range(num_streams):
       ends = [
           flags
@@ -193,12 +178,13 @@ def test_the_specs_own_horizon_or_a_longer_one_is_none_at_all(num_streams, n):
 
 def test_a_terminal_behind_the_n_steps_cuts_nothing():
   """By hand: rewards 1, 2, 3, 4, the last of them terminal."""
-  spec = ReplaySpec(12, 1, 4, GAMMA, 1, FRAME_SHAPE)
+  frame = ArraySpec((2, 3), 'uint8')
+  spec = ReplaySpec(12, 1, 4, GAMMA, 1, frame)
   flags = np.zeros((12, 1), np.uint8)
   flags[[0, 4], 0] = FIRST
   flags[3] = TERMINAL
   column = np.arange(12, dtype=np.float32)[:, None]
-  frames = np.broadcast_to(column[:, :, None, None], (12, 1) + FRAME_SHAPE)
+  frames = np.broadcast_to(column[:, :, None, None], (12, 1) + frame.shape)
   rows = Rows(
       frames.astype(np.uint8), column.astype(np.int32), column + 1.0, flags
   )

@@ -11,6 +11,7 @@ import pytest
 import small_policy
 
 from reincarnating_rl import teachers
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.loop.saving.compatibility import fingerprint
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.ensemble import BEST
@@ -38,15 +39,16 @@ def make_teacher(path='a', seed=0, num_actions=NUM_ACTIONS, **fields):
 def make_replay(num_rows=12):
   """Rows of random frames, one episode."""
   rng = np.random.default_rng(1)
-  spec = frame_replay.ReplaySpec(num_rows, 1, 1, 0.9, 4, FRAME_SHAPE)
+  spec = frame_replay.ReplaySpec(
+      num_rows, 1, 1, 0.9, 4, ArraySpec(FRAME_SHAPE, 'uint8')
+  )
   storage = frame_replay.Storage(
-      frames=jnp.asarray(
+      observation=jnp.asarray(
           rng.integers(256, size=(num_rows,) + FRAME_SHAPE, dtype=np.uint8)
       ),
       action=jnp.zeros(num_rows, jnp.int32),
       reward=jnp.zeros(num_rows, jnp.float32),
       flags=jnp.zeros(num_rows, jnp.uint8).at[0].set(frame_replay.FIRST),
-      q_teacher=None,
   )
   return TeacherReplay(spec, storage)
 
@@ -242,11 +244,11 @@ def test_data_are_those_of_the_first_that_left_some(caplog):
   assert 'are those of b, not those of c.' in caplog.text
   # All of them are asked about it.
   spec, state = ensemble.replay_with_q_values(1)
-  states = frame_replay.stacks(
+  states = frame_replay.states(
       spec, state.storage, jnp.arange(len(left.replay))
   )
   np.testing.assert_allclose(
-      state.storage.q_teacher, ensemble.q_values(states), atol=1e-5
+      state.storage.extras['q_teacher'], ensemble.q_values(states), atol=1e-5
   )
 
 

@@ -1,6 +1,9 @@
 """Writes agent steps into a device replay, some at a time.
 
-A replay may also begin with what another one holds.
+A replay may also begin with the rows of another one.
+
+Shape letters: T steps, E streams, A actions, C stacked observations, R rows.
+`...` is the shape of one observation or one action.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Mapping, NamedTuple, Optional
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,15 +24,15 @@ from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
+from reincarnating_rl.replay.frame_replay import Q_TEACHER
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Rows
 
-REWARD_CLIP = 1.0
 FIRST_NAME = 'student'
 COLLECTED_ROWS = 'teacher'  # of the data that a teacher collects
 
-# A replay and what describes it.
+# A replay and its description.
 Data = tuple[ReplaySpec, ReplayState]
 
 
@@ -36,14 +40,15 @@ class ReplayWriter(Stateful):
   """Buffers steps on the host and adds them in one dispatch.
 
   With a teacher, its Q-values are computed for the whole chunk at once and
-  stored beside the rows: each state is looked at once, not once a sample.
+  stored beside the rows: once a state, not once a sample.
 
   Attributes:
     name: of its rows in checkpoints; rows under one name never change.
-    spec: its static description.
+    spec: its static description; with a teacher it has a column of Q-values.
     state: the replay on the device; owned here, donated at every write.
-    slots_written: since it was empty, what it was given included.
-    pending: steps that are not written yet.
+    slots_written: since it was empty, given rows included.
+    pending: steps that are not written yet: observation, action, reward, flags
+      and the given extras, in the order of their names.
   """
 
   SAVED = ('name', 'spec', 'state', 'slots_written', 'pending')
@@ -55,28 +60,35 @@ class ReplayWriter(Stateful):
       teacher: Optional[Policy] = None,
       chunk: int = 1,
       given: Optional[Data] = None,
+      reward_clip: Optional[float] = 1.0,
   ):
     """Allocates the replay.
 
     Args:
       spec: static description.
-      teacher: whose Q-values are kept beside each row; None = nobody's.
+      teacher: its Q-values are kept beside each row; None = no Q-values.
       chunk: steps of every stream that are written at once.
-      given: what the replay begins with; None = nothing.
+      given: replay whose rows this one begins with; None = an empty one.
+      reward_clip: rewards are clipped to [-reward_clip, reward_clip]; None =
+        never.
 
     Raises:
-      ValueError: if what is given does not fit.
+      ValueError: if the given replay does not fit.
     """
     self.name = FIRST_NAME
+    self._given_extras = [name for name, _ in spec.extras]
+    if teacher is not None:
+      self._given_extras = [n for n in self._given_extras if n != Q_TEACHER]
+      spec = spec.with_q_teacher(teacher.network.num_actions)
     self.spec = spec
     self._teacher = teacher
+    self._reward_clip = reward_clip
     self._chunk = min(chunk, spec.slots - spec.update_horizon - spec.stack_size)
     self.pending: list[tuple[np.ndarray, ...]] = []
     if given is None:
-      num_actions = teacher.network.num_actions if teacher else None
-      self.state = frame_replay.init(spec, num_actions)
+      self.state = frame_replay.init(spec)
     else:
-      self.state = cut_into_streams(*given, spec, teacher is not None)
+      self.state = cut_into_streams(*given, spec)
     self.slots_written = int(self.state.add_count)
 
   def get_state(self) -> dict[str, Any]:
@@ -111,75 +123,139 @@ class ReplayWriter(Stateful):
       first: np.ndarray,
       terminal: np.ndarray,
       truncated: np.ndarray,
+      extras: Optional[Mapping[str, np.ndarray]] = None,
   ) -> None:
-    """Keeps one step of every stream; rewards are clipped to [-1, 1] here.
+    """Keeps one step of every stream; rewards are clipped here.
 
     Args:
-      observation: [E, C, H, W] uint8, the state acted in.
-      action: [E] int.
+      observation: [E, C, ...], the state acted in, oldest observation first;
+        [E, ...] if the spec has no stack axis.
+      action: [E, ...].
       reward: [E] float, unclipped.
-      first: [E] bool, whether the state began an episode.
+      first: [E] bool, True where the state began an episode.
       terminal: [E] bool.
       truncated: [E] bool.
+      extras: [E, ...] by name: the spec's extra columns but the teacher's
+        Q-values.
+
+    Raises:
+      ValueError: if an action does not fit the replay, or a column is missing.
     """
+    extras = extras or {}
+    if sorted(extras) != self._given_extras:
+      raise ValueError(
+          f'The replay has the extra columns {self._given_extras}, the step '
+          f'{sorted(extras)}.'
+      )
     flags = (
         frame_replay.FIRST * first
         + frame_replay.TERMINAL * terminal
         + frame_replay.TRUNCATED * truncated
     ).astype(np.uint8)
-    clipped = np.clip(reward, -REWARD_CLIP, REWARD_CLIP).astype(np.float32)
-    self.pending.append((observation, action, clipped, flags))
+    clip = self._reward_clip
+    if clip is not None:
+      reward = np.clip(reward, -clip, clip)
+    others = (extras[name] for name in self._given_extras)
+    self.pending.append(
+        (
+            observation,
+            _fitting(action, self.spec.action.dtype),
+            np.asarray(reward, np.float32),
+            flags,
+            *others,
+        )
+    )
     if len(self.pending) >= self._chunk:
       self.flush()
 
   def grow(self, capacity: int) -> None:
-    """Makes room for more rows, if that is more than there is."""
+    """Makes room for more rows; does nothing if there is enough."""
     if capacity > self.spec.capacity:
       self.spec, self.state = frame_replay.grow(self.spec, self.state, capacity)
 
   def flush(self) -> None:
-    """Writes what is pending: whole chunks at once, the rest one by one.
+    """Writes pending steps: whole chunks at once, the rest one by one.
 
-    Two sizes only, so that nothing is compiled after the first of each.
+    With two sizes only, nothing is compiled after the first of each.
     """
     while self.pending:
       whole = len(self.pending) >= self._chunk
       size = self._chunk if whole else 1
       head, self.pending = self.pending[:size], self.pending[size:]
       self.slots_written += size
-      observation, action, reward, flags = (np.stack(x) for x in zip(*head))
+      observation, action, reward, flags, *others = (
+          np.stack(x) for x in zip(*head)
+      )
+      extras = dict(zip(self._given_extras, others))
+      rows = Rows(observation, action, reward, flags, extras)
       if self._teacher is None:
-        self.state = _add(
-            self.spec, self.state, observation[:, :, -1], action, reward, flags
-        )
+        self.state = _add(self.spec, self.state, _newest(self.spec, rows))
       else:
+        network, params = self._teacher
         self.state = _add_with_teacher(
-            self.spec,
-            self._teacher.network,
-            self.state,
-            self._teacher.params,
-            observation,
-            action,
-            reward,
-            flags,
+            self.spec, network, self.state, params, rows
         )
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _add(spec, state, frames, action, reward, flags):
-  return frame_replay.add(spec, state, Rows(frames, action, reward, flags))
+def _fitting(action: np.ndarray, dtype: str) -> np.ndarray:
+  """Actions in the type of the replay's column.
+
+  Raises:
+    ValueError: if an integer would become another one.
+  """
+  action = np.asarray(action)
+  if np.dtype(dtype).kind == 'f':
+    return action.astype(dtype)
+  if action.dtype.kind not in 'iu':
+    raise ValueError(f'The replay keeps {dtype} actions, not {action.dtype}.')
+  fitting = action.astype(dtype)
+  changed = fitting != action
+  if changed.any():
+    raise ValueError(
+        f'Action {action[changed][0]} does not fit the replay, which keeps '
+        f'actions as {dtype}.'
+    )
+  return fitting
+
+
+def _newest(spec: ReplaySpec, rows: Rows) -> Rows:
+  """Cuts observations that are stacks [T, E, C, ...] to the newest."""
+  if not spec.has_stack_axis:
+    return rows
+  return rows._replace(observation=rows.observation[:, :, -1])
+
+
+_add = jax.jit(frame_replay.add, static_argnums=0, donate_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _add_with_teacher(
-    spec, network, state, params, observation, action, reward, flags
-):
-  """Adds [T, E] steps and the teacher's Q-values at their states."""
-  states = jnp.moveaxis(observation, 2, -1)  # [T, E, H, W, C]
+    spec: ReplaySpec,
+    network: nn.Module,
+    state: ReplayState,
+    params: Any,
+    rows: Rows,
+) -> ReplayState:
+  """Adds T steps and the teacher's Q-values at their states.
+
+  Args:
+    spec: static description.
+    network: the teacher's.
+    state: the replay; donated.
+    params: of the network.
+    rows: the steps; their observations are [T, E, C, ...] if stacked.
+
+  Returns:
+    The replay with the rows added.
+  """
+  states = jnp.asarray(rows.observation)
+  if spec.has_stack_axis:
+    states = jnp.moveaxis(states, 2, -1)  # [T, E, ..., C]
   flat = states.reshape((-1,) + states.shape[2:])
-  q_teacher = network.apply({'params': params}, flat).q_values
-  q_teacher = q_teacher.reshape(action.shape + (-1,))
-  rows = Rows(observation[:, :, -1], action, reward, flags, q_teacher)
+  q_teacher = Policy(network, params).q_values(flat)
+  q_teacher = q_teacher.reshape(rows.flags.shape + (-1,))
+  extras = dict(rows.extras) | {Q_TEACHER: q_teacher}
+  rows = _newest(spec, rows)._replace(extras=extras)
   return frame_replay.add(spec, state, rows)
 
 
@@ -212,27 +288,38 @@ def restored_replay(
   add_count = restored('add_count', state.add_count, saved['add_count'])
   storage = state.storage
   for start, columns in saved['segments']:
-    if ('q_teacher' in columns) != (storage.q_teacher is not None):
-      raise StateMismatchError("the replay's values of the teacher")
+    _check_columns(spec, columns)
     storage = blocks.write(spec, storage, start, columns)
   return ReplayState(storage, priorities, add_count)
 
 
-# -- a beginning ---------------------------------------------------------------
+def _check_columns(spec: ReplaySpec, columns: dict[str, np.ndarray]) -> None:
+  describe = lambda shape, dtype: f'{dtype}{list(shape)}'
+  wanted = {k: describe(x.shape, x.dtype) for k, x in spec.columns.items()}
+  found = {k: describe(x.shape[1:], x.dtype) for k, x in columns.items()}
+  for name in sorted(wanted.keys() | found.keys()):
+    was, is_ = found.get(name, 'not there'), wanted.get(name, 'not there')
+    if was != is_:
+      raise StateMismatchError(
+          f'column {name} of the replay was {was}, is {is_}'
+      )
+
+
+# -- replays that begin with given rows ----------------------------------------
 
 
 def num_rows(spec: ReplaySpec, state: ReplayState) -> int:
-  """Rows that a replay holds."""
+  """Number of rows that a replay holds."""
   return min(int(state.add_count), spec.slots) * spec.num_streams
 
 
 def num_rows_kept(source: ReplaySpec, rows: int, spec: ReplaySpec) -> int:
-  """Rows that `cut_into_streams` keeps.
+  """Number of rows that `cut_into_streams` keeps.
 
   Args:
-    source: of the replay that is cut.
-    rows: that it holds.
-    spec: of the replay that is made.
+    source: description of the replay to cut.
+    rows: number of rows that it holds.
+    spec: description of the new replay.
   """
   room = (spec.slots - spec.update_horizon) * spec.num_streams
   return min(rows, room // source.num_streams * source.num_streams)
@@ -242,9 +329,8 @@ def cut_into_streams(
     source_spec: ReplaySpec,
     source: ReplayState,
     spec: ReplaySpec,
-    keep_q_teacher: bool,
 ) -> ReplayState:
-  """The rows of one replay as the beginning of another.
+  """Makes a replay that begins with the rows of another one.
 
   Streams are laid end to end, oldest row first, and cut into as many segments
   of equal length as the new replay has streams. A row keeps its neighbours
@@ -253,24 +339,24 @@ def cut_into_streams(
   long, truncated and never drawn: so no row of it waits for the student's.
 
   Args:
-    source_spec: of the replay to cut; any n and number of streams.
+    source_spec: description of the replay to cut; any n and number of streams.
     source: that replay. If it holds too many rows, the newest are kept.
-    spec: of the replay to make, whose n holds from now on. A row that could
-      not be drawn from the source cannot be drawn here, whatever n is.
-    keep_q_teacher: whether to keep the teacher's Q-values.
+    spec: description of the new replay, whose n holds from now on. A row that
+      could not be drawn from the source cannot be drawn here, whatever n is.
+      Extra columns of the source that it lacks are left out.
 
   Returns:
     The new replay.
 
   Raises:
-    ValueError: if there are no rows, the states differ in shape, the teacher's
-      values are missing, or no row can be drawn.
+    ValueError: if there are no rows, states or actions differ in shape or type,
+      an extra column is missing, or no row can be drawn.
   """
-  _check_given(source_spec, source, spec, keep_q_teacher)
+  _check_given(source_spec, source, spec)
   cut = _make_cut(source_spec, source, spec)
   storage = source.storage
-  if not keep_q_teacher:
-    storage = storage._replace(q_teacher=None)
+  extras = {name: storage.extras[name] for name, _ in spec.extras}
+  storage = storage._replace(extras=extras)
   leaves = source.priorities.tree.leaves[: source_spec.capacity]
   storage, leaves = _take_rows((storage, leaves), jnp.asarray(cut.rows))
   ends = jnp.asarray(cut.ends) & ((storage.flags & frame_replay.TERMINAL) == 0)
@@ -283,7 +369,7 @@ def cut_into_streams(
         f'None of the {num_rows(source_spec, source)} given rows can be drawn '
         f'with update_horizon {spec.update_horizon}.'
     )
-  # A copy: what is made here will be donated, the source belongs to others.
+  # A copy: the new state will be donated, the source belongs to others.
   max_priority = jnp.array(source.priorities.max_priority)
   priorities = frame_replay.Priorities(
       sum_tree.from_leaves(leaves), max_priority
@@ -295,31 +381,36 @@ def _check_given(
     source_spec: ReplaySpec,
     source: ReplayState,
     spec: ReplaySpec,
-    keep_q_teacher: bool,
 ) -> None:
   if not num_rows(source_spec, source):
     raise ValueError('The given replay is empty.')
-  for name in ('frame_shape', 'stack_size'):
-    ours, theirs = getattr(spec, name), getattr(source_spec, name)
-    if ours != theirs:
-      raise ValueError(
-          f'The given replay has {name} {theirs}, the student has {ours}.'
-      )
-  if keep_q_teacher and source.storage.q_teacher is None:
+  if spec.stack_size != source_spec.stack_size:
     raise ValueError(
-        "The given replay lacks the teacher's Q-values, which the student "
-        'learns from.'
+        f'The given replay has stack_size {source_spec.stack_size}, the '
+        f'student has {spec.stack_size}.'
     )
+  theirs = source_spec.columns
+  for name, ours in spec.columns.items():
+    if name not in theirs:
+      what = "the teacher's Q-values" if name == Q_TEACHER else f'column {name}'
+      raise ValueError(
+          f'The given replay lacks {what}, which the student learns from.'
+      )
+    if theirs[name] != ours:
+      raise ValueError(
+          f'The given replay has {name} of shape {theirs[name].shape} '
+          f'({theirs[name].dtype}), the student has {ours.shape} '
+          f'({ours.dtype}).'
+      )
 
 
 class _Cut(NamedTuple):
-  """Where the rows of a replay go.
+  """Places of the source's rows in the new replay.
 
   Attributes:
-    rows: [R] int32, the source's row that comes to each place; one that is
-      out of range where none does.
+    rows: [R] int32, the source's row for each place; out of range if none.
     ends: [R] bool, where a return must end.
-    slots: how many are taken.
+    slots: number of slots that are taken.
   """
 
   rows: np.ndarray

@@ -79,6 +79,8 @@ class OnlineClock:
   def updates_after_reset(self, tick: int) -> int:
     """Those that a reset before that tick is followed by."""
     schedule = self._config.resets
+    if schedule is None:
+      return 0
     own = schedule.updates_after if tick >= self._ready else 0
     return schedule.distill_updates_after + own
 
@@ -170,12 +172,12 @@ def memory(
     given_rows: agent steps that the student's replay begins with.
     teacher_rows: of the data that the teacher left.
   """
-  q_values = 4 * (num_actions or 0)
   student = 0
   if config.num_iterations:
-    capacity = config.student_capacity_with(given_rows)
-    student = config.student_spec(capacity).nbytes
-    student += capacity * q_values * keeps_q_values
+    spec = config.student_spec(config.student_capacity_with(given_rows))
+    if keeps_q_values and num_actions is not None:
+      spec = spec.with_q_teacher(num_actions)
+    student = spec.nbytes
   rows = 0
   if num_actions is None:
     pass
@@ -184,8 +186,8 @@ def memory(
   elif config.needs_teacher_data or given_rows:
     rows = teacher_rows
   teacher = 0
-  if rows:
-    spec = ReplaySpec(rows, frame_shape=config.frame_shape)
-    teacher = spec.nbytes + rows * q_values
+  if rows and num_actions is not None:
+    spec = ReplaySpec(rows, observation=config.observation)
+    teacher = spec.with_q_teacher(num_actions).nbytes
   at_once = bool(config.learns_from_it_online or given_rows)
   return Memory(student, teacher, at_once)

@@ -7,6 +7,7 @@ from fractions import Fraction
 import math
 from typing import Any, Optional
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.learner.resets import ResetSchedule
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -262,18 +263,35 @@ class RunConfig:
     # Room for the rows around the write head, however short the run.
     return max(slots, self.update_horizon + 16) * self.num_envs
 
+  @property
+  def observation(self) -> ArraySpec:
+    """One observation of one environment."""
+    return ArraySpec(tuple(self.frame_shape), 'uint8')
+
+  @property
+  def state(self) -> ArraySpec:
+    """One state, as networks see it."""
+    return self.student_spec(self.student_capacity).state
+
   def student_spec(self, capacity: int) -> ReplaySpec:
-    """The student's own data, so many agent steps of it."""
+    """Description of the student's replay, without Q-values of a teacher.
+
+    Args:
+      capacity: agent steps that it keeps.
+    """
     return ReplaySpec(
         capacity,
         self.num_envs,
         self.update_horizon,
         self.gamma,
-        frame_shape=self.frame_shape,
+        observation=self.observation,
     )
 
   def collection_spec(self) -> ReplaySpec:
-    """The data that the teacher collects: at least `teacher_steps`."""
+    """Description of the data that the teacher collects, without Q-values.
+
+    It has room for at least `teacher_steps`.
+    """
     horizon = self.teacher_update_horizon
     shortest = horizon + ReplaySpec.stack_size + 1
     slots = max(-(-self.teacher_steps // self.num_eval_envs), shortest)
@@ -282,7 +300,7 @@ class RunConfig:
         self.num_eval_envs,
         horizon,
         self.gamma,
-        frame_shape=self.frame_shape,
+        observation=self.observation,
     )
 
 

@@ -204,7 +204,7 @@ def copy_replay(
 
   Args:
     source: whose replay it is.
-    target: that run; of its own rows a few stay, see `replay.graft`.
+    target: that run; a few of its own rows stay, see `replay.splice`.
     device: of the target.
     iteration: after which it is done: rows that replaced others get a name of
       their own, since checkpoints share rows of one name.
@@ -213,6 +213,6 @@ def copy_replay(
   own = splice.newest(writer.spec, writer.state)
   writer.state = None  # Its room is needed.
   theirs = jax.device_put(source.trainer.writer.state, device)
-  writer.state = splice.graft(writer.spec, theirs, own)
+  writer.state = splice.splice(writer.spec, theirs, own)
   writer.slots_written = source.trainer.writer.slots_written
   writer.name = f'{FIRST_NAME}_{iteration}'

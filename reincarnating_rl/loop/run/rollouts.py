@@ -172,7 +172,7 @@ class Stage(Stateful):
         self._teacher_key(*stream),
     )
     replay, episodes = self._carry_out(collection, phase, spec.capacity)
-    return (spec, replay), episodes
+    return (collection.writer.spec, replay), episodes
 
   def _teacher_key(self, *stream: int) -> jax.Array:
     """What the teacher draws from, the same in every student's run."""

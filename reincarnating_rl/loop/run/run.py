@@ -215,8 +215,9 @@ class Run(Stateful):
 
   def _restore_collection(self, state: Mapping[str, Any]) -> None:
     """Restores the data that the teacher collected, for other runs, too."""
-    spec = self.config.collection_spec()
-    empty = frame_replay.init(spec, self.teacher.policy.network.num_actions)
+    num_actions = self.teacher.policy.network.num_actions
+    spec = self.config.collection_spec().with_q_teacher(num_actions)
+    empty = frame_replay.init(spec)
     self.teacher_data = spec, restored_replay(spec, empty, state)
     self.collected = Episodes.from_json(state['episodes'])
     shared = self.teacher.shared

@@ -1,6 +1,6 @@
-"""The replays of a run as they go into its checkpoints (`archive.rows`).
+"""Replays of a run, as its checkpoints store them (`checkpoints.row_segments`).
 
-What of a replay is not in its rows (priorities, steps that wait) is saved with
+Here are the rows. Priorities and steps that are not written yet are saved with
 the rest of the run (`state`).
 """
 
@@ -18,13 +18,19 @@ from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 
-# Rows of one segment on the disk: some tens of megabytes, a megabyte packed.
+# Rows of one segment on disk. Of frames: some 60 megabytes, about one packed.
 _SEGMENT_ROWS = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceRing:
-  """A replay as `archive.rows` sees it."""
+  """A replay with the interface of `row_segments.Ring`.
+
+  Attributes:
+    spec: static description.
+    state: the replay on the device.
+    written: slots written since it was empty.
+  """
 
   spec: ReplaySpec
   state: ReplayState
@@ -32,27 +38,30 @@ class DeviceRing:
 
   @property
   def slots(self) -> int:
+    """Slots that it holds."""
     return self.spec.slots
 
   @property
   def segment_slots(self) -> int:
+    """Slots of one segment."""
     wanted = _SEGMENT_ROWS // self.spec.num_streams
     return max(min(wanted, self.spec.slots // 2), 1)
 
   def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+    """Copies of the columns of some slots, by name."""
     return blocks.read(
         self.spec, self.state.storage, start, stop, self.segment_slots
     )
 
 
 def of_run(run: Run) -> dict[str, DeviceRing]:
-  """The replays of a run that a checkpoint needs, by the name of their rows."""
-  found = {}
-  if run.player is not None:
-    found[run.trainer.writer.name] = _ring(run.trainer.writer)
+  """Replays of a run that a checkpoint needs, by the name of their rows."""
+  found, writer = {}, run.trainer.writer
+  if run.player is not None and writer is not None:
+    found[writer.name] = _ring(writer)
   if isinstance(run.stage.activity, Collection):
     found[COLLECTED_ROWS] = _ring(run.stage.activity.writer)
-  elif run.collected is not None:
+  elif run.collected is not None and run.teacher_data is not None:
     spec, state = run.teacher_data
     found[COLLECTED_ROWS] = DeviceRing(spec, state, spec.slots)
   return found

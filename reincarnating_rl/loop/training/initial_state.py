@@ -19,7 +19,6 @@ from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.config.plan import RunConfig
-from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,17 +139,12 @@ def check_parts(
     )
 
 
-def observation_of(config: RunConfig) -> ArraySpec:
-  """Shape and dtype of one state as networks are given it: (H, W, C)."""
-  return ArraySpec(config.frame_shape + (ReplaySpec.stack_size,), 'uint8')
-
-
 def check_resets(config: RunConfig, learner: Learner) -> None:
   """Raises a ValueError if the resets do not fit the network or the method."""
   schedule = config.resets
   if schedule is None:
     return
-  learner.check_resets(schedule, observation_of(config))
+  learner.check_resets(schedule, config.state)
   if schedule.distill_updates_after and not learner.needs_teacher:
     raise ValueError(
         f'Resets are to be followed by {schedule.distill_updates_after} '

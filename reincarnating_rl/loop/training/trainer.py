@@ -38,7 +38,6 @@ from reincarnating_rl.loop.training.events import TrainingDivergedError
 from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.loop.training.initial_state import check_parts
 from reincarnating_rl.loop.training.initial_state import check_resets
-from reincarnating_rl.loop.training.initial_state import observation_of
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.member_settings import Member
 from reincarnating_rl.loop.training.update_schedule import Counters
@@ -144,7 +143,7 @@ class Trainer(Stateful):
     init_key, self.act_key, self.eval_key = _keys(config.seed)
     check_parts(learner, offline, beginning)
     check_resets(config, learner)
-    self._observation = observation_of(config)
+    self._observation = config.state
     self.learner_state = self._initial_state(init_key)
     if config.guide is not None:
       if teacher is None:

@@ -34,6 +34,7 @@ from absl import logging
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay.frame_replay import EXCLUDED
 from reincarnating_rl.replay.frame_replay import FIRST
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -44,7 +45,7 @@ from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.formats import dopamine41_episodes
 from reincarnating_rl.teachers.formats import npy_gz
 from reincarnating_rl.teachers.formats.dopamine41_episodes import Piece
-from reincarnating_rl.teachers.teacher_replay import frames_on_device
+from reincarnating_rl.teachers.teacher_replay import observations_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 CHECKPOINTS = 'checkpoints'
@@ -123,19 +124,18 @@ def open_replay(path: str) -> Optional[TeacherReplay]:
   if len(rewards) < len(pieces):
     only_horizon = horizon
     rewards = [_stand_ins(piece) for piece in pieces]
-  columns = [
-      np.concatenate([_actions(piece) for piece in pieces]),
-      np.concatenate(rewards),
-      np.concatenate([_flags(piece) for piece in pieces]),
-  ]
-  spec = ReplaySpec(
-      len(frames), 1, horizon, GAMMA, pieces[0].stack_size, frames.shape
-  )
+  action = np.concatenate([_actions(piece) for piece in pieces])
+  flags = np.concatenate([_flags(piece) for piece in pieces])
+  frame = ArraySpec(tuple(frames.shape), 'uint8')
+  spec = ReplaySpec(len(frames), 1, horizon, GAMMA, pieces[0].stack_size, frame)
 
   def read() -> Storage:
     chunks = frames.blocks()
     return Storage(
-        frames_on_device(spec, chunks, 'Replay'), *map(jnp.asarray, columns)
+        observations_on_device(spec, chunks, 'Replay'),
+        jnp.asarray(action),
+        jnp.asarray(np.concatenate(rewards)),
+        jnp.asarray(flags),
     )
 
   return TeacherReplay(spec, read, only_horizon=only_horizon)

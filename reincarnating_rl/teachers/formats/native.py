@@ -20,10 +20,11 @@ from typing import Any, Optional
 from flax import serialization
 import jax
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import DTypeLike
 
 from reincarnating_rl import networks
 from reincarnating_rl.base import files
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
@@ -34,7 +35,9 @@ MANIFEST = 'teacher.json'
 CHECKPOINTS = 'checkpoints'
 REPLAY = 'replay'
 FORMAT = 'reincarnating_rl.teacher'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 names the columns of its replay otherwise.
+_READABLE_VERSIONS = (1, FORMAT_VERSION)
 _PARAMS_FILE = re.compile(r'^params\.(\d+)\.msgpack$')
 
 
@@ -70,7 +73,7 @@ def write_checkpoint(
     number: int,
     params: Any,
     *,
-    dtype: npt.DTypeLike = np.float32,
+    dtype: DTypeLike = np.float32,
     replay: Optional[TeacherReplay] = None,
 ) -> None:
   """Adds a checkpoint to a teacher directory, which may be missing yet.
@@ -110,6 +113,7 @@ def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
   path = os.path.abspath(os.path.join(folder, str(number)))
   shutil.rmtree(path, ignore_errors=True)
   spec = dataclasses.asdict(replay.spec)
+  spec.pop('extras')
   # Written only if they differ from those of a ring of this package.
   if replay.head:
     spec['head'] = replay.head
@@ -132,7 +136,7 @@ def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
 
 def _columns(storage: frame_replay.Storage) -> dict[str, Any]:
   columns = storage._asdict()
-  columns.pop('q_teacher')
+  columns.pop('extras')
   return columns
 
 
@@ -149,10 +153,10 @@ def read_manifest(directory: str) -> Manifest:
     if document.pop('format') != FORMAT:
       raise TeacherError(f'{path} is not the manifest of a teacher.')
     version = document.pop('version')
-    if version != FORMAT_VERSION:
+    if version not in _READABLE_VERSIONS:
       raise TeacherError(
-          f'{path} has format version {version}, this release reads '
-          f'{FORMAT_VERSION}: use a release that fits it.'
+          f'{path} has format version {version}, this release reads versions '
+          f'up to {FORMAT_VERSION}: use a release that fits it.'
       )
     return Manifest(**document)
   except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
@@ -249,13 +253,23 @@ def _read_replay(folder: str) -> TeacherReplay:
 
   def read_columns() -> frame_replay.Storage:
     columns = _restore_item(folder, 'columns')
-    columns.pop('q_teacher', None)
-    return frame_replay.Storage(**columns)
+    if 'frames' in columns:  # Version 1.
+      columns['observation'] = columns.pop('frames')
+    fields = frame_replay.Storage._fields[:-1]
+    try:
+      return frame_replay.Storage(*(columns[name] for name in fields))
+    except KeyError as e:
+      raise _damaged_replay(folder) from e
 
   try:
     optional = ('head', 'num_rows', 'only_horizon')
     options = {key: fields.pop(key) for key in optional if key in fields}
-    fields['frame_shape'] = tuple(fields['frame_shape'])
+    if 'frame_shape' in fields:  # Version 1.
+      frame = {'shape': fields.pop('frame_shape'), 'dtype': 'uint8'}
+      fields['observation'] = frame
+    for name in {'observation', 'action'} & fields.keys():
+      array = fields[name]
+      fields[name] = ArraySpec(tuple(array['shape']), array['dtype'])
     spec = frame_replay.ReplaySpec(**fields)
     return TeacherReplay(spec, read_columns, **options)
   except (AttributeError, KeyError, TypeError, ValueError) as e:

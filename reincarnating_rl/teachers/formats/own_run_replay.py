@@ -18,6 +18,7 @@ from absl import logging
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.storage.checkpoints.checkpoint_store import Saved
@@ -26,7 +27,7 @@ from reincarnating_rl.storage.checkpoints.errors import DamagedError
 from reincarnating_rl.storage.checkpoints.row_segments import Segment
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.formats.own_run_layout import RunLayout
-from reincarnating_rl.teachers.teacher_replay import frames_on_device
+from reincarnating_rl.teachers.teacher_replay import observations_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 
@@ -72,7 +73,7 @@ def open_replay(
         num_streams,
         int(settings['update_horizon']),
         float(settings['gamma']),
-        frame_shape=frame_shape(settings),
+        observation=ArraySpec(frame_shape(settings), 'uint8'),
     )
   except ValueError:
     logging.warning(
@@ -139,10 +140,10 @@ class _Place(NamedTuple):
 def _read_storage(
     place: _Place, spec: ReplaySpec, found: list[Piece]
 ) -> Storage:
-  """Streams the frames to the device; the small columns are kept meanwhile.
+  """Streams observations to the device; small columns wait on the host.
 
   Raises:
-    TeacherError: if a segment is not there any more.
+    TeacherError: if a segment is missing or damaged.
   """
   small: dict[str, list[np.ndarray]] = {'action': [], 'reward': [], 'flags': []}
 
@@ -151,13 +152,16 @@ def _read_storage(
       columns = _read_piece(place, spec.num_streams, piece)
       for name, parts in small.items():
         parts.append(columns[name])
-      yield columns['frames']
+      # Its name in checkpoints of schema 2 was 'frames'.
+      yield columns['frames' if 'frames' in columns else 'observation']
 
-  frames = frames_on_device(
+  observation = observations_on_device(
       spec, chunks(), f'Replay of checkpoint {place.number}'
   )
   column = lambda name: jnp.asarray(np.concatenate(small[name]))
-  return Storage(frames, column('action'), column('reward'), column('flags'))
+  return Storage(
+      observation, column('action'), column('reward'), column('flags')
+  )
 
 
 def _read_piece(

@@ -26,13 +26,14 @@ from absl import logging
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.formats import npy_gz
 from reincarnating_rl.teachers.formats import row_flags
 from reincarnating_rl.teachers.formats import safe_pickle
-from reincarnating_rl.teachers.teacher_replay import frames_on_device
+from reincarnating_rl.teachers.teacher_replay import observations_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 CHECKPOINTS = 'checkpoints'
@@ -148,7 +149,7 @@ def open_replay(files: LogFiles) -> Optional[TeacherReplay]:
     spec = ReplaySpec(
         written,
         stack_size=row_flags.STACK_SIZE,
-        frame_shape=tuple(frame_shape),
+        observation=ArraySpec(tuple(frame_shape), 'uint8'),
     )
   except ValueError:
     logging.warning(
@@ -239,7 +240,7 @@ def _read_storage(
 
   def chunks() -> Iterator[np.ndarray]:
     with npy_gz.open_array(files.path('$store$_observation')) as reader:
-      if reader.shape != (num_rows,) + spec.frame_shape:
+      if reader.shape != (num_rows,) + spec.observation.shape:
         raise reader.damaged('it has changed since it was opened')
       size = max(1, _CHUNK_BYTES // reader.row_bytes)
       for start in range(0, spec.capacity, size):
@@ -248,7 +249,7 @@ def _read_storage(
         yield chunk
       reader.skip(num_rows - spec.capacity)
 
-  frames = frames_on_device(spec, chunks(), f'Replay log {files.number}')
+  frames = observations_on_device(spec, chunks(), f'Replay log {files.number}')
   flags = row_flags.row_flags(columns.terminal, blank, ends, head, num_rows)
   return Storage(
       frames,

@@ -172,9 +172,11 @@ def test_a_replay_is_copied_where_it_is_wanted(tmp_path, monkeypatch):
     own = (slots[:, None] * spec.num_streams + np.arange(2)).ravel()
     others = np.setdiff1d(np.arange(spec.capacity), own)
     np.testing.assert_array_equal(
-        state.storage.frames[others], theirs.frames[others]
+        state.storage.observation[others], theirs.observation[others]
     )
-    np.testing.assert_array_equal(state.storage.frames[own], mine.frames[own])
+    np.testing.assert_array_equal(
+        state.storage.observation[own], mine.observation[own]
+    )
     assert not np.any(state.priorities.tree.leaves[own])
     seen.append(writers[1].name)
 

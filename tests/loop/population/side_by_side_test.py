@@ -104,7 +104,9 @@ def _assert_same(run, alone, exact):
     ):
       same(x, y)
   ours, theirs = (r.trainer.writer.state for r in (run, alone))
-  np.testing.assert_array_equal(ours.storage.frames, theirs.storage.frames)
+  np.testing.assert_array_equal(
+      ours.storage.observation, theirs.storage.observation
+  )
   np.testing.assert_array_equal(ours.storage.action, theirs.storage.action)
   same(ours.priorities.tree.leaves, theirs.priorities.tree.leaves)
   assert run.trainer.counters == alone.trainer.counters

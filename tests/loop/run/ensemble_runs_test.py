@@ -180,8 +180,8 @@ def test_stopped_and_continued_it_is_the_same_run(tmp_path, num_phases):
   ):
     np.testing.assert_array_equal(ours, theirs)
   np.testing.assert_array_equal(
-      whole.trainer.writer.state.storage.q_teacher,
-      continued.trainer.writer.state.storage.q_teacher,
+      whole.trainer.writer.state.storage.extras['q_teacher'],
+      continued.trainer.writer.state.storage.extras['q_teacher'],
   )
   assert len(continued.records) == len(whole.plan)
 

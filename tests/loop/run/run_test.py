@@ -170,9 +170,9 @@ def test_teacher_data_is_freed_and_q_values_are_stored_online(done):
   assert run.teacher_data is None
   writer = run.trainer.writer
   rows = np.arange(40, 60)
-  states = frame_replay.stacks(writer.spec, writer.state.storage, rows)
+  states = frame_replay.states(writer.spec, writer.state.storage, rows)
   np.testing.assert_allclose(
-      writer.state.storage.q_teacher[rows],
+      writer.state.storage.extras['q_teacher'][rows],
       run.teacher.policy.q_values(states),
       atol=1e-5,
   )

@@ -31,6 +31,7 @@ from reincarnating_rl.loop.saving import replays
 from reincarnating_rl.loop.saving import state as state_lib
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.replay import blocks
+from reincarnating_rl.replay import ring
 
 OFFLINE = OfflineLearning(
     dataclasses.replace(
@@ -328,13 +329,13 @@ def test_blocks_come_back_across_the_end_of_a_ring():
   rows = (
       rows[:, None] * spec.num_streams + np.arange(spec.num_streams)
   ).ravel()
-  for name, column in columns.items():
-    np.testing.assert_array_equal(column, getattr(whole, name)[rows])
+  for name, column in ring.by_name(whole).items():
+    np.testing.assert_array_equal(columns[name], column[rows])
   empty = jax.tree.map(lambda x: jax.numpy.zeros_like(x), storage)
   back = blocks.write(spec, empty, start, columns)
-  np.testing.assert_array_equal(back.frames[rows], whole.frames[rows])
+  np.testing.assert_array_equal(back.observation[rows], whole.observation[rows])
   assert (
-      not np.asarray(back.frames)
+      not np.asarray(back.observation)
       .any(axis=(1, 2))[np.setdiff1d(np.arange(spec.capacity), rows)]
       .any()
   )

@@ -15,6 +15,7 @@ from probes import SMALL_RUN
 import pytest
 
 from reincarnating_rl import learner as learner_lib
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.envs import probe
 from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting import replay_writer
@@ -108,7 +109,9 @@ def _kept(tree):
 @functools.cache
 def _given():
   """What a teacher's replay may look like: one stream, n = 1."""
-  spec = frame_replay.ReplaySpec(60, 1, 1, 0.99, frame_shape=FRAME_SHAPE)
+  spec = frame_replay.ReplaySpec(
+      60, 1, 1, 0.99, observation=ArraySpec(FRAME_SHAPE, 'uint8')
+  ).with_q_teacher(NETWORK.num_actions)
   policy = value_policy(NETWORK, _params())
   key = jax.random.PRNGKey(4)
   return (
@@ -205,8 +208,9 @@ def test_rehearsed_data_stays_while_the_student_is_online():
   run = _run(**METHODS['rehearsal'])
   run.run()
   spec, replay = run.teacher_data
-  assert spec == run.config.collection_spec()
-  assert not replay.storage.frames.is_deleted()
+  own_spec = run.config.collection_spec()
+  assert spec == own_spec.with_q_teacher(NETWORK.num_actions)
+  assert not replay.storage.observation.is_deleted()
 
 
 @pytest.mark.parametrize('pretraining', [0, 1])
@@ -421,9 +425,9 @@ def test_given_rows_beyond_the_capacity_are_the_oldest():
       spec, 60, trainer.writer.spec
   )
   assert 40 <= trainer.duties.given_rows <= trainer.writer.spec.capacity < 60
-  newest = np.asarray(source.storage.frames)[-trainer.duties.given_rows :]
+  newest = np.asarray(source.storage.observation)[-trainer.duties.given_rows :]
   length = trainer.duties.given_rows // 2
-  ring = np.asarray(trainer.writer.state.storage.frames)
+  ring = np.asarray(trainer.writer.state.storage.observation)
   np.testing.assert_array_equal(ring[0 : 2 * length : 2], newest[:length])
   np.testing.assert_array_equal(ring[1 : 2 * length : 2], newest[length:])
 

@@ -215,9 +215,10 @@ def test_distillation_brings_the_policy_back_though_lambda_is_zero():
   def agreement():
     spec, replay = run.teacher_data
     rows = np.arange(spec.capacity)
-    states = frame_replay.stacks(spec, replay.storage, rows)
+    states = frame_replay.states(spec, replay.storage, rows)
     ours = trainer.policy.q_values(states).argmax(-1)
-    return float(np.mean(ours == replay.storage.q_teacher.argmax(-1)))
+    theirs = replay.storage.extras['q_teacher'].argmax(-1)
+    return float(np.mean(ours == theirs))
 
   def watched(work, teacher_data):
     do(work, teacher_data)

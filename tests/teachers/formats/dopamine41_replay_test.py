@@ -351,7 +351,7 @@ def test_the_agent_itself(tmp_path, monkeypatch):
   os.makedirs(tmp_path / 'checkpoints')
   agent.bundle_and_checkpoint(str(tmp_path / 'checkpoints'), NUMBER)
   replay = open_saved(tmp_path)
-  assert replay.spec.frame_shape == (84, 84)
+  assert replay.spec.observation.shape == (84, 84)
   for n in (1, 2, 3):
     assert check_truth(replay, episodes, n) == expected(episodes, 2, n)
 

@@ -1,11 +1,15 @@
 """Teacher directories: written, found, read, and refused when damaged."""
 
+import dataclasses
 import json
 import os
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from replay_columns import make_spec
+from replay_columns import random_rows
 
 from reincarnating_rl import networks
 from reincarnating_rl import teachers
@@ -103,6 +107,49 @@ def test_replay_comes_back_with_its_transitions(directory):
     np.testing.assert_array_equal(replay.valid(n), original.valid(n))
 
 
+def test_a_replay_of_format_1_is_read(tmp_path):
+  """Which called its column 'frames', and said only their shape."""
+  folder, original = tmp_path / 'replay', _replay()
+  spec = dataclasses.asdict(original.spec)
+  for name in ('observation', 'action', 'extras'):
+    spec.pop(name)
+  columns = original.storage._asdict()
+  columns.pop('extras')
+  columns['frames'] = columns.pop('observation')
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    checkpointer.save(
+        folder,
+        ocp.args.Composite(
+            columns=ocp.args.StandardSave(columns),
+            spec=ocp.args.JsonSave(spec | {'frame_shape': (84, 84)}),
+        ),
+    )
+  replay = native._read_replay(str(folder))
+  assert replay.spec == original.spec
+  jax.tree.map(np.testing.assert_array_equal, replay.storage, original.storage)
+
+
+def test_a_replay_of_vectors_comes_back(tmp_path):
+  spec = make_spec('vectors', 20, 2, 3)
+  storage = frame_replay.from_rows(spec, random_rows(spec, 0, 20)).storage
+  path = str(tmp_path / 'teacher')
+  native.write_checkpoint(
+      path,
+      native.Manifest('Pong', NETWORK),
+      1,
+      _params(),
+      replay=TeacherReplay(spec, storage),
+  )
+  replay = teachers.load(path).replay
+  # Further columns are of the run that had them.
+  assert replay.spec == dataclasses.replace(spec, extras=())
+  storage = storage._replace(extras={})
+  jax.tree.map(np.testing.assert_array_equal, replay.storage, storage)
+  found = replay.transitions(np.arange(5), 3)
+  np.testing.assert_array_equal(found.state, storage.observation[:5])
+  np.testing.assert_array_equal(found.action, storage.action[:5])
+
+
 def test_transitions_end_with_the_episode():
   replay = _replay()
   row = 2 * 8  # slot 8 of stream 0; the terminal follows slot 9's action
@@ -121,9 +168,9 @@ def test_table_holds_the_q_values_at_each_row(directory):
   teacher = teachers.load(directory)
   spec, state = teacher.replay_with_q_values(3)
   rows = np.arange(spec.capacity)
-  states = frame_replay.stacks(spec, state.storage, rows)
+  states = frame_replay.states(spec, state.storage, rows)
   np.testing.assert_allclose(
-      state.storage.q_teacher, teacher.q_values(states), atol=1e-5
+      state.storage.extras['q_teacher'], teacher.q_values(states), atol=1e-5
   )
 
 

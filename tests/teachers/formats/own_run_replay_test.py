@@ -96,7 +96,9 @@ def test_it_is_trained_on_as_any_other(finished):
   np.testing.assert_array_equal(leaves > 0, valid)
   rows = np.flatnonzero(valid)
   expected = teacher.q_values(teacher.replay.transitions(rows, 2).state)
-  np.testing.assert_allclose(state.storage.q_teacher[rows], expected, atol=1e-5)
+  np.testing.assert_allclose(
+      state.storage.extras['q_teacher'][rows], expected, atol=1e-5
+  )
 
 
 def test_values_of_the_teacher_before_are_left_out(finished, tmp_path):
@@ -107,8 +109,8 @@ def test_values_of_the_teacher_before_are_left_out(finished, tmp_path):
       num_pretraining_iterations=1,
   )
   directory = small_runs.save_all(tmp_path, run)
-  assert run.trainer.writer.state.storage.q_teacher is not None
-  assert small_runs.load(directory).replay.storage.q_teacher is None
+  assert list(run.trainer.writer.state.storage.extras) == ['q_teacher']
+  assert not small_runs.load(directory).replay.storage.extras
   # There is no replay before the online phases.
   assert small_runs.load(directory, 1).replay is None
 

@@ -127,7 +127,7 @@ def test_a_log_handed_over_for_training_is_read_anew(sample):
   assert replay.storage is not state.storage
   again = replay.transitions(np.array([500]), 1)
   np.testing.assert_array_equal(
-      again.state[0, ..., 3], state.storage.frames[500]
+      again.state[0, ..., 3], state.storage.observation[500]
   )
 
 
