@@ -11,11 +11,11 @@ def write(directory, game='Pong', num_actions=6, score=None, seed=0):
   """Writes checkpoint 3 of an untrained narrow Nature DQN.
 
   Args:
-    directory: where to.
-    game: that the manifest names.
+    directory: directory of the teacher.
+    game: game in the manifest.
     num_actions: A.
-    score: that the manifest names.
-    seed: other seeds think otherwise.
+    score: score in the manifest; None for none.
+    seed: seed of the parameters.
   """
   options = {
       'num_actions': num_actions,
