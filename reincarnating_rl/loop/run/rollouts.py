@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator, Optional, Protocol
 
 import jax
 
+from reincarnating_rl.envs.base import EnvironmentFactory
 from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.loop.acting.env_player import Collection
 from reincarnating_rl.loop.acting.evaluation import Episodes
@@ -32,8 +33,7 @@ COLLECTION_STREAM = 2
 ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
-# (num_envs, seed, stream) -> environments whose episodes these seed.
-EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
+EnvFactory = EnvironmentFactory
 
 
 class Activity(Protocol):
