@@ -76,13 +76,6 @@ NARROW = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def shipped():
   return sorted(path.stem for path in FOLDER.glob('*.gin'))
 

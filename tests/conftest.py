@@ -104,6 +104,15 @@ def x64():
   assert not jax.config.jax_enable_x64
 
 
+@pytest.fixture(autouse=True)
+def clean_gin():
+  """Nothing is bound before a test, nor after it."""
+  clear = lambda: 'gin' in sys.modules and sys.modules['gin'].clear_config()
+  clear()
+  yield
+  clear()
+
+
 class CompilationCounter:
   """How many programs XLA has compiled since the tests began."""
 

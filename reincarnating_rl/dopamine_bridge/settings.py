@@ -32,6 +32,8 @@ _TEACHER_HORIZON_BINDINGS = (
     'TeacherDQNAgent.update_horizon',
     'TeacherRainbowAgent.update_horizon',
 )
+GAME_BINDING = 'create_atari_environment.game_name'
+_STICKY_BINDING = 'create_atari_environment.sticky_actions'
 DEFAULT_CAPACITY = 1_000_000
 DEFAULT_BATCH_SIZE = 32
 
@@ -209,6 +211,21 @@ def query(binding: str) -> Optional[Any]:
   if isinstance(value, gin.config.ConfigurableReference):
     return value.scoped_configurable_fn
   return value
+
+
+def sticky_actions() -> float:
+  """0.25 as in Machado et al. (2018), or 0 where the binding says False."""
+  return 0.0 if query(_STICKY_BINDING) is False else 0.25
+
+
+def operative_config() -> str:
+  """Every binding that was used, as gin writes them.
+
+  Nothing calls Dopamine's environment here, so gin does not list its bindings.
+  """
+  names = (GAME_BINDING, _STICKY_BINDING)
+  lines = [f'{name} = {value!r}\n' for name, value in bound(names).items()]
+  return gin.operative_config_str() + '\n' + ''.join(lines)
 
 
 def optimizer_identity() -> dict[str, str]:

@@ -14,13 +14,6 @@ from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 @pytest.fixture(name='teacher', scope='module')
 def _teacher(tmp_path_factory):
   path = tmp_path_factory.mktemp('teacher') / 'Pong' / '1'

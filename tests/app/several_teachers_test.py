@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from absl.testing import flagsaver
-import gin
 import pytest
 import small_teacher
 import tiny_pong
@@ -15,13 +14,6 @@ from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
 from reincarnating_rl.report import loading
 from reincarnating_rl.teachers import TeacherError
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 @pytest.fixture(name='pair', scope='module')

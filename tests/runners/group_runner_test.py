@@ -33,13 +33,6 @@ BINDINGS = (
 PHASES = ['teacher_evaluation', 'pretraining', 'online', 'online']
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def with_flags(do, base_dir, *more):
   """Calls it with the flags of a run that takes seconds, and some more."""
   flags = ['--agent=qdagger_dqn', '--gin_files=qdagger_dqn.gin']
