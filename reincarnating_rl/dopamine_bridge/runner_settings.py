@@ -25,7 +25,7 @@ _MODULE = 'reincarnating_rl.runner'  # in gin files of users
 
 @dataclasses.dataclass(frozen=True)
 class KeepingSettings(parts.Settings):
-  """How a run is saved, watched, logged and cut short; not what it learns.
+  """How a run is saved, watched, logged and cut short.
 
   Attributes:
     checkpoint_every: minutes between checkpoints within a phase; None = only

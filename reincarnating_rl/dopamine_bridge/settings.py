@@ -1,9 +1,13 @@
-"""What gin has bound, in the core's terms (layer 5)."""
+"""Values that gin binds, in the core's terms (layer 5)."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any, Iterable, NamedTuple, Optional, Sequence
+
+from reincarnating_rl.dopamine_bridge import compat
+
+compat.prepare_dopamine()
 
 from dopamine.jax.agents.dqn import dqn_agent
 
@@ -72,7 +76,7 @@ def teacher_ensemble(
 
   Args:
     combine: 'mixture' or 'best'.
-    weights: of a mixture, one a teacher.
+    weights: weights of a mixture, one for each teacher.
 
   Raises:
     ValueError: one sentence, for values that make no sense.
@@ -88,7 +92,7 @@ class OptimizerSettings(NamedTuple):
 
 
 def optimizer_settings(name: str) -> OptimizerSettings:
-  """What `create_optimizer` is bound to make, split in direction and rate.
+  """The optimizer of `create_optimizer`, split in direction and rate.
 
   Args:
     name: 'adam', 'rmsprop' or 'sgd', as Dopamine's agents name it, or
@@ -128,9 +132,9 @@ def _optimizer(name: str, bound: dict[str, Any]) -> OptimizerSettings:
 
 @gin.configurable(module='reincarnating_rl')
 def weight_decay(rate: float = 0.1) -> float:
-  """Share of the weights, times the learning rate, that adamw takes away.
+  """Share of the weights, times the learning rate, that adamw removes.
 
-  Of matrices and kernels, not of biases; 0.1 as in Schwarzer et al. (2023).
+  Biases do not decay. 0.1 as in Schwarzer et al. (2023).
   """
   return rate
 
@@ -148,11 +152,11 @@ def create_pretraining_optimizer(
 
   Args:
     name: 'adam', 'adamw', 'rmsprop' or 'sgd'.
-    learning_rate: fixed.
+    learning_rate: fixed learning rate.
     beta1: decay of the first moments (Adam).
     beta2: decay of the second moments.
     eps: added to their root.
-    centered: whether RMSProp subtracts the squared mean.
+    centered: True if RMSProp subtracts the squared mean.
 
   Raises:
     ValueError: for another name.
@@ -171,7 +175,7 @@ def create_pretraining_optimizer(
 
 
 def decays(schedule: Optional[Any], binding: str) -> bool:
-  """Whether a schedule of Dopamine's falls (the default) or stays.
+  """True if a schedule of Dopamine's falls (the default), else it stays.
 
   Raises:
     ValueError: for a schedule that is neither of the two known.
@@ -229,7 +233,7 @@ def operative_config() -> str:
 
 
 def optimizer_identity() -> dict[str, str]:
-  """What tells one optimizer from another, its learning rate apart."""
+  """Settings of the optimizer, without its learning rate."""
   arguments = _call_arguments(dqn_agent.create_optimizer, 'create_optimizer')
   arguments = {k: v for k, v in arguments.items() if k != 'learning_rate'}
   arguments['weight decay'] = weight_decay()
@@ -237,13 +241,13 @@ def optimizer_identity() -> dict[str, str]:
 
 
 def bound(bindings: Iterable[str]) -> dict[str, Any]:
-  """Those of the parameters that are bound, and their values."""
+  """The parameters among these that are bound, and their values."""
   values = {name: query(name) for name in bindings}
   return {name: v for name, v in values.items() if v is not None}
 
 
 def teacher_update_horizon() -> Optional[int]:
-  """n that the teacher's data is read with, if it has one of its own.
+  """n of the teacher's data, or None if it is the student's.
 
   Raises:
     ValueError: if its two names disagree.
@@ -252,12 +256,12 @@ def teacher_update_horizon() -> Optional[int]:
 
 
 def replay_capacity() -> int:
-  """Agent steps that a replay keeps, under any of its names."""
+  """Agent steps that a replay keeps, under any name that is bound."""
   return _only_value(_CAPACITY_BINDINGS, DEFAULT_CAPACITY)
 
 
 def batch_size() -> int:
-  """Transitions of an update, under any of its names."""
+  """Transitions of an update, under any name that is bound."""
   return _only_value(_BATCH_SIZE_BINDINGS, DEFAULT_BATCH_SIZE)
 
 

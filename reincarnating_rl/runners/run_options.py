@@ -1,4 +1,4 @@
-"""Who runs and how it was started, beside what gin binds (layer 5)."""
+"""A run as its caller starts it, beside the bindings (layer 5)."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     """Builds the run, so that errors are raised before it starts.
 
     Raises:
-      ValueError: as `make_run` does.
+      ValueError: if the checkpoint in base_dir is of another run.
     """
     self._prepared = self.make_run()
 
