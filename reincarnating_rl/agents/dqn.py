@@ -25,7 +25,10 @@ class ReincarnationDQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
   """Q-learning alone; base of the other DQN students."""
 
   def objective(self, **terms: Any) -> Objective:
-    options = {'td': self._loss_type, 'augment': self._data_augmentation}
+    options: dict[str, Any] = {
+        'td': self._loss_type,
+        'augment': self._data_augmentation,
+    }
     return Objective(**(options | terms))
 
 

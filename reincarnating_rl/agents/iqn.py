@@ -44,7 +44,7 @@ class ReincarnationIQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
     super().__init__(*args, **kwargs)
 
   def objective(self, **terms: Any) -> Objective:
-    options = {
+    options: dict[str, Any] = {
         'td': 'quantile',
         'double': self._double_dqn,
         'num_quantiles': self._num_tau_samples,

@@ -8,7 +8,7 @@ learns.
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -28,7 +28,12 @@ from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.trainer import Trainer
 
-_EPSILON_SCHEDULES = {
+if TYPE_CHECKING:
+  from dopamine.jax.agents.dqn.dqn_agent import JaxDQNAgent as _DopamineAgent
+else:
+  _DopamineAgent = object  # A mixin stands before the agent, not above it.
+
+_EPSILON_SCHEDULES: dict[str, Callable[[Any], dict[str, Any]]] = {
     'reincarnation_linearly_decaying_epsilon': lambda agent: {
         'epsilon_decay_period': agent.epsilon_decay_period
     },
@@ -44,7 +49,7 @@ _EPSILON_SCHEDULES = {
 }
 
 
-class OneStepAgent:
+class OneStepAgent(_DopamineAgent):
   """Mixin for subclasses of Dopamine's JaxDQNAgent.
 
   A leaf defines its way of learning by `method()`, starting from `objective()`
@@ -62,6 +67,9 @@ class OneStepAgent:
   needs_teacher = False
   pretrains = False
   network_binding = 'JaxDQNAgent.network'
+  # Attributes that Dopamine's agent sets.
+  network_def: Any
+  state: Any
 
   @property
   def prioritized(self) -> bool:
@@ -332,8 +340,10 @@ class OneStepAgent:
     return True
 
 
-class ActingOnly:
+class ActingOnly(_DopamineAgent):
   """Mixin, before an agent: plays a teacher's policy and keeps nothing."""
+
+  eval_mode: bool
 
   def __init__(
       self,

@@ -6,15 +6,20 @@ Kickstarting (Schmitt et al., 2018) is QDagger without pretraining; DAgger
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.agents.methods import METHOD_TYPES
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop.config.parts import NEVER_DECAY
 
+if TYPE_CHECKING:
+  from reincarnating_rl.agents.one_step import OneStepAgent as _Agent
+else:
+  _Agent = object  # A mixin stands before the agent, not above it.
 
-class QDagger:
+
+class QDagger(_Agent):
   """Mixin, before an agent: adds the distillation to its objective."""
 
   needs_teacher = True

@@ -73,7 +73,7 @@ class ReincarnationRainbowAgent(
 
   def objective(self, **terms: Any) -> Objective:
     td = 'mse' if self._mse_loss else 'huber'
-    options = {
+    options: dict[str, Any] = {
         'td': 'categorical' if self._distributional else td,
         'double': self._double_dqn,
         'augment': self._data_augmentation,

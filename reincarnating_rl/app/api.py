@@ -195,7 +195,9 @@ def is_bound_name(text: str) -> bool:
   return re.fullmatch(r'[\w/.]+\.\w+', text) is not None
 
 
-def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
+def binding_lines(
+    bindings: Mapping[str, Any] | Sequence[str],
+) -> tuple[str, ...]:
   """Bindings as gin writes them."""
   if isinstance(bindings, Mapping):
     return tuple(f'{k} = {_literal(v)}' for k, v in bindings.items())
@@ -260,7 +262,8 @@ def needs_of(wanted: Experiment) -> Needs:
     runner.check_memory()
     forecasts, memory = one.forecasts(), one.memory()
     evaluation_steps = one.run_config.evaluation_steps
-  agent_steps, updates = collections.Counter(), collections.Counter()
+  agent_steps: collections.Counter[str] = collections.Counter()
+  updates: collections.Counter[str] = collections.Counter()
   iterations = online = 0
   for forecast in forecasts:
     kind = forecast.phase.kind

@@ -407,7 +407,7 @@ def make_runner(
       )
     return make_one(base_dir, first, None, '')
   size = wanted.num_seeds or len(population or ())
-  if population is not None:
+  if wanted.population:
     group_runner.check_is_input(base_dir, wanted.population)
   numbers = range(first, first + size)
   alone = training is not None or population is not None

@@ -91,7 +91,7 @@ def faults(wanted: Experiment) -> list[str]:
   if wanted.game is not None:
     attempt(registry.make_factory, wanted.game)
   agent = attempt(agent_class, wanted.agent)
-  bindings = wanted.bindings
+  bindings = list(wanted.bindings)
   if agent is not None:
     bindings = expand_bindings(bindings, agent)
   with gin_files.of_its_own():

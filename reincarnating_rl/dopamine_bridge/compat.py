@@ -31,6 +31,9 @@ _TALKATIVE = (
 )
 
 
+_TABLE = 'pytype_aval_mappings'
+
+
 def prepare_dopamine() -> None:
   """Makes `import dopamine...` work; safe to call many times."""
   import_stubs.install()
@@ -64,9 +67,9 @@ def _quiet() -> Iterator[None]:
 def _provide_aval_mappings() -> None:
   from jax.interpreters import xla
 
-  if hasattr(xla, 'pytype_aval_mappings'):
+  if hasattr(xla, _TABLE):
     return
   # The table has no public name any more.
   from jax._src import core
 
-  xla.pytype_aval_mappings = core.pytype_aval_mappings
+  setattr(xla, _TABLE, core.pytype_aval_mappings)

@@ -49,7 +49,7 @@ class TeacherProof(Listener):
     self._game = game
 
   def on_record(self, record: PhaseRecord) -> None:
-    if record.phase != plan_lib.TEACHER_EVALUATION:
+    if self._teacher is None or record.phase != plan_lib.TEACHER_EVALUATION:
       return
     score = record.metrics['eval_return_mean']
     doubt = score_check.doubt(self._teacher, self._game, score)

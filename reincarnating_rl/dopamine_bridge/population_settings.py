@@ -44,7 +44,9 @@ def population_based_training(
       'perturbation_factors': perturbation_factors,
       'resample_probability': resample_probability,
   }
-  given = {name: value for name, value in others.items() if value is not None}
+  given: dict[str, Any] = {
+      name: value for name, value in others.items() if value is not None
+  }
   if interval is None:
     if given:
       raise ValueError(
@@ -54,7 +56,7 @@ def population_based_training(
       )
     return None
   if 'perturbation_factors' in given:
-    given['perturbation_factors'] = tuple(perturbation_factors)
+    given['perturbation_factors'] = tuple(given['perturbation_factors'])
   given['mutations'] = tuple(
       _mutation(name, found) for name, found in (mutations or {}).items()
   )

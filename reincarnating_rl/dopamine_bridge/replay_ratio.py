@@ -9,7 +9,7 @@ from typing import Any, Optional
 from reincarnating_rl.dopamine_bridge import settings
 
 
-def fraction(replay_ratio: float | str) -> Fraction:
+def fraction(replay_ratio: float | str | Fraction) -> Fraction:
   """The ratio nearest to a float: 0.333333 is a third.
 
   Raises:

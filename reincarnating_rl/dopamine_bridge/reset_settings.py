@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 
 import gin
 
@@ -52,7 +52,7 @@ def reset_schedule(
     ValueError: one sentence, for values that make no sense.
   """
   schedule = resets.preset(preset)
-  changes = {
+  changes: dict[str, Any] = {
       'period': period,
       'unit': unit,
       'no_resets_after': no_resets_after,
@@ -64,7 +64,7 @@ def reset_schedule(
       'updates_after': updates_after,
       'distill_updates_after': distill_updates_after,
   }
-  annealed = {
+  annealed: dict[str, Any] = {
       'updates': annealing_updates,
       'update_horizon': annealed_update_horizon
       and tuple(annealed_update_horizon),

@@ -64,9 +64,13 @@ class RunnerSettings(parts.ReincarnationSettings, KeepingSettings):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.replay_ratio is not None:
-      ratio = replay_ratio_lib.fraction(self.replay_ratio)
-      object.__setattr__(self, 'replay_ratio', ratio)
+    object.__setattr__(self, 'replay_ratio', self.ratio)
+
+  @property
+  def ratio(self) -> Optional[Fraction]:
+    """`replay_ratio` as an exact fraction."""
+    ratio = self.replay_ratio
+    return None if ratio is None else replay_ratio_lib.fraction(ratio)
 
   def known_teacher_score(self, recorded: Optional[float]) -> Optional[float]:
     """Score of the teacher if it is not to be measured, else None.

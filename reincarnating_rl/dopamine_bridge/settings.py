@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Iterable, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, NamedTuple, Optional
 
 from reincarnating_rl.dopamine_bridge import compat
 
@@ -43,10 +43,10 @@ DEFAULT_BATCH_SIZE = 32
 
 
 class LearningRates(NamedTuple):
-  """Learning rates while lambda is 1, and once it is 0."""
+  """Learning rates while lambda is 1, and once it is 0; None = the same."""
 
   initial: float
-  final: float
+  final: Optional[float]
 
 
 @gin.configurable
@@ -70,7 +70,7 @@ def reincarnation_linearly_decaying_epsilon(
 
 @gin.configurable('TeacherEnsemble', module='reincarnating_rl')
 def teacher_ensemble(
-    combine: str = MIXTURE, weights: Optional[Sequence[float]] = None
+    combine: str = MIXTURE, weights: Optional[tuple[float, ...]] = None
 ) -> Combination:
   """How several teachers become one; see `teachers.ensemble.Combination`.
 
@@ -265,9 +265,7 @@ def batch_size() -> int:
   return _only_value(_BATCH_SIZE_BINDINGS, DEFAULT_BATCH_SIZE)
 
 
-def _only_value(
-    bindings: tuple[str, ...], default: Optional[int]
-) -> Optional[int]:
+def _only_value(bindings: tuple[str, ...], default: Any) -> Any:
   found = bound(bindings)
   if len(set(found.values())) > 1:
     listed = ', '.join(f'{k} = {v}' for k, v in found.items())

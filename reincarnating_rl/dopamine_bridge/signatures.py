@@ -61,7 +61,7 @@ def declare_constructor(cls: type, last: type) -> None:
 
 def _add_constructor(cls: type) -> None:
   def __init__(self, *args: Any, **kwargs: Any):
-    super(cls, self).__init__(*args, **kwargs)  # type: ignore[misc]
+    super(cls, self).__init__(*args, **kwargs)  # type: ignore[misc, arg-type]
 
   __init__.__doc__ = cls.__init__.__doc__  # type: ignore[misc]
   cls.__init__ = __init__  # type: ignore[misc, assignment]

@@ -214,7 +214,8 @@ class AtariVector:
         reward_clipping=False,
         episodic_life=False,
     )
-    self.num_actions = int(self._env.single_action_space.n)
+    actions: Any = self._env.single_action_space
+    self.num_actions = int(actions.n)
     self._episodes = np.zeros(num_envs, np.int64)
     self._actions: list[list[int]] = [[] for _ in range(num_envs)]
 

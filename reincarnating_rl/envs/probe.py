@@ -440,9 +440,9 @@ def make_factory(name: str, **settings: Any) -> ProbeFactory:
   Raises:
     ValueError: for an unknown name, with the nearest ones.
   """
-  base, number = re.fullmatch(r'(.*?)(?:-(\d+))?', name).groups()
+  base, number = re.findall(r'^(.*?)(?:-(\d+))?$', name)[0]
   kind = PROBES.get(base)
-  options = {} if number is None else {'num_actions': int(number)}
+  options = {'num_actions': int(number)} if number else {}
   if kind is None or (options and kind is Gridworld):
     hint = did_you_mean(base, tuple(PROBES))
     raise ValueError(f'There is no probe called {name!r}.{hint}')

@@ -133,7 +133,7 @@ class GroupRunner:
     resets = reset_settings.reset_schedule()
     anneals = resets is not None and resets.annealing is not None
     self._training = population_settings.population_based_training()
-    mutated = {}
+    mutated: dict[str, Any] = {}
     if self._training is not None:
       self._training.check_size(len(run_numbers))
       mutated = dict.fromkeys(self._training.names)
@@ -142,13 +142,14 @@ class GroupRunner:
     self._run_numbers = list(run_numbers)
     self._prepared: list[tuple[Run, Any]] = []
     self._exploits: Optional[Exploits] = None
+    differences: Sequence[Optional[Member]] = members or [None] * len(
+        run_numbers
+    )
     self.runners = [
         make_runner(
             folder(self._base_dir, number), number, member, f'run {number},'
         )
-        for number, member in zip(
-            run_numbers, members or [None] * len(run_numbers), strict=True
-        )
+        for number, member in zip(run_numbers, differences, strict=True)
     ]
 
   @property

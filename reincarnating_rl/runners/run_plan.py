@@ -61,19 +61,18 @@ def check_discount(
     ValueError: one sentence.
   """
   replay = teacher.replay if teacher is not None else None
-  only = replay.only_gamma if replay is not None else None
   given = method.reload is not None and method.reload.replay
   read = config.needs_teacher_data and not config.teacher_steps
-  if only is None or not (read or given):
+  if replay is None or replay.only_gamma is None or not (read or given):
     return
   anneals = config.resets is not None and config.resets.annealing is not None
   if anneals or 'gamma' in member:
     what = 'the annealing after resets' if anneals else 'the population'
     raise ValueError(
         f"The teacher's replay holds {replay.only_horizon}-step returns that "
-        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
-        'changes gamma: leave that out, or set teacher_steps to let the '
-        'teacher collect other data.'
+        f'cannot be taken apart, discounted by {replay.only_gamma:g} a step, '
+        f'but {what} changes gamma: leave that out, or set teacher_steps to '
+        'let the teacher collect other data.'
     )
   replay.check_gamma(config.gamma)
 
@@ -101,13 +100,12 @@ def memory(
   keeps_q_values = (
       teacher is not None and agent.make_learner().objective.needs_teacher
   )
-  has_rows = teacher is not None and teacher.replay is not None
   return forecast_lib.memory(
       config,
       teacher.network.num_actions if teacher is not None else None,
       keeps_q_values,
       _given(agent, teacher)[1],
-      len(teacher.replay) if has_rows else 0,
+      _num_rows(teacher),
   )
 
 
@@ -172,5 +170,12 @@ def _given(agent: Any, teacher: Optional[LoadedTeacher]) -> tuple[int, int]:
   reload = agent.method().reload
   if teacher is None or reload is None:
     return 0, 0
-  has_rows = reload.replay and teacher.replay is not None
-  return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0
+  rows = _num_rows(teacher) if reload.replay else 0
+  return teacher.training_steps or 0, rows
+
+
+def _num_rows(teacher: Optional[LoadedTeacher]) -> int:
+  """Rows of a teacher's replay; 0 without one."""
+  if teacher is None or teacher.replay is None:
+    return 0
+  return len(teacher.replay)

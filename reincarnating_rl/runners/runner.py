@@ -59,6 +59,8 @@ class RunnerWithTeacher(run_experiment.Runner):
 
   pretrains = False
   is_group = False
+  _base_dir: str
+  _member: Member
 
   def __init__(
       self,
@@ -87,7 +89,6 @@ class RunnerWithTeacher(run_experiment.Runner):
     self.settings = settings or runner_settings.bound(self.pretrains)
     if self.settings.wandb_project is not None:
       check_installed()
-    self._member = options.member
     self._teacher = teacher
     self._teacher_score = self.settings.teacher_score
     if teacher is not None:
@@ -125,7 +126,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     """
     del prefix
     self._member = population_settings.first_member(
-        self._member, self.options.run_number, self.values_of_all()
+        self.options.member, self.options.run_number, self.values_of_all()
     )
     self._teacher = run_plan.teacher_for(
         self._agent.method(), self._teacher, self._member
@@ -164,7 +165,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     """Settings that all members share, composed of what each part binds."""
     student = self._agent.student_settings()
     replay_ratio_lib.check(
-        self._agent, student.replay_ratio, self.settings.replay_ratio
+        self._agent, student.replay_ratio, self.settings.ratio
     )
     game = self.options.game
     return RunConfig.of(
@@ -222,8 +223,8 @@ class RunnerWithTeacher(run_experiment.Runner):
     """
     config, method = self._shared_config(), self._agent.method()
     learner, beginning = self._agent.make_learner(), None
-    if method.reload is not None:
-      learner, beginning = self._continuation(config)
+    if method.reload is not None and self._teacher is not None:
+      learner, beginning = self._continuation(config, self._teacher)
     self._logs = self._make_logs(self.run_config)
     run = Run(
         config,
@@ -245,12 +246,14 @@ class RunnerWithTeacher(run_experiment.Runner):
     run.prepare_teacher_data()
     return run, checkpointer
 
-  def _continuation(self, config: RunConfig) -> tuple[Learner, Beginning]:
-    """Learner and beginning of a student that continues its teacher."""
-    self._agent.network_def = self._teacher.network
+  def _continuation(
+      self, config: RunConfig, teacher: LoadedTeacher
+  ) -> tuple[Learner, Beginning]:
+    """Learner and initial state of a student that continues its teacher."""
+    self._agent.network_def = teacher.network
     learner = self._agent.make_learner()
     beginning = begin_as(
-        self._teacher,
+        teacher,
         learner,
         self._agent.method().reload,
         config.update_horizon,
@@ -274,7 +277,7 @@ class RunnerWithTeacher(run_experiment.Runner):
           self._base_dir,
           self.settings.wandb_project,
           f'{options.agent_name}-{config.game}-{options.run_number}',
-          config.to_json() | self._member,
+          config.to_json() | dict(self._member),
       )
     return RunLogs(
         self._base_dir,
@@ -331,9 +334,7 @@ class RunnerWithTeacher(run_experiment.Runner):
     Raises:
       StoppedError: if a signal stopped it, or an environment broke down.
     """
-    if self._prepared is None:
-      self.prepare()
-    run, checkpointer = self._prepared
+    run, checkpointer = self._prepared or self.make_run()
     try:
       with Keeper(
           [(run, checkpointer)], on_saved=self.saved, **self.keeper_options

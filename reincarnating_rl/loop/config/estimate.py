@@ -79,6 +79,8 @@ class OnlineClock:
   def updates_after_reset(self, tick: int) -> int:
     """Updates that follow a reset before a tick."""
     schedule = self._config.resets
+    if schedule is None:
+      return 0
     own = schedule.updates_after if tick >= self._ready else 0
     return schedule.distill_updates_after + own
 

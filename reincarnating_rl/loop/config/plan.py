@@ -46,7 +46,7 @@ class RunConfig(
       **fields: fields that win over all parts.
     """
     own = {field.name for field in dataclasses.fields(cls)}
-    found = {}
+    found: dict[str, Any] = {}
     for part in parts:
       values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
       found |= {
@@ -78,10 +78,9 @@ class RunConfig(
     period, unit = self.resets.period, self.resets.unit
     grouped = self.grouped_updates
     in_a_step = math.ceil(self.replay_ratio * self.num_envs)
-    shortest = {
-        'updates': max(grouped, in_a_step),
-        'agent_steps': max(self.num_envs, grouped / self.replay_ratio),
-    }[unit]
+    shortest = Fraction(max(grouped, in_a_step))
+    if unit == 'agent_steps':
+      shortest = max(Fraction(self.num_envs), grouped / self.replay_ratio)
     if period < shortest:
       raise ValueError(
           f'The period of resets is {period} {unit.replace("_", " ")}, but '
