@@ -13,9 +13,9 @@ CHUNK_ROWS = 2000
 
 def play(most: int) -> np.ndarray:
   """[T, 84, 84] uint8, frames of a game of random actions, at most so many."""
-  from reincarnating_rl.envs.atari import AtariVector
+  from reincarnating_rl.envs.registry import make_factory
 
-  env = AtariVector(GAME, 1, 0, (0,))
+  env = make_factory(GAME)(1, 0, (0,))
   rng = np.random.default_rng(0)
   observation = env.reset()
   frames = []

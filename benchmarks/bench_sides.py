@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.dopamine_bridge import compat
-from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.registry import make_factory
 
 Builder = Callable[[], Work]
 Step = dict[str, np.ndarray]
@@ -58,7 +58,7 @@ def pong_steps(num: int) -> Step:
     'frame' [N, 84, 84], the newest one; 'action', 'reward', 'first',
     'terminal' and 'truncated' [N].
   """
-  env = AtariVector(bench_work.GAME, 1, 0)
+  env = make_factory(bench_work.GAME)(1, 0)
   rng = np.random.default_rng(0)
   observation, first, steps = env.reset(), np.ones(1, np.bool_), []
   for _ in range(num):

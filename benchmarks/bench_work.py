@@ -19,8 +19,9 @@ import numpy as np
 
 from reincarnating_rl import networks
 from reincarnating_rl.base import scores
-from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.envs.base import VectorStep
+from reincarnating_rl.envs.registry import make_factory
 from reincarnating_rl.learner import adam_direction
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import LearnerState
@@ -236,7 +237,7 @@ def act_work(learner: ValueLearner, num_states: int, calls: int) -> Work:
 class _CutEnv:
   """Lets `evaluate` end after a fixed number of steps, and go on later."""
 
-  def __init__(self, env: AtariVector, steps: int):
+  def __init__(self, env: VectorEnv, steps: int):
     self._env = env
     self._steps = steps
     self._taken = 0
@@ -264,7 +265,7 @@ def evaluation_work(
     agent_steps: units of the work, a multiple of E.
   """
   policy = init_policy(learner)
-  env = _CutEnv(AtariVector(GAME, num_envs, 0, (0,)), agent_steps // num_envs)
+  env = _CutEnv(make_factory(GAME)(num_envs, 0, (0,)), agent_steps // num_envs)
   key = jax.random.PRNGKey(2)
 
   def work() -> int:
@@ -343,7 +344,7 @@ def online_work(
 
   def make_env(num: int, seed: int, stream: tuple[int, ...]):
     if stream == (ONLINE_STREAM,):
-      return AtariVector(GAME, num, seed, stream)
+      return make_factory(GAME)(num, seed, stream)
     return _InstantEnv(num)
 
   random_score = scores.random_score(GAME)

@@ -30,7 +30,7 @@ from bench_lib import STEPS
 import bench_work
 import numpy as np
 
-from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.registry import make_factory
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.run.run import Run
@@ -84,7 +84,7 @@ def make_run(rows: int) -> Run:
   run = Run(
       config,
       learner,
-      lambda *args: AtariVector(config.game, *args),
+      make_factory(config.game),
       random_score=0.0,
       teacher=Teacher(bench_work.init_policy(learner), score=1.0),
       coefficients=Coefficients(),

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.envs.atari import AtariVector
+from reincarnating_rl.envs.registry import make_factory
 from reincarnating_rl.learner import Sampler
 from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
@@ -215,7 +215,7 @@ def pieces_of_step(
     learner: ValueLearner, num_envs: int
 ) -> dict[str, Callable[[], float]]:
   """What measures a piece, in microseconds of one agent step."""
-  env = AtariVector(bench_work.GAME, num_envs, 0)
+  env = make_factory(bench_work.GAME)(num_envs, 0)
   env.reset()
   rng = np.random.default_rng(0)
   spec = bench_work.student_spec(1_000 * num_envs, num_envs)

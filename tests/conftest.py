@@ -81,6 +81,20 @@ GOLDEN_FOLDER = pathlib.Path(__file__).parent / 'testdata' / 'golden'
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 
 
+def _clear_gin() -> None:
+  """Removes all bindings, if anything has imported gin."""
+  if 'gin' in sys.modules:
+    sys.modules['gin'].clear_config()
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  """Each test begins without bindings."""
+  _clear_gin()
+  yield
+  _clear_gin()
+
+
 @pytest.fixture
 def golden():
   """Loads a file of reference numbers by its name, as a dict of arrays."""

@@ -1,4 +1,4 @@
-"""What a fine-tuned student takes over from the teacher that it is."""
+"""Initial state of a student that continues its teacher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.teachers import LoadedTeacher
 
-# State of the optimizers' direction by the kind that a teacher had.
+# Kind of a teacher's optimizer -> state class of our direction.
 _STATE_NAMES = {
     'adam': 'ScaleByAdamState',
     'rmsprop': 'ScaleByRStdDevState',
@@ -26,14 +26,14 @@ def begin_as(
     update_horizon: int,
     gamma: float,
 ) -> Beginning:
-  """The beginning of a student that goes on where its teacher stopped.
+  """Initial state of a student that continues where its teacher stopped.
 
-  What the teacher's checkpoint does not hold is said, and starts fresh.
+  A part that the teacher's checkpoint lacks starts fresh, with a warning.
 
   Args:
-    teacher: whose network the learner has.
-    learner: the student's.
-    reload: what is wanted.
+    teacher: teacher, whose network the learner has.
+    learner: learner of the student.
+    reload: parts to take over.
     update_horizon: n of the student's transitions.
     gamma: discount of one agent step.
   """

@@ -12,13 +12,11 @@ The command line goes through the same functions.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import json
 import os
 import re
-import tempfile
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -197,7 +195,9 @@ def is_bound_name(text: str) -> bool:
   return re.fullmatch(r'[\w/.]+\.\w+', text) is not None
 
 
-def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
+def binding_lines(
+    bindings: Mapping[str, Any] | Sequence[str],
+) -> tuple[str, ...]:
   """Bindings as gin writes them."""
   if isinstance(bindings, Mapping):
     return tuple(f'{k} = {_literal(v)}' for k, v in bindings.items())
@@ -221,26 +221,7 @@ def _plain(value: Any) -> Any:
   return value
 
 
-@contextlib.contextmanager
-def _of_its_own() -> Iterator[None]:
-  """What is bound, and played, meanwhile is as before afterwards."""
-  from reincarnating_rl.dopamine_bridge import gin_files
-  from reincarnating_rl.envs import roms
-
-  with gin_files.of_its_own(), roms.put_back():
-    yield
-
-
-def describe_plan(wanted: Experiment) -> str:
-  """What an experiment would do: phases, updates, resets, memory.
-
-  Raises:
-    UserError: for whatever does not resolve or fit.
-  """
-  with tempfile.TemporaryDirectory() as scratch:
-    with _of_its_own(), errors.user_errors():
-      runner = experiment.make_runner(wanted, scratch, dry_run=True)
-      return runner.describe_plan()
+describe_plan = experiment.describe_plan
 
 
 class Needs(NamedTuple):
@@ -273,17 +254,16 @@ def needs_of(wanted: Experiment) -> Needs:
   """
   from reincarnating_rl.loop.config import plan
 
-  with tempfile.TemporaryDirectory() as scratch:
-    with _of_its_own(), errors.user_errors():
-      runner = experiment.make_runner(wanted, scratch, dry_run=True)
-      one = runner.runners[0] if runner.is_group else runner
-      problem = one.missing_data()
-      if problem:
-        raise errors.UserError(problem)
-      runner.check_memory()
-      forecasts, memory = one.forecasts(), one.memory()
-      evaluation_steps = one.run_config.evaluation_steps
-  agent_steps, updates = collections.Counter(), collections.Counter()
+  with experiment.planned(wanted) as runner:
+    one = runner.runners[0] if runner.is_group else runner
+    problem = one.missing_data()
+    if problem:
+      raise errors.UserError(problem)
+    runner.check_memory()
+    forecasts, memory = one.forecasts(), one.memory()
+    evaluation_steps = one.run_config.evaluation_steps
+  agent_steps: collections.Counter[str] = collections.Counter()
+  updates: collections.Counter[str] = collections.Counter()
   iterations = online = 0
   for forecast in forecasts:
     kind = forecast.phase.kind
@@ -299,15 +279,7 @@ def needs_of(wanted: Experiment) -> Needs:
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:
-  """Carries an experiment out, or goes on with it; see `reincarnate`."""
-  from reincarnating_rl.loop.training.events import TrainingDivergedError
-
-  with _of_its_own():
-    with errors.user_errors():
-      runner = experiment.make_runner(wanted, base_dir)
-      runner.check_memory()
-      runner.prepare()
-    with errors.user_errors(TrainingDivergedError):
-      runner.run_experiment()
-  results = [Result(directory) for directory in runner.directories]
-  return results if runner.is_group else results[0]
+  """Carries an experiment out, or resumes it; see `reincarnate`."""
+  results = [Result(path) for path in experiment.carry_out(wanted, base_dir)]
+  is_group = wanted.num_seeds is not None or wanted.population
+  return results if is_group else results[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from reincarnating_rl.base import progress as progress_lib
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import Evaluation
@@ -67,20 +68,16 @@ def play_episodes(
     ValueError: for an unknown game, or if there is nothing to play.
   """
   policy = policy._replace(params=jax.device_put(policy.params))
+  make_env = registry.make_factory(
+      game, sticky_actions=sticky_actions, max_agent_steps=max_agent_steps
+  )
   returns, lengths = [], []
   with _Progress(num_episodes) as progress:
     for number, size in enumerate(lots(num_episodes)):
       key = jax.random.PRNGKey(seed)
       # No episode's seed comes twice: see `episode_seed`.
       stream = (0, number) if number else ()
-      env = atari.AtariVector(
-          game,
-          size,
-          seed,
-          stream,
-          sticky_actions=sticky_actions,
-          max_agent_steps=max_agent_steps,
-      )
+      env = make_env(size, seed, stream)
       if number:
         key = jax.random.fold_in(key, number)
       # A share of one step each: every game ends with its first episode.

@@ -12,6 +12,7 @@ from reincarnating_rl import teachers
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 from reincarnating_rl.inspect_teacher.__main__ import game_of
 from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.learner.policy import value_policy
@@ -115,12 +116,11 @@ def check_fits(subject: Subject) -> None:
   Raises:
     UserError: if it has not as many actions as the game.
   """
-  num_actions = atari.AtariVector(subject.game, 1, 0).num_actions
-  if subject.loaded.num_actions != num_actions:
-    raise errors.UserError(
-        f'{subject.loaded.path} has {subject.loaded.num_actions} actions, '
-        f'{subject.game} has {num_actions}: it was trained on another game or '
-        'action set.'
+  with errors.user_errors():
+    registry.check_num_actions(
+        registry.make_factory(subject.game),
+        subject.loaded.num_actions,
+        subject.loaded.path,
     )
   played = None
   if subject.plays_its_game:

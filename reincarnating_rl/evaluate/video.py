@@ -1,8 +1,8 @@
 """Films one episode: the game, and what student and teacher think of it.
 
-The network is given what `AtariVector` gives, frames, stack, sticky actions
-and all; the screen that is shown is that of a second emulator in step with it
-(`envs.atari_screen`).
+The network sees the environment that students are trained in, with its frames,
+stack and sticky actions. The screen that people see comes from a second
+emulator in step with it (`envs.atari_screen`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from reincarnating_rl.base import progress
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 from reincarnating_rl.envs.atari_screen import AtariScreen
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.evaluate import writers
@@ -98,13 +99,12 @@ class Filmed:
     )
     self._play = play
     self._student, self._teacher = on_device(student), on_device(teacher)
-    self._env = atari.AtariVector(
+    make_env = registry.make_factory(
         play.game,
-        1,
-        play.seed,
         sticky_actions=play.sticky_actions,
         max_agent_steps=play.max_agent_steps,
     )
+    self._env = make_env(1, play.seed)
     self.screen = AtariScreen(
         play.game, play.seed, sticky_actions=play.sticky_actions
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from reincarnating_rl.base import errors
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 
 FILE_TYPES = ('.png', '.pdf', '.svg')
 # States in a figure, and agent steps between those of a random play.
@@ -106,7 +107,7 @@ def _states_of_replay(replay: Any) -> Optional[States]:
 
 
 def _states_of_play(game: str) -> States:
-  env = atari.AtariVector(game, 1, _PLAY_SEED)
+  env = registry.make_factory(game)(1, _PLAY_SEED)
   rng = np.random.default_rng(_PLAY_SEED)
   observation = env.reset()
   states, titles = [], []

@@ -21,6 +21,7 @@ from reincarnating_rl.base.stateful import state_of
 from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.base.stateful import StateMismatchError
 from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
@@ -252,7 +253,7 @@ def _add_with_teacher(
   if spec.has_stack_axis:
     states = jnp.moveaxis(states, 2, -1)  # [T, E, ..., C]
   flat = states.reshape((-1,) + states.shape[2:])
-  q_teacher = Policy(network, params).q_values(flat)
+  q_teacher = value_policy(network, params).q_values(flat)
   q_teacher = q_teacher.reshape(rows.flags.shape + (-1,))
   extras = dict(rows.extras) | {Q_TEACHER: q_teacher}
   rows = _newest(spec, rows)._replace(extras=extras)

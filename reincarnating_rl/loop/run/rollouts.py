@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Protocol
 import jax
 
 from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.envs.base import EnvironmentFactory
 from reincarnating_rl.envs.base import VectorEnv
 from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.env_player import Collection
@@ -33,8 +34,7 @@ COLLECTION_STREAM = 2
 ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
-# (num_envs, seed, stream) -> environments whose episodes these seed.
-EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
+EnvFactory = EnvironmentFactory
 
 
 class Activity(Protocol):
