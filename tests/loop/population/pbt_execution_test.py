@@ -10,7 +10,6 @@ from copying_groups import CONFIG
 from copying_groups import Cut
 from copying_groups import generator
 from copying_groups import Group
-from copying_groups import LEARNER
 from copying_groups import make_run
 from copying_groups import MEMBERS
 from copying_groups import outcome
@@ -20,8 +19,11 @@ import jax
 import numpy as np
 from probes import Linear
 import pytest
+from small_runs import assert_close
+from small_runs import assert_same
 from small_runs import FRAME_SHAPE
 from small_runs import load
+from small_runs import PLAIN_LEARNER
 
 from reincarnating_rl.base.errors import StoppedError
 from reincarnating_rl.envs import probe
@@ -36,7 +38,6 @@ from reincarnating_rl.loop.population.pbt_execution import Exploits
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.saving.checkpoint import LINEAGE
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
-from tests.loop.saving.checkpoint_test import assert_same
 
 
 @pytest.fixture(autouse=True)
@@ -126,10 +127,7 @@ def test_stacked_and_one_by_one_copy_the_same(tmp_path, whole):
   assert lineage['exploits'] and lineage == expected_lineage
   for ours, theirs in zip(found, expected):
     assert ours['member'] == theirs['member']
-    for x, y in zip(
-        jax.tree.leaves(ours['arrays']), jax.tree.leaves(theirs['arrays'])
-    ):
-      np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
+    assert_close(ours['arrays'], theirs['arrays'])
 
 
 @pytest.mark.parametrize('stacked', [False, True])
@@ -371,7 +369,8 @@ def test_the_planted_learning_rate_is_found(tmp_path):
       interval=1,
       mutations=(Mutation('learning_rate', 'bounds', (0.0, 1.0)),),
   )
-  learner = dataclasses.replace(LEARNER, network=Linear(bandit.num_actions))
+  network = Linear(bandit.num_actions)
+  learner = dataclasses.replace(PLAIN_LEARNER, network=network)
   group = Group(
       tmp_path, training, members, config=config, env=make, learner=learner
   ).run()
