@@ -38,10 +38,10 @@ TRAINING = PopulationBasedTraining(
 MEMBERS = tuple({'learning_rate': 10.0 ** (-1 - i / 2)} for i in range(4))
 
 
-def make_run(index, member, config=CONFIG, env=make_env, learner=PLAIN_LEARNER):
+def make_run(index, member, config=CONFIG, env=make_env):
   return Run(
       dataclasses.replace(config, seed=index),
-      learner,
+      PLAIN_LEARNER,
       env,
       random_score=-1.0,
       member=member,
@@ -105,21 +105,21 @@ class Cut(BaseException):
 
 
 class Points:
-  """Dies at one of the moments at which the content of the disk changes.
+  """The moments at which the content of the disk changes.
 
   Attributes:
     names: function that was called at each moment so far.
   """
 
-  def __init__(self, patch, at=None, slow_disk=False):
+  def __init__(self, patch, slow_disk=False, each=lambda index: None):
     """Watches what goes to the disk.
 
     Args:
       patch: a MonkeyPatch; its end is the end of the watch.
-      at: index of the moment to die at; None = never.
       slow_disk: if True, saves that nobody waits for are lost.
+      each: called at each moment with its index.
     """
-    self.names, self._at, self._slow_disk = [], at, slow_disk
+    self.names, self._each, self._slow_disk = [], each, slow_disk
     patch.setattr(RunCheckpointer, 'save', self._save(RunCheckpointer.save))
     for owner, name in ((Lineage, 'add'), (exploits_lib, 'copy_student')):
       patch.setattr(owner, name, self._after(name, getattr(owner, name)))
@@ -142,5 +142,14 @@ class Points:
 
   def _come_to(self, name):
     self.names.append(name)
-    if len(self.names) - 1 == self._at:
+    self._each(len(self.names) - 1)
+
+
+def die_at(moment):
+  """What is done at each of the `Points` of a process that dies at one."""
+
+  def each(index):
+    if index == moment:
       raise Cut
+
+  return each

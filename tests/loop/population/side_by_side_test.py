@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 
-import jax
 import numpy as np
 import pytest
 import small_runs
@@ -18,7 +17,6 @@ from small_runs import outcome
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.learner.resets import ResetSchedule
 from reincarnating_rl.loop.config.guide_config import GuideConfig
-from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
@@ -35,13 +33,7 @@ CONFIG = dataclasses.replace(
     final_learning_rate=1e-4,
 )
 SEEDS = (3, 4, 5)
-
-
-@pytest.fixture(autouse=True)
-def _one_device(monkeypatch):
-  """Of the two that tests have: one to compile for."""
-  device = jax.devices()[0]
-  monkeypatch.setattr(side_by_side, 'device_of', lambda *_: device)
+pytestmark = pytest.mark.usefixtures('one_device')
 
 
 def _run(
@@ -97,7 +89,7 @@ WAYS = {
 )
 def test_seeds_side_by_side_equal_single_runs(way, stacked):
   # The more there are, the longer it takes to compile what they do as one.
-  seeds = SEEDS[:2] if stacked and way != 'qdagger' else SEEDS
+  seeds = SEEDS[:2] if stacked else SEEDS
   changes = WAYS[way]
   teacher = Teacher(make_policy())
   runs = [_run(seed, teacher, **changes) for seed in seeds]

@@ -34,7 +34,6 @@ from stopped_runs import spoil
 from stopped_runs import supervised
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
-from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.run.rollouts import COLLECTION_STREAM
 from reincarnating_rl.loop.run.rollouts import EVALUATION_STREAM
@@ -56,16 +55,11 @@ PURPOSES = {
     'evaluation': EVALUATION_STREAM,
 }
 SEEDS = (3, 4)
+ONLINE_ALONE = {'num_pretraining_iterations': 0, 'teacher_steps': 0}
 STALL_MINUTES = 0.5
 each_signal = pytest.mark.parametrize(
     'number, exit_code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-
-
-@pytest.fixture
-def one_device(monkeypatch):
-  device = jax.devices()[0]
-  monkeypatch.setattr(side_by_side, 'device_of', lambda *_: device)
 
 
 def _tell(number):
@@ -452,6 +446,7 @@ def test_a_process_whose_environments_hang_ends(tmp_path):
 
 
 def _group(env=make_env, listeners=((), ()), **changes):
+  changes = {'prioritized': True} | changes
   teacher = Teacher(make_policy())
   return [
       make_run(env, of_run, teacher, seed=seed, **changes)
@@ -532,15 +527,17 @@ def test_a_group_goes_on_after_environments_of_one_broke_down(
 
 @pytest.mark.parametrize('seed', SEEDS)
 def test_a_group_on_two_devices_goes_on_after_a_break_down(tmp_path, seed):
-  runs = _group(failing_envs(break_down, at=15, seed=seed))
+  runs = _group(failing_envs(break_down, at=15, seed=seed), **ONLINE_ALONE)
   with pytest.raises(StoppedError, match='an emulator broke down'):
     _keep_group(tmp_path, runs, stacked=True)
-  again = _restored_group(tmp_path)
+  again = _restored_group(tmp_path, **ONLINE_ALONE)
   SideBySide(again, stacked=True).run()
   where = [run.trainer.learner_state.updates.devices() for run in again]
   assert where == [{device} for device in jax.devices()]
   for run in again:
-    assert_close(outcome(run), never_stopped(run.config.seed))
+    alone = make_run(seed=run.config.seed, prioritized=True, **ONLINE_ALONE)
+    alone.run()
+    assert_close(outcome(run), outcome(alone))
 
 
 @pytest.mark.parametrize('stacked', [False, True])
