@@ -12,6 +12,7 @@ import os
 from typing import Any, Callable, Optional
 
 from reincarnating_rl.dopamine_bridge import compat
+from reincarnating_rl.learner import ValueLearner
 
 compat.prepare_dopamine()
 
@@ -248,7 +249,7 @@ class RunnerWithTeacher(run_experiment.Runner):
   def _continuation(
       self, config: RunConfig, teacher: LoadedTeacher
   ) -> tuple[ValueLearner, Beginning]:
-    """ValueLearner and initial state of a student that continues its teacher."""
+    """Learner and initial state of a student that continues its teacher."""
     self._agent.network_def = teacher.network
     learner = self._agent.make_learner()
     beginning = begin_as(
