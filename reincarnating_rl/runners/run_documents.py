@@ -56,7 +56,7 @@ def write(
       run.trainer.counters.agent_steps, _collected_steps(run), teacher
   )
   try:
-    files.write_json(os.path.join(base_dir, summary.FILE_NAME), document)
+    summary.write(base_dir, document)
     path = os.path.join(base_dir, CONFIG_FILE)
     files.write_whole(path, gin.operative_config_str().encode())
   except OSError as e:

@@ -21,6 +21,7 @@ from reincarnating_rl.base import errors
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.evaluate import __main__ as evaluate
+from reincarnating_rl.evaluate import evaluation as evaluation_lib
 from reincarnating_rl.evaluate import scoring
 from reincarnating_rl.loop.acting import evaluation
 from reincarnating_rl.loop.saving.compatibility import fingerprint
@@ -137,24 +138,20 @@ def run_json(capsys, *args):
   return json.loads(line)
 
 
-def test_flags_from_python():
-  found = evaluate.values(
-      {
-          'episodes': 4,
-          'video': None,
-          'trusted_modules': ['a', 'b'],
-          'json': True,
-      }
+def test_options_from_python():
+  found = evaluation_lib.options(
+      episodes=4, video=None, trusted_modules=['a', 'b'], epsilon=None
   )
-  assert (found.episodes, found.video, found.json) == (4, None, True)
+  assert (found.episodes, found.video) == (4, None)
   assert found.trusted_modules == ['a', 'b'] and found.epsilon == 0.001
   for options, words in (
-      ({'episodes': 0}, 'episodes'),
-      ({'epsilon': 2}, 'epsilon'),
-      ({'episods': 3}, "Unknown command line flag 'episods'"),
+      ({'episodes': 0}, '--episodes is 0, but must be at least 1'),
+      ({'epsilon': 2}, '--epsilon is 2, but must be 0 to 1'),
+      ({'episodes': 'many'}, "--episodes is no number: 'many'"),
+      ({'episods': 3}, "no option 'episods'"),
   ):
     with pytest.raises(ValueError, match=words):
-      evaluate.values(options)
+      evaluation_lib.options(**options)
 
 
 @pytest.fixture(name='student')
@@ -320,6 +317,7 @@ def test_a_damaged_summary_is_no_obstacle(student, capsys, text):
         (('bundled:Pong', '--video={tmp}', '--teacher=/no'), '/no does not'),
         (('bundled:Pong', '--atari_roms_path=/no'), '/no is not a folder'),
         (('{tmp}',), 'is empty'),
+        (('bundled:Pong', '--epsilon=-1'), '--epsilon is -1, but must be'),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, args, words):
