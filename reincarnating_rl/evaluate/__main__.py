@@ -140,8 +140,9 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         "'bundled:Pong'."
     )
   names = [field.name for field in dataclasses.fields(Options)]
+  given: dict[str, Any] = {name: values[name].value for name in names}
   with errors.user_errors(), contextlib.redirect_stdout(sys.stderr):
-    wanted = Options(**{name: values[name].value for name in names})
+    wanted = Options(**given)
     document = evaluation.evaluate(argv[1], wanted)
   print(tables.json_line(document) if values.json else to_text(document))
 
@@ -149,5 +150,5 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
 if __name__ == '__main__':
   define_flags()
   # The output repeats what the log says; --verbosity=0 shows the log.
-  flags.FLAGS.verbosity = -1
+  flags.FLAGS.set_default('verbosity', -1)
   command_line.run(main)

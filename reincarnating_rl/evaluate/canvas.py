@@ -67,7 +67,8 @@ def number(value: float, decimals: int) -> str:
 
 def paler(color: Color, share: float = 0.62) -> Color:
   """Mixes a colour with a share of white."""
-  return tuple(round(c + (255 - c) * share) for c in color)
+  red, green, blue = (round(c + (255 - c) * share) for c in color)
+  return red, green, blue
 
 
 def fitting(text: str, width: int, size: int, bold: bool = False) -> str:

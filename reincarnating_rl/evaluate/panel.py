@@ -85,11 +85,16 @@ def costs(history: Sequence[Moment]) -> np.ndarray:
     [T] in [0, 1]: 0 for the teacher's own greedy action, 1 for the largest span
     of its Q-values in the history.
   """
-  teacher = np.stack([m.q_teacher for m in history])
+  teacher = _teacher_values(history)
   student = np.array([m.q_student.argmax() for m in history])
   chosen = np.take_along_axis(teacher, student[:, None], axis=1)[:, 0]
   lost = teacher.max(axis=1) - chosen
   return lost / max(np.ptp(teacher, axis=1).max(), np.finfo(np.float32).tiny)
+
+
+def _teacher_values(history: Sequence[Moment]) -> np.ndarray:
+  """[T, A] Q-values of the teacher."""
+  return np.stack([m.q_teacher for m in history if m.q_teacher is not None])
 
 
 class Texts(NamedTuple):
@@ -232,8 +237,10 @@ class Panel:
   def _draw_legend(self, draw: ImageDraw.ImageDraw) -> None:
     """Draws the legend of the marks into the footer."""
     y, x = self._bottom + _FOOTER // 2, self._right
-    entries = [('bars: Q less its mean over actions', None)]
-    entries.append(('point won, lost', 'points'))
+    entries = [
+        ('bars: Q less its mean over actions', ''),
+        ('point won, lost', 'points'),
+    ]
     if self._has_teacher:
       text = 'greedy actions differ (darker: at more cost, says the teacher)'
       entries.append((text, 'difference'))
@@ -278,17 +285,16 @@ class Panel:
     self._draw_header(draw, moment)
     self._draw_curves(image)
     self._draw_names(draw, moment)
-    for bars, q_values, lately in zip(
-        self._bars, (moment.q_student, moment.q_teacher), self._q_values()
-    ):
-      bars.draw(draw, q_values, plots.reach_of(lately[-_STEPS_COMPARED:]))
+    for bars, q_values in zip(self._bars, self._q_values()):
+      reach = plots.reach_of(q_values[-_STEPS_COMPARED:])
+      bars.draw(draw, q_values[-1], reach)
     return image
 
   def _q_values(self) -> list[np.ndarray]:
     """[T, A] Q-values of each network."""
     found = [np.stack([m.q_student for m in self._history])]
     if self._has_teacher:
-      found.append(np.stack([m.q_teacher for m in self._history]))
+      found.append(_teacher_values(self._history))
     return found
 
   def _draw_screen(self, image: Image.Image, moment: Moment) -> None:

@@ -5,7 +5,7 @@ Shape letters: T steps shown, A actions.
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image
@@ -37,7 +37,7 @@ class Curves:
     self._steps = steps
     self._per_second = steps_per_second
 
-  def x_of(self, age: np.ndarray) -> np.ndarray:
+  def x_of(self, age: Any) -> Any:
     """x within the field, in pixels, of steps that lie `age` steps back."""
     width = self.field[2] - self.field[0]
     return (width - 4) * (1 - age / (self._steps - 1))

@@ -80,5 +80,5 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
 if __name__ == '__main__':
   define_flags()
   # The output repeats what the log says; --verbosity=0 shows the log.
-  flags.FLAGS.verbosity = -1
+  flags.FLAGS.set_default('verbosity', -1)
   command_line.run(main)

@@ -161,11 +161,9 @@ def draw(
   # Enough decimals to tell the actions apart in most states.
   span = max(float(np.median(np.ptp(q_values, axis=1))), 1e-6)
   decimals = int(np.clip(2 - math.floor(math.log10(span)), 2, 4))
-  for i, cell in enumerate(grid):
-    if i == len(shown.states):
-      break
+  for i in range(len(shown.states)):
     # Columns: older frames, newest frame, names, bars, numbers.
-    parts = cell.subgridspec(
+    parts = grid[i // num_columns, i % num_columns].subgridspec(
         3, 5, width_ratios=(0.72, 2.3, 1.05, 1.5, 0.45), wspace=0.04
     )
     _draw_frames(figure, parts, shown.states[i], shown.titles[i])

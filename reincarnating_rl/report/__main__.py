@@ -95,7 +95,7 @@ def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
       ('mix', method_identity.CONDITIONS),
       ('split', method_identity.SEPARABLE),
   ):
-    unknown = sorted(set(values[name].value) - set(known))
+    unknown = sorted(set(getattr(values, name)) - set(known))
     if unknown:
       raise errors.UserError(
           f'--{name} {unknown[0]} is not known; there are {", ".join(known)}.'
@@ -195,5 +195,5 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
 if __name__ == '__main__':
   define_flags()
   # fontTools logs every step; --verbosity=0 shows it.
-  flags.FLAGS.verbosity = -1
+  flags.FLAGS.set_default('verbosity', -1)
   command_line.run(main)

@@ -52,7 +52,11 @@ class WandbLogs(Listener):
     """
     self._path = os.path.join(directory, _STATE_FILE)
     self._directory = directory
-    self._options = {'project': project, 'name': name, 'config': config}
+    self._options: dict[str, Any] = {
+        'project': project,
+        'name': name,
+        'config': config,
+    }
     self._run: Optional[Any] = None
     self._records = 0
     # Counts up to which earlier processes, and this one, have logged.

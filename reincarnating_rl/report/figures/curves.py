@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Optional, Sequence
 
-import numpy as np
-
 from reincarnating_rl.report import formatting
 from reincarnating_rl.report.figures import style
 from reincarnating_rl.report.figures.style import Look
@@ -107,7 +105,7 @@ def _add_curve(
   """Adds a curve with its band; an open marker is the end of pretraining."""
   if not points:
     return
-  x = np.array([p.x for p in points]) / unit
+  x = [p.x / unit for p in points]
   marked = len(points) <= _MARKED_POINTS
   marker = look.marker if marked else None
   style.add_line(axes, x, points, label, look, marker=marker)

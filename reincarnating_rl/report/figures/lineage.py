@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Iterable
 
+import numpy as np
+
 from reincarnating_rl.base import errors
 from reincarnating_rl.report.figures import style
 from reincarnating_rl.report.reading import lineage
@@ -96,11 +98,12 @@ def _add_lines(figure: Any, axes: Any, history: History, name: str) -> None:
   colors = ScalarMappable(
       _norm(history, name), matplotlib.colormaps[_COLOR_MAP]
   )
-  for stretch in history.stretches:
+  values = np.array([stretch.member[name] for stretch in history.stretches])
+  for stretch, color in zip(history.stretches, colors.to_rgba(values)):
     axes.plot(
         [stretch.start, stretch.stop],
         [stretch.run] * 2,
-        color=colors.to_rgba(stretch.member[name]),
+        color=color,
         linewidth=_THICK if stretch.leads else _THIN,
         solid_capstyle='butt',
         antialiased=False,  # else there are gaps between stretches

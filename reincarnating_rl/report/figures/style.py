@@ -25,14 +25,14 @@ _COLORS = (
 )
 _MARKERS = 'osD^vPX'
 _DASHES = ('-', '--', ':', '-.')
-REFERENCE_STYLES = {
+REFERENCE_STYLES: dict[str, dict[str, Any]] = {
     'teacher': {'color': '0.25', 'linestyle': (0, (5, 2))},
     'human': {'color': '0.45', 'linestyle': (0, (1, 1.5))},
     'random': {'color': '0.7', 'linestyle': (0, (3, 1.5, 1, 1.5))},
 }
 WIDTH = 6.75  # inches; the text width of most conferences
 DPI = 200
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     'font.size': 8.5,
     'axes.titlesize': 9,
     'axes.labelsize': 8.5,
@@ -118,6 +118,8 @@ def save(figure: Any, directory: str, name: str) -> None:
   """Writes PNG and PDF; equal figures give equal bytes."""
   path = os.path.join(directory, name)
   figure.savefig(f'{path}.png', dpi=DPI, metadata={'Software': None})
+  # Keeps the layout, which takes a third of the time to compute.
+  figure.set_layout_engine('none')
   figure.savefig(f'{path}.pdf', metadata={'CreationDate': None})
 
 

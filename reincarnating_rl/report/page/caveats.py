@@ -92,13 +92,16 @@ def _on_curves(methods: Sequence[Method]) -> Iterator[str]:
 
 def _on_times(method: Method) -> Iterator[str]:
   """Curves over time that are missing because runs share no time."""
-  of = {f'on {game}': runs for game, runs in method.runs.items()}
+  of: dict[str, Sequence[Run]] = {
+      f'on {game}': runs for game, runs in method.runs.items()
+  }
+  first = lambda run: run.points[0].seconds
+  last = lambda run: run.points[-1].seconds
   if len(of) > 1:
     of['over all games'] = method.all_runs
   for what, runs in of.items():
-    late = max(runs, key=lambda run: run.points[0].seconds)
-    early = min(runs, key=lambda run: run.points[-1].seconds)
-    if late.points[0].seconds > early.points[-1].seconds:
+    late, early = max(runs, key=first), min(runs, key=last)
+    if first(late) > last(early):
       yield (
           f'{method.name} has no curve over wall-clock time {what}: '
           f'{early.path} had ended before the first evaluation of {late.path}.'

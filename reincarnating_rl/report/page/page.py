@@ -309,7 +309,7 @@ def _provenance(report: Report) -> Iterator[str]:
 
 def _games_played(runs: Sequence[Run]) -> list[list[str]]:
   """Rows with each combination of game, teacher and ROM once."""
-  rows = {}
+  rows: dict[tuple[str, ...], list[str]] = {}
   for run in runs:
     teacher = run.teacher
     described = (

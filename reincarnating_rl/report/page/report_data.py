@@ -18,7 +18,7 @@ from reincarnating_rl.report.tables import Numbers
 from reincarnating_rl.rundir import summary
 
 # File -> (field of Numbers, type of its rows).
-TABLES = {
+TABLES: dict[str, tuple[str, Any]] = {
     'aggregates.csv': ('aggregates', tables_lib.Aggregate),
     'curves.csv': ('curves', tables_lib.CurvePoint),
     'curves_by_game.csv': ('game_curves', tables_lib.GameCurvePoint),

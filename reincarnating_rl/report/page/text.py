@@ -25,7 +25,8 @@ def headline(report: Report) -> tuple[str, list[list[str]]]:
           else formatting.MISSING
       )
     final = report.iqm(method.name, samples.FINAL)
-    rows.append([*cells, f'{final.runs_a_game} × {final.games}'])
+    size = f'{final.runs_a_game} × {final.games}' if final else ''
+    rows.append([*cells, size])
   what = (
       f'IQM of {report.headline}-normalized scores over '
       f'{formatting.counts([len(games)], "game")} ({formatting.listed(games)})'

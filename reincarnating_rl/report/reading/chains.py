@@ -75,7 +75,7 @@ def table(runs: Sequence[Any]) -> list[list[str]]:
   Args:
     runs: runs of a report (`runs.Run`).
   """
-  rows = {}
+  rows: dict[tuple[str, ...], list[str]] = {}
   for run in runs:
     line = [
         run.game,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import (
+    Any,
     Callable,
     Iterator,
     NamedTuple,
@@ -20,8 +21,10 @@ from reincarnating_rl.report.statistics import metrics
 from reincarnating_rl.report.statistics import samples
 from reincarnating_rl.report.statistics.bootstrap import Estimate
 from reincarnating_rl.report.statistics.bootstrap import Question
+from reincarnating_rl.report.statistics.references import HUMAN
 from reincarnating_rl.report.statistics.references import NORMALIZATIONS
 from reincarnating_rl.report.statistics.references import References
+from reincarnating_rl.report.statistics.references import TEACHER
 from reincarnating_rl.report.tables import Aggregate
 from reincarnating_rl.report.tables import CurvePoint
 from reincarnating_rl.report.tables import GameCurvePoint
@@ -33,13 +36,15 @@ from reincarnating_rl.report.tables import RAW
 from reincarnating_rl.report.tables import RunScore
 
 _PROFILE_POINTS = 101
+# Makes rows of a table (NamedTuples) of an estimate.
+_Rows = Callable[[Estimate], list[Any]]
 
 
 class _Ask(NamedTuple):
   """A question, and the rows that its answer becomes."""
 
   question: Question
-  rows: Callable[[Estimate], list[NamedTuple]]
+  rows: _Rows
 
 
 def compute(
@@ -62,7 +67,7 @@ def compute(
       name: samples.select(methods, references, name) for name in NORMALIZATIONS
   }
   raw = samples.select(methods, references)
-  asks = []
+  asks: list[_Ask] = []
   for name, selection in selections.items():
     if selection.games:
       asks += _over_games(methods, references, name, selection.games)
@@ -115,11 +120,24 @@ def _best_first(
   return [method.name for method in methods]
 
 
-def _bounds(estimate: Estimate, i: int) -> tuple[Optional[float], ...]:
-  """(low, high) of the i-th number; (None, None) without intervals."""
+def _bounded(
+    estimate: Estimate, i: int
+) -> tuple[float, Optional[float], Optional[float]]:
+  """(value, low, high) of the i-th number; without intervals None twice."""
+  value = float(estimate.value[i])
   if estimate.interval is None:
-    return None, None
-  return float(estimate.interval[0, i]), float(estimate.interval[1, i])
+    return value, None, None
+  low, high = estimate.interval[:, i]
+  return value, float(low), float(high)
+
+
+def _final_scores(
+    runs: Sequence[Sequence[Run]], scale: samples.Scale
+) -> np.ndarray:
+  """[S, G] final scores, which every run has."""
+  found = samples.scores(runs, samples.FINAL, scale)
+  assert found is not None
+  return found
 
 
 # -- over all games ------------------------------------------------------------
@@ -133,9 +151,7 @@ def _over_games(
 ) -> Iterator[_Ask]:
   scale = samples.scale_of(references, normalization)
   runs = {m.name: samples.counted(m, games) for m in methods}
-  final = {
-      name: samples.scores(r, samples.FINAL, scale) for name, r in runs.items()
-  }
+  final = {name: _final_scores(r, scale) for name, r in runs.items()}
   taus = _taus(list(final.values()))
   for name, of_method in runs.items():
     yield _final(name, normalization, final[name], taus)
@@ -153,17 +169,17 @@ def _over_games(
 
 
 def _aggregate_rows(
-    method: str, normalization: str, quantity: str, shape: tuple[int, ...]
-) -> Callable[[Estimate], list[NamedTuple]]:
+    method: str, normalization: str, quantity: str, shape: Sequence[int]
+) -> _Rows:
   return lambda estimate: [
       Aggregate(
           normalization,
           quantity,
           metric,
           method,
-          float(estimate.value[i]),
-          *_bounds(estimate, i),
-          *shape,
+          *_bounded(estimate, i),
+          runs_a_game=shape[0],
+          games=shape[1],
       )
       for i, metric in enumerate(metrics.METRICS)
   ]
@@ -189,8 +205,7 @@ def _final(
           normalization,
           method,
           float(tau),
-          float(estimate.value[i]),
-          *_bounds(estimate, i),
+          *_bounded(estimate, i),
       )
       for i, tau in enumerate(taus, num)
   ]
@@ -209,9 +224,9 @@ def _curve(
           axis,
           method,
           float(x),
-          float(estimate.value[i]),
-          *_bounds(estimate, i),
-          *curves.scores.shape[:2],
+          *_bounded(estimate, i),
+          runs_a_game=curves.scores.shape[0],
+          games=curves.scores.shape[1],
       )
       for i, x in enumerate(curves.x)
   ]
@@ -223,19 +238,19 @@ def _improvements(
 ) -> Iterator[_Ask]:
   """Asks once per pair of methods; the reverse is the complement to 1."""
   scores = [
-      samples.scores(
-          samples.counted(m, games), samples.FINAL, samples.scale_of(None, None)
-      )
+      _final_scores(samples.counted(m, games), samples.raw_score)
       for m in methods
   ]
 
-  def rows(x: str, y: str) -> Callable[[Estimate], list[NamedTuple]]:
-    def of_estimate(estimate: Estimate) -> list[NamedTuple]:
-      value, (low, high) = float(estimate.value[0]), _bounds(estimate, 0)
-      other = (None, None) if low is None else (1.0 - high, 1.0 - low)
+  def rows(x: str, y: str) -> _Rows:
+    def of_estimate(estimate: Estimate) -> list[Improvement]:
+      value, low, high = _bounded(estimate, 0)
+      reverse = lambda score: None if score is None else 1.0 - score
       return [
           Improvement(x, y, value, low, high, len(games)),
-          Improvement(y, x, 1.0 - value, *other, len(games)),
+          Improvement(
+              y, x, 1.0 - value, reverse(high), reverse(low), len(games)
+          ),
       ]
 
     return of_estimate
@@ -253,7 +268,7 @@ def _of_games(method: Method, references: References) -> Iterator[_Ask]:
   for game, runs in method.runs.items():
     yield _game_scores(method.name, game, runs, references)
     for axis in samples.AXES:
-      found = samples.curves([runs], axis, samples.scale_of(references, None))
+      found = samples.curves([runs], axis, samples.raw_score)
       if found is not None:
         yield _game_curve(method.name, game, axis, found)
 
@@ -281,13 +296,13 @@ def _game_scores(
       GameScore(
           game,
           method,
-          *key,
-          float(estimate.value[i]),
-          *_bounds(estimate, i),
-          float(scores.std(ddof=1)) if len(scores) > 1 else None,
-          len(scores),
+          quantity,
+          normalization,
+          *_bounded(estimate, i),
+          deviation=float(scores.std(ddof=1)) if len(scores) > 1 else None,
+          runs=len(scores),
       )
-      for i, (key, scores) in enumerate(columns.items())
+      for i, ((quantity, normalization), scores) in enumerate(columns.items())
   ]
   stacked = np.stack(list(columns.values()), axis=-1)[:, np.newaxis]
   return _Ask(Question((stacked,), _mean), rows)
@@ -302,9 +317,8 @@ def _game_curve(
           axis,
           method,
           float(x),
-          float(estimate.value[i]),
-          *_bounds(estimate, i),
-          len(curves.scores),
+          *_bounded(estimate, i),
+          runs=len(curves.scores),
       )
       for i, x in enumerate(curves.x)
   ]
@@ -323,7 +337,8 @@ def _run_scores(method: Method, references: References) -> Iterator[RunScore]:
             run.seed,
             name,
             score,
-            *(references.normalized(run, n, score) for n in NORMALIZATIONS),
+            references.normalized(run, TEACHER, score),
+            references.normalized(run, HUMAN, score),
             last.agent_steps,
             last.updates,
             last.seconds,

@@ -91,11 +91,23 @@ def _reason(
   return None
 
 
+def raw_score(run: Run, score: float) -> float:
+  """Scale that leaves scores unchanged."""
+  del run
+  return score
+
+
 def scale_of(references: References, normalization: Optional[str]) -> Scale:
-  """Scale of a normalization; raw scores without one."""
+  """Scale of a normalization that all runs have; raw scores for None."""
   if normalization is None:
-    return lambda run, score: score
-  return lambda run, score: references.normalized(run, normalization, score)
+    return raw_score
+
+  def normalize(run: Run, score: float) -> float:
+    value = references.normalized(run, normalization, score)
+    assert value is not None
+    return value
+
+  return normalize
 
 
 def counted(method: Method, games: Sequence[str]) -> list[tuple[Run, ...]]:
@@ -136,11 +148,16 @@ def scores(
   Returns:
     [S, G].
   """
-  if any(quantity(run, name) is None for of_game in runs for run in of_game):
-    return None
-  return np.array(
-      [[scale(run, quantity(run, name)) for run in of_game] for of_game in runs]
-  ).T
+  columns = []
+  for of_game in runs:
+    column = []
+    for run in of_game:
+      score = quantity(run, name)
+      if score is None:
+        return None
+      column.append(scale(run, score))
+    columns.append(column)
+  return np.array(columns).T
 
 
 # -- curves --------------------------------------------------------------------
@@ -179,7 +196,7 @@ def curves(
   """
   every = [[_curve(run, axis, scale) for run in of_game] for of_game in runs]
   flat = [curve for of_game in every for curve in of_game]
-  if any(curve is None or not len(curve[0]) for curve in flat):
+  if any(not len(x) for x, _ in flat):
     return None
   first = max(x[0] for x, _ in flat)
   last = min(x[-1] for x, _ in flat)
@@ -194,18 +211,13 @@ def curves(
   return Curves(grid, np.array(stacked).swapaxes(0, 1), not alike)
 
 
-def _curve(
-    run: Run, axis: str, scale: Scale
-) -> Optional[tuple[np.ndarray, np.ndarray]]:
-  """Curve of one run as ([T] x, [T] scores); None if a time is unknown."""
+def _curve(run: Run, axis: str, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+  """Curve of one run as ([T] x, [T] scores); empty if a time is unknown."""
   if axis == SECONDS:
-    points = list(run.points)
-    x = [p.seconds for p in points]
-    if not run.timed:
-      return None
+    points = list(run.points) if run.timed else []
   else:
     points = [p for p in (run.start, *run.online) if p is not None]
-    x = [p.agent_steps for p in points]
+  x = [getattr(p, axis) for p in points]
   return np.array(x, float), np.array([scale(run, p.score) for p in points])
 
 

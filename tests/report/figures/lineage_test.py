@@ -87,6 +87,7 @@ def test_show_run_prints_the_table_and_draws_the_picture(tmp_path, capsys):
     assert (tmp_path / f'lineage.{ending}').stat().st_size > 5000
 
 
+@pytest.mark.usefixtures('labels_of_figures')
 def test_a_report_draws_each_group_once(tmp_path, monkeypatch):
   (tmp_path / 'a').mkdir()
   (tmp_path / 'b').mkdir()
@@ -116,10 +117,11 @@ def test_a_group_that_lacks_a_member_is_noted_and_not_drawn(tmp_path):
   assert 'run_2 holds no summary.json' in note
 
 
-def test_nobody_need_have_copied(tmp_path):
+def test_nobody_need_have_copied(tmp_path, labels_of_figures):
   history = lineage.read(_write(tmp_path, exploits=[]))
   assert [s.run for s in history.stretches if s.leads] == [2]
   drawing.draw(history, str(tmp_path))
+  assert {'run 1', 'run 2', 'run 3'} <= labels_of_figures['lineage']
 
 
 def test_a_group_that_does_not_copy_is_no_lineage(tmp_path):

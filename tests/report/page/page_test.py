@@ -76,27 +76,9 @@ def _study(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     # Subsets of TrueType fonts take most of the time; one test has them.
     patch.setitem(style.SETTINGS, 'pdf.fonttype', 3)
+    patch.setattr(style, 'DPI', 50)
     _report(folder / 'runs', '--out', folder / 'out')
   return folder / 'runs', folder / 'out'
-
-
-@pytest.fixture(name='labels_of_figures')
-def _labels_of_figures(monkeypatch):
-  """All texts of each figure, which is not drawn: that takes seconds."""
-  from matplotlib.text import Text
-
-  texts = {}
-
-  def save(figure, directory, name):
-    # Lines are broken where room asks for it.
-    texts[name] = {
-        text.get_text().replace('\n', ' ') for text in figure.findobj(Text)
-    }
-    for kind in ('png', 'pdf'):
-      (pathlib.Path(directory) / f'{name}.{kind}').write_bytes(b'')
-
-  monkeypatch.setattr(style, 'save', save)
-  return texts
 
 
 quickly = pytest.mark.usefixtures('labels_of_figures')
@@ -178,7 +160,7 @@ def test_tables_are_the_same_as_csv_and_json(study, name):
 def test_what_the_documentation_does_by_hand_is_the_same(study, capsys):
   _, out = study
   text = (ROOT / 'docs' / 'reports.md').read_text(encoding='utf-8')
-  section = text.split('## The same by hand')[1].split('\n## ')[0]
+  section = text.split('## The same with rliable')[1].split('\n## ')[0]
   lines = [line[4:] for line in section.splitlines() if line.startswith('    ')]
   program = '\n'.join(lines).replace('DIR/', f'{out}/')
   exec(compile(program, 'reports.md', 'exec'), names := {})
