@@ -18,10 +18,7 @@ REQUIREMENTS = [
     'numpy>=2,<3',  # arrays on the host
     'optax>=0.2.8,<0.3',  # optimizers
     'orbax-checkpoint>=0.12,<0.13',  # replay of teachers
-    # arch 7, on which rliable stands, breaks on pandas 3.
-    'pandas>=2.2,<3',
     'pyyaml>=6,<7',  # descriptions of sweeps
-    'rliable>=1.2,<1.3',  # the statistics of reports
     # TensorFlow Probability imports it without declaring it: Dopamine's PPO.
     'setuptools>=65',
     'tensorboard>=2.20,<2.23',  # format of event files
@@ -44,10 +41,13 @@ EXTRAS = {
         'mypy>=2.1,<3',  # types are checked
         'nbclient>=0.10,<0.12',  # the same
         'nbformat>=5.10,<6',  # the same
+        # arch 7, on which rliable stands, breaks on pandas 3.
+        'pandas>=2.2,<3',
         'pyink==26.5.1',  # formatting, pinned: its output is checked
         'pytest>=8,<10',  # tests
         'pytest-xdist>=3.6,<4',  # two test processes
         'ray[tune]>=2.50,<3',  # sweeps are carried out in tests
+        'rliable>=1.2,<1.3',  # intervals of reports are held against its own
         'ruff>=0.17,<0.18',  # lint
         'wandb>=0.20,<0.32',  # its logs are tested, offline
     ],

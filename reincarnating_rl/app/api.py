@@ -13,33 +13,33 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
-import os
 import re
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from reincarnating_rl import show_run
 from reincarnating_rl.app import experiment
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import run_lock as base_dir_lib
 from reincarnating_rl.loop.config.estimate import Memory
+from reincarnating_rl.rundir import learning_curve
 from reincarnating_rl.rundir import metrics_file
+from reincarnating_rl.rundir import summary as summary_lib
 
 
 class Score(NamedTuple):
-  """What one iteration came to.
+  """Evaluation of the student after one iteration.
 
   Attributes:
     phase: 'pretraining' or 'online'.
-    iteration: as in the plan.
-    agent_steps: of the student, online, so far.
+    iteration: number in the plan.
+    agent_steps: online agent steps so far.
     updates: gradient steps so far.
-    score: mean return of the evaluation after it.
-    normalized: that score, random play 0 and teacher 1; None without teacher.
+    score: mean return of the evaluation.
+    normalized: score with random play at 0 and the teacher at 1; None without
+      a teacher.
   """
 
   phase: str
@@ -52,31 +52,31 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """A run on the disk, finished or not.
+  """A run directory, of a run that has finished or not.
 
   Attributes:
-    base_dir: its directory.
+    base_dir: path of the directory.
   """
 
   base_dir: str
 
   @property
   def summary(self) -> dict[str, Any]:
-    """What summary.json says; see docs/run_directory.md.
+    """Content of summary.json; docs/run_directory.md documents it.
 
     Raises:
-      UserError: if there is none, or it is damaged.
+      UserError: if there is no summary, or it is damaged.
     """
-    return show_run.read_summary(self.base_dir)
+    return summary_lib.read(self.base_dir)
 
   @property
   def in_use(self) -> bool:
-    """Whether a process has taken the directory, and has not ended."""
+    """True while a process holds the directory's lock."""
     return base_dir_lib.is_taken(self.base_dir)
 
   @property
   def scores(self) -> list[Score]:
-    """The student's, one an iteration."""
+    """Evaluations of the student, one per iteration."""
     return [
         Score(
             entry['phase'],
@@ -92,49 +92,52 @@ class Result:
 
   @property
   def teacher_score(self) -> Optional[float]:
-    """Mean return of the teacher; None if it learned from nothing."""
+    """Mean return of the teacher; None for a run from scratch."""
     return self.summary['teacher_score']
 
-  def metrics(self, kind: str = 'phase') -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl.
+  def metrics(self, kind: str = metrics_file.PHASE) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; none if the run has not written the file.
 
     Args:
       kind: 'phase' or 'updates'.
-    """
-    path = os.path.join(self.base_dir, metrics_file.FILE_NAME)
-    with open(path, encoding='utf-8') as f:
-      lines = [json.loads(line) for line in f]
-    return [line for line in lines if line['kind'] == kind]
-
-  def evaluate(self, **options: Any) -> dict[str, Any]:
-    """Plays whole episodes with a checkpoint, and films one if asked to.
-
-    Args:
-      **options: as the flags of `reincarnating_rl.evaluate` are called:
-        episodes=30, checkpoint=None (the newest), video=None (a folder).
-
-    Returns:
-      What that prints with --json: 'score', 'interval', 'returns', 'video'.
 
     Raises:
-      UserError: one sentence, for what does not fit.
+      UserError: if the file cannot be read, or is damaged.
+    """
+    return metrics_file.read(self.base_dir, kind)
+
+  def evaluate(self, **options: Any) -> dict[str, Any]:
+    """Plays whole episodes with a checkpoint and, on request, films one.
+
+    Args:
+      **options: fields of `evaluate.evaluation.Options`, named like the flags
+        of `reincarnating_rl.evaluate`: episodes=30, checkpoint=None (the
+        newest), video=None (a folder).
+
+    Returns:
+      The object that --json prints: 'score', 'interval', 'returns', 'video'
+      and more.
+
+    Raises:
+      UserError: for bad options, or a checkpoint that cannot be evaluated.
     """
     from reincarnating_rl.envs import roms
-    from reincarnating_rl.evaluate import __main__ as evaluate_lib
+    from reincarnating_rl.evaluate import evaluation
 
     with roms.put_back(), errors.user_errors():
-      return evaluate_lib.evaluate(self.base_dir, evaluate_lib.values(options))
+      return evaluation.evaluate(self.base_dir, evaluation.options(**options))
 
   def plot(self, path: Optional[str] = None) -> Any:
     """Draws the learning curve.
 
     Args:
-      path: where to save it, too; the ending says as what.
+      path: file to save the figure to; its ending selects the format. None =
+        do not save.
 
     Returns:
-      matplotlib's Figure; a notebook shows it after `%matplotlib inline`.
+      A matplotlib Figure; a notebook shows it after `%matplotlib inline`.
     """
-    figure = show_run.figure(self.summary)
+    figure = learning_curve.figure(self.summary)
     if path is not None:
       figure.savefig(path, dpi=150)
     return figure

@@ -1,4 +1,4 @@
-"""Files of moving pictures: MP4 for a talk, GIF for a page."""
+"""Writers of films: MP4 for talks, GIF for web pages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from reincarnating_rl.base import files
 
 # PyAV brings its own encoder; half the size of packages that bring a program.
+# PyAV ships its encoder, in half the size of packages that ship ffmpeg.
 _HOW_TO_INSTALL = "pip install 'reincarnating_rl[video]' (the package av)"
 _QUALITY = '23'  # x264's constant rate factor: text stays sharp
 _COLORS = 128
@@ -19,32 +20,32 @@ _PICTURES_LOOKED_AT = 8
 
 
 class MissingEncoderError(RuntimeError):
-  """Nothing on this machine can write that kind of file; one sentence."""
+  """No encoder for this kind of file is installed; one sentence."""
 
 
 class Writer(Protocol):
-  """Makes one file, picture by picture."""
+  """Writes one file, picture by picture."""
 
   def add(self, image: Image.Image) -> None:
     """Appends a picture."""
 
   def close(self) -> None:
-    """Finishes the file, which then gets its name."""
+    """Finishes the file and gives it its final name."""
 
   def discard(self) -> None:
-    """Leaves nothing of the file."""
+    """Removes the unfinished file."""
 
 
 class Mp4Writer:
-  """H.264 in an MP4, as browsers and slides play it."""
+  """Writes H.264 in an MP4, which browsers and slides play."""
 
   def __init__(self, path: str, size: tuple[int, int], fps: int):
     """Opens a file.
 
     Args:
-      path: of the file.
+      path: path of the file.
       size: (width, height) of the pictures, both even.
-      fps: pictures a second.
+      fps: pictures per second.
 
     Raises:
       MissingEncoderError: if PyAV is not installed.
@@ -83,26 +84,25 @@ class Mp4Writer:
     _remove(self._path + files.UNFINISHED)
 
   def _encode(self, frame: Optional[Any]) -> None:
-    """Hands a picture on; None: there are no more."""
+    """Encodes a picture; None flushes the encoder."""
     for packet in self._stream.encode(frame):
       self._file.mux(packet)
 
 
 class GifWriter:
-  """A GIF of half the size and fewer pictures, the first part of an episode.
+  """Writes a GIF of the first pictures, in half the size.
 
-  All pictures share their colours, and what does not change from one to the
-  next takes no room.
+  All pictures share a palette, so that unchanged areas take no space.
   """
 
   def __init__(self, path: str, fps: int, every: int, most: int):
-    """Begins a file, which is written when it is closed.
+    """Prepares a file, which `close` writes.
 
     Args:
-      path: of the file.
-      fps: pictures a second that are added.
-      every: one of so many is kept.
-      most: pictures that are kept.
+      path: path of the file.
+      fps: pictures per second that are added.
+      every: keep one of this many pictures.
+      most: largest number of pictures to keep.
     """
     self._path = path
     self._milliseconds = round(1000 * every / fps)
@@ -137,13 +137,13 @@ class GifWriter:
 
 
 def _remove(path: str) -> None:
-  """Removes a file, if it is there."""
+  """Removes a file if it exists."""
   with contextlib.suppress(FileNotFoundError):
     os.remove(path)
 
 
 def _common_colors(pictures: list[Image.Image]) -> Image.Image:
-  """A picture with the colours that some of them, spread evenly, need."""
+  """Palette of some evenly spread pictures, as an image."""
   places = np.linspace(0, len(pictures) - 1, _PICTURES_LOOKED_AT).astype(int)
   width, height = pictures[0].size
   sheet = Image.new('RGB', (width, height * len(places)))

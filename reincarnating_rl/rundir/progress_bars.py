@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence, TextIO
+from typing import Optional, Sequence, TextIO
 
 from reincarnating_rl.base import progress
 from reincarnating_rl.loop.config.plan import Phase
@@ -11,7 +11,7 @@ from reincarnating_rl.loop.training.events import PhaseRecord
 
 
 class ProgressBar(Listener):
-  """Shows rate, time left, and the last score of the student."""
+  """Shows rate, remaining time, and the student's last score."""
 
   def __init__(
       self,
@@ -19,17 +19,15 @@ class ProgressBar(Listener):
       label: str = '',
       file: Optional[TextIO] = None,
   ):
-    """Makes a bar that appears with the first piece of work.
+    """Shows nothing until the first piece of work.
 
     Args:
-      num_iterations: of the whole plan, for the title.
-      label: before the title, where several runs have bars.
-      file: where it is drawn, default stderr.
+      num_iterations: iterations of the whole plan, for the title.
+      label: text before the title, where several runs have bars.
+      file: stream to write to; None = stderr.
     """
     self._num_iterations = num_iterations
     self._label = f'{label} ' if label else ''
-    self._file = file
-    self._bar: Optional[Any] = None
     self._postfix: dict[str, str] = {}
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
@@ -44,14 +42,14 @@ class ProgressBar(Listener):
   def on_progress(self, amount: int) -> None:
     bar = self._bar
     if bar is not None:
-      # An evaluation finishes its last episodes beyond its share of steps.
+      # An evaluation exceeds its steps to finish the last episodes.
       bar.total = max(bar.total, bar.n + amount)
       bar.update(amount)
 
   def on_resumed(self, amount: int) -> None:
     bar = self._bar
     if bar is not None:
-      # Not part of the rate.
+      # Resumed steps do not count for the rate.
       bar.initial = bar.n = amount
       bar.refresh()
 
@@ -64,15 +62,15 @@ class ProgressBar(Listener):
       self._remember(record)
 
   def _remember(self, record: PhaseRecord) -> None:
-    """For the bars that come."""
+    """Keeps values for the next bars."""
     if record.student_score is not None:
       self._postfix['score'] = f'{record.student_score:.1f}'
-    # Without a teacher it is always 0 and says nothing.
+    # Without a teacher, lambda is always 0 and not shown.
     if record.lambda_ or (record.lambda_ == 0 and 'lambda' in self._postfix):
       self._postfix['lambda'] = f'{record.lambda_:.2f}'
 
   def close(self) -> None:
-    """Ends the present bar."""
+    """Closes the current bar."""
     if self._bar is not None:
       self._bar.close()
       self._bar = None

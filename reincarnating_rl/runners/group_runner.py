@@ -10,7 +10,6 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import jax
 
-from reincarnating_rl.base import files
 from reincarnating_rl.dopamine_bridge import population_settings
 from reincarnating_rl.dopamine_bridge import reset_settings
 from reincarnating_rl.loop.config import memory as memory_lib
@@ -280,5 +279,4 @@ class GroupRunner:
         'runs': [os.path.basename(folder(self._base_dir, n)) for n in numbers],
         'versions': summary.versions(),
     }
-    path = os.path.join(self._base_dir, summary.FILE_NAME)
-    files.write_json(path, document)
+    summary.write(self._base_dir, document)

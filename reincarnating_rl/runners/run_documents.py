@@ -54,7 +54,7 @@ def write(
       run.trainer.counters.agent_steps, _collected_steps(run), teacher
   )
   try:
-    files.write_json(os.path.join(base_dir, summary.FILE_NAME), document)
+    summary.write(base_dir, document)
     path = os.path.join(base_dir, CONFIG_FILE)
     files.write_whole(path, settings.operative_config().encode())
   except OSError as e:

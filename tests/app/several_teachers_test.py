@@ -12,7 +12,7 @@ from reincarnating_rl import train
 from reincarnating_rl.app import api
 from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
-from reincarnating_rl.report import loading
+from reincarnating_rl.report.reading import loading
 from reincarnating_rl.teachers import TeacherError
 
 
