@@ -34,10 +34,6 @@ from benchmarks import machine
 from benchmarks import output
 from benchmarks import scaling
 from benchmarks import workloads
-from benchmarks.harness import Case
-from benchmarks.harness import Result
-from benchmarks.harness import STEPS
-from benchmarks.harness import Work
 
 _JSON, _QUICK = harness.define_flags()
 _FILTER = harness.define_filter()
@@ -95,7 +91,7 @@ QUICK_SIZES = CPU_SIZES._replace(
 )
 
 
-def make_groups(sizes: Sizes) -> list[list[Case]]:
+def make_groups(sizes: Sizes) -> list[list[harness.Case]]:
   """All cases; those of a group are measured in turn and freed together."""
   # Memory comes first, while the process holds nothing else.
   groups = [memory_cases(sizes)]
@@ -116,16 +112,18 @@ def _learner(name: str) -> workloads.Learner:
   return workloads.make_learner(name, distill=name != 'nature_dqn')
 
 
-def update_cases(name: str, sizes: Sizes) -> list[Case]:
+def update_cases(name: str, sizes: Sizes) -> list[harness.Case]:
   """Offline updates: on one batch, call by call, and K per call."""
   learner, spec = _learner(name), workloads.student_spec(sizes.rows[0])
   replay = functools.cache(lambda: workloads.filled_replay(spec))
 
-  def case(what: str, work: Callable[..., Work], *args, **kwargs) -> Case:
+  def case(
+      what: str, work: Callable[..., harness.Work], *args, **kwargs
+  ) -> harness.Case:
     build = functools.partial(work, learner, spec, replay, *args, **kwargs)
-    return Case(f'updates/{name}/{what}', harness.UPDATES, build)
+    return harness.Case(f'updates/{name}/{what}', harness.UPDATES, build)
 
-  def updates(what: str, k: int, wait_each: bool = False) -> Case:
+  def updates(what: str, k: int, wait_each: bool = False) -> harness.Case:
     return case(
         what,
         workloads.update_work,
@@ -142,22 +140,24 @@ def update_cases(name: str, sizes: Sizes) -> list[Case]:
   ]
 
 
-def playing_cases(sizes: Sizes) -> list[list[Case]]:
+def playing_cases(sizes: Sizes) -> list[list[harness.Case]]:
   """Choice of actions, and evaluation; for one state and for eight."""
   acting, evaluating = [], []
   for name, n in itertools.product(NETWORKS, (1, 8)):
     learner = _learner(name)
     act = functools.partial(workloads.act_work, learner, n, sizes.acts)
-    acting.append(Case(f'act/{name}/states_{n}', STEPS, act))
+    acting.append(harness.Case(f'act/{name}/states_{n}', harness.STEPS, act))
     evaluate = functools.partial(
         workloads.evaluation_work, learner, n, sizes.evaluation_steps
     )
     # Long enough for games to end: resets are part of it.
-    evaluating.append(Case(f'evaluate/{name}/envs_{n}', STEPS, evaluate, 3.0))
+    evaluating.append(
+        harness.Case(f'evaluate/{name}/envs_{n}', harness.STEPS, evaluate, 3.0)
+    )
   return [acting, evaluating]
 
 
-def online_cases(name: str, sizes: Sizes) -> list[Case]:
+def online_cases(name: str, sizes: Sizes) -> list[harness.Case]:
   """The online loop, in one environment and in several, overlapped or not."""
   distills = name != 'nature_dqn'
   build = functools.partial(
@@ -169,9 +169,9 @@ def online_cases(name: str, sizes: Sizes) -> list[Case]:
       agent_steps=sizes.online_steps,
   )
   return [
-      Case(
+      harness.Case(
           f'online/{name}/envs_{n}{suffix}',
-          STEPS,
+          harness.STEPS,
           functools.partial(build, num_envs=n, overlap=bool(suffix)),
           seconds=2.0,
       )
@@ -180,7 +180,7 @@ def online_cases(name: str, sizes: Sizes) -> list[Case]:
   ]
 
 
-def replay_cases(rows: int, sizes: Sizes) -> list[Case]:
+def replay_cases(rows: int, sizes: Sizes) -> list[harness.Case]:
   """Adding a transition, and sampling 32, at one size."""
   spec = workloads.student_spec(rows)
 
@@ -194,20 +194,20 @@ def replay_cases(rows: int, sizes: Sizes) -> list[Case]:
     writer.state = full._replace(storage=without_teacher)
     return writer
 
-  def add() -> Work:
+  def add() -> harness.Work:
     return workloads.add_work(writer(), workloads.noise_steps(1), sizes.adds)
 
-  def sample() -> Work:
+  def sample() -> harness.Work:
     return workloads.sample_work(spec, writer(), sizes.samples)
 
   size = size_name(rows)
   return [
-      Case(f'replay/add/{size}', harness.MICROSECONDS, add),
-      Case(f'replay/sample_32/{size}', harness.MICROSECONDS, sample),
+      harness.Case(f'replay/add/{size}', harness.MICROSECONDS, add),
+      harness.Case(f'replay/sample_32/{size}', harness.MICROSECONDS, sample),
   ]
 
 
-def memory_cases(sizes: Sizes) -> list[Case]:
+def memory_cases(sizes: Sizes) -> list[harness.Case]:
   """Bytes of a replay, and the resident memory of a process with one."""
   rows = sizes.rows[-1]
 
@@ -226,14 +226,14 @@ def memory_cases(sizes: Sizes) -> list[Case]:
         'device': footprint.device,
     }
 
-  def build(what: str) -> Work:
+  def build(what: str) -> harness.Work:
     return workloads.constant_work(measured()[what])
 
   names = ['arrays', 'resident_growth', 'resident_total']
   if jax.default_backend() != 'cpu':
     names.append('device')
   return [
-      Case(
+      harness.Case(
           f'memory/replay_{size_name(rows)}/{what}',
           harness.MEBIBYTES,
           functools.partial(build, what),
@@ -244,7 +244,7 @@ def memory_cases(sizes: Sizes) -> list[Case]:
 
 def measure(
     pattern: str, repeats: int, seconds: float, quick: bool, full: bool
-) -> list[Result]:
+) -> list[harness.Result]:
   """Measures all cases that `pattern` selects; see the flags."""
   sizes = CPU_SIZES if jax.default_backend() == 'cpu' else Sizes()
   sizes = QUICK_SIZES if quick else sizes
@@ -274,11 +274,7 @@ def main(argv: list[str]) -> None:
   del argv
   out = output.claim_stdout()
   results = measure(
-      _FILTER.value,
-      _REPEATS.value,
-      _SECONDS.value,
-      _QUICK.value,
-      _FULL.value,
+      _FILTER.value, _REPEATS.value, _SECONDS.value, _QUICK.value, _FULL.value
   )
   harness.write_report(out, results, _JSON.value)
 

@@ -45,10 +45,7 @@ from reincarnating_rl.replay import frame_replay
 
 _JSON, _QUICK = harness.define_flags()
 _NETWORK = flags.DEFINE_enum(
-    'network',
-    'nature_c51',
-    list(workloads.NETWORKS),
-    'Network of the student.',
+    'network', 'nature_c51', list(workloads.NETWORKS), 'Network of the student.'
 )
 _FORM = flags.DEFINE_list(
     'form',

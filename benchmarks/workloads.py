@@ -213,11 +213,7 @@ def fixed_batch_work(
   """Updates on one batch: the cost of the gradients without the replay."""
   replay = make_replay()
   batch, _ = frame_replay.sample(
-      spec,
-      replay.storage,
-      replay.priorities,
-      jax.random.PRNGKey(0),
-      BATCH_SIZE,
+      spec, replay.storage, replay.priorities, jax.random.PRNGKey(0), BATCH_SIZE
   )
   update = jax.jit(learner.update, donate_argnums=0)
   step = carried(lambda state: update(state, batch)[0], init_state(learner))

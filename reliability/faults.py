@@ -133,7 +133,7 @@ def _files(folder: str) -> list[str]:
 
 def truncate(victim: Victim) -> bool:
   def harm(path: str, victim: Victim) -> None:
-    os.truncate(path, victim.rng.integers(os.path.getsize(path)))
+    os.truncate(path, int(victim.rng.integers(os.path.getsize(path))))
 
   return _damage(victim, harm)
 
@@ -174,8 +174,8 @@ def full_disk(victim: Victim) -> bool:
       return re.search(words, victim.said()) is not None
 
     failed = victim.wait_until(has_failed)
-    beats = victim.board.beats
-    victim.wait_until(lambda: victim.board.beats >= beats + UNDER_WAY)
+    beats = victim.beats + UNDER_WAY
+    victim.wait_until(lambda: victim.beats >= beats)
   os.remove(path)
   if failed and 'No space left' not in victim.said():
     victim.complaints.append('it did not say that no space is left')
@@ -199,7 +199,7 @@ def clock(victim: Victim) -> bool:
     return False
   for sign in victim.rng.permutation([1, -1]):
     days = int(victim.rng.integers(1, 400))
-    victim.board.wrong_seconds = int(sign) * days * SECONDS_PER_DAY
+    victim.board['wrong_seconds'] = int(sign) * days * SECONDS_PER_DAY
     victim.wait_for_checkpoint()
   if victim.exit_code:
     raise LostError(f'exit code {victim.exit_code}\n{victim.said()}')

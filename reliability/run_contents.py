@@ -54,7 +54,7 @@ def checkpoint_contents(folder: str) -> dict[str, Any]:
   from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 
   vault = Vault(folder)
-  saved = vault.newest()
+  saved: Any = vault.newest()
   document = {k: v for k, v in saved.document.items() if k not in _NOT_COMPARED}
   found = dict(_leaves('checkpoint', document))
   found |= {f'arrays/{name}': array for name, array in saved.arrays.items()}
@@ -82,7 +82,7 @@ def event_contents(base_dir: str) -> dict[str, list]:
   from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
   from tensorboard.util import tensor_util
 
-  found = collections.defaultdict(list)
+  found: dict[str, list] = collections.defaultdict(list)
   pattern = os.path.join(base_dir, '**', 'events.out.tfevents.*')
   for path in glob.glob(pattern, recursive=True):
     folder = os.path.relpath(os.path.dirname(path), base_dir)

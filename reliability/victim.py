@@ -6,6 +6,7 @@ The faults are in faults.py, the comparison of the results in run_contents.py.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from reliability.watched_train import Board
+from reliability import watched_train
 from reliability.watched_train import Place
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -33,67 +34,56 @@ class LostError(Exception):
   """A run did not survive; the text says how."""
 
 
+@dataclasses.dataclass
 class Victim:
   """A run that is stopped and restarted again and again.
 
   Attributes:
     folder: folder of everything.
-    base_dir: directory of the run.
-    has_own_disk: True if the directory lies on a small disk of its own.
+    flags: flags of the entry point without --base_dir.
+    num_phases: phases of the plan.
+    seconds: duration of the steps without a fault.
+    timeout: limit for one process, in seconds.
     rng: chooses moments and bytes.
+    has_own_disk: True to put the run on a small disk of its own; False if that
+      is not permitted.
     faults: kinds of the faults so far, in their order.
     lost: agent steps that each of them cost.
     complaints: violated expectations, one sentence each.
-    board: board of the process.
   """
 
-  def __init__(
-      self,
-      folder: str,
-      flags: list[str],
-      num_phases: int,
-      seconds: float,
-      timeout: float,
-      rng: np.random.Generator,
-      has_own_disk: bool,
-  ):
-    """Prepares the folder; `start` starts the run.
+  folder: str
+  flags: list[str]
+  num_phases: int
+  seconds: float
+  timeout: float
+  rng: np.random.Generator
+  has_own_disk: bool
+  faults: list[str] = dataclasses.field(default_factory=list)
+  lost: list[int] = dataclasses.field(default_factory=list)
+  complaints: list[str] = dataclasses.field(default_factory=list)
 
-    Args:
-      folder: folder of everything.
-      flags: flags of the entry point without --base_dir.
-      num_phases: phases of the plan.
-      seconds: duration of the steps without a fault.
-      timeout: limit for one process, in seconds.
-      rng: chooses moments and bytes.
-      has_own_disk: True to put the run on a small disk of its own.
-    """
-    self.folder = folder
-    self.disk = os.path.join(folder, 'disk')
+  _process: Optional[subprocess.Popen] = None
+  _deadline: float = 0.0
+  _log_begin: int = 0
+  _damaged: set[int] = dataclasses.field(default_factory=set)
+  # Files left by an earlier process.
+  _old_parts: set[tuple] = dataclasses.field(default_factory=set)
+  _reached: Place = Place(0, 0, 0)
+  _expected: Place = Place(0, 0, 0)
+  _is_new: bool = False  # the start of the process was not yet checked
+  _words: Optional[str] = None  # expected in the log at that check
+  _loses_nothing: bool = False
+
+  def __post_init__(self):
+    self.disk = os.path.join(self.folder, 'disk')
     os.makedirs(self.disk)
-    self.has_own_disk = has_own_disk and mount(self.disk)
+    self.has_own_disk = self.has_own_disk and mount(self.disk)
     self.base_dir = os.path.join(self.disk, 'run')
     self.checkpoints = os.path.join(self.base_dir, 'checkpoints')
-    self.rng = rng
-    self.faults: list[str] = []
-    self.lost: list[int] = []
-    self.complaints: list[str] = []
-    self._board_path = os.path.join(folder, 'board')
-    self.board = Board(self._board_path, anew=True)
-    self._log = os.path.join(folder, 'log.txt')
-    self._flags = flags
-    self._num_phases = num_phases
-    self._seconds = seconds
-    self._timeout = timeout
-    self._process: Optional[subprocess.Popen] = None
-    self._deadline = 0.0
-    self._log_begin = 0
-    self._damaged: set[int] = set()
-    self._old_parts: set[tuple] = set()  # left by an earlier process
-    self._reached = self._expected = Place(0, 0, 0)
-    self._is_new = False  # the start of the process was not yet checked
-    self._words: Optional[str] = None  # expected in the log at that check
-    self._loses_nothing = False
+    self._log = os.path.join(self.folder, 'log.txt')
+    self._board_path = os.path.join(self.folder, 'board')
+    self.board = watched_train.open_board(self._board_path, anew=True)
 
   # -- the process -----------------------------------------------------------
 
@@ -101,11 +91,11 @@ class Victim:
     """Starts or resumes the run."""
     self._expected = self._place_of(self.newest())
     self._old_parts = self._parts()
-    self.board.reset()
+    self.board['beats'] = self.board['wrong_seconds'] = 0
     self._is_new = True
-    self._deadline = time.monotonic() + self._timeout
+    self._deadline = time.monotonic() + self.timeout
     command = [sys.executable, '-um', 'reliability.watched_train']
-    command += [self._board_path, '--base_dir', self.base_dir, *self._flags]
+    command += [self._board_path, '--base_dir', self.base_dir, *self.flags]
     with open(self._log, 'ab') as log:
       self._process = subprocess.Popen(
           command,
@@ -138,7 +128,7 @@ class Victim:
         return condition()
       if time.monotonic() > self._deadline:
         self.end()
-        raise self.loss(f'a process took more than {self._timeout:g} seconds')
+        raise self.loss(f'a process took more than {self.timeout:g} seconds')
       time.sleep(pause)
     return True
 
@@ -154,8 +144,8 @@ class Victim:
       True if the process still runs.
     """
     self.check_start()
-    self.wait_until(lambda: self.board.beats >= UNDER_WAY)
-    self.wait(self.rng.uniform(0.0, 0.25) * self._seconds)
+    self.wait_until(lambda: self.beats >= UNDER_WAY)
+    self.wait(self.rng.uniform(0.0, 0.25) * self.seconds)
     return self.exit_code is None
 
   def check_start(self) -> None:
@@ -166,12 +156,12 @@ class Victim:
     """
     if not self._is_new:
       return
-    begun = self.wait_until(lambda: self.board.beats > 0)
+    begun = self.wait_until(lambda: self.beats > 0)
     if not begun and self.exit_code:
       raise self.loss(f'exit code {self.exit_code}')
     self._is_new = False
     # A complete run takes no further step.
-    place = self.board.first if begun else self._expected
+    place = self._place_at('first') if begun else self._expected
     if place != self._expected:
       self.complaints.append(
           f'it went on from {place}, its newest whole checkpoint was at '
@@ -187,6 +177,14 @@ class Victim:
       self.lost[-1] += self._reached.agent_steps - place.agent_steps
     self._reached, self._words, self._loses_nothing = place, None, False
 
+  @property
+  def beats(self) -> int:
+    """Steps that the process has begun."""
+    return int(self.board['beats'])
+
+  def _place_at(self, step: str) -> Place:
+    return Place(*self.board[step].tolist())
+
   def send(self, number: int) -> None:
     """Sends a signal to the process."""
     assert self._process is not None
@@ -199,9 +197,9 @@ class Victim:
       loses_nothing: True if the process saves everything before it ends.
     """
     self.wait_until(lambda: self.exit_code is not None)
-    if self.board.beats:
+    if self.beats:
       self.check_start()
-      self._reached = self.board.last
+      self._reached = self._place_at('last')
     self._loses_nothing = loses_nothing
     return self.exit_code
 
@@ -298,7 +296,7 @@ class Victim:
   @property
   def is_complete(self) -> bool:
     """True if the newest checkpoint follows the last phase."""
-    return self._place_of(self.newest()).next_phase == self._num_phases
+    return self._place_of(self.newest()).next_phase == self.num_phases
 
   def unfinished(self) -> set[tuple]:
     """Unfinished files of this process below the checkpoints."""

@@ -25,52 +25,27 @@ class Place(NamedTuple):
   agent_steps: int
 
 
-class Board:
-  """A few numbers that two processes share."""
+BOARD = np.dtype(
+    [
+        ('beats', np.int64),  # steps that the process has begun
+        ('first', np.int64, 3),  # its place at the first of them
+        ('last', np.int64, 3),  # its place at the latest of them
+        ('wrong_seconds', np.int64),  # by which its wall clock is fast
+    ]
+)
 
-  def __init__(self, path: str, anew: bool = False):
-    """Opens a board.
 
-    Args:
-      path: path of its file.
-      anew: True to make the file, all zeros.
-    """
-    self._cells = np.memmap(path, np.int64, 'w+' if anew else 'r+', shape=(8,))
+def open_board(path: str, anew: bool = False) -> np.memmap:
+  """One record of BOARD that two processes share; `anew` makes the file."""
+  return np.memmap(path, BOARD, 'w+' if anew else 'r+', shape=())
 
-  @property
-  def beats(self) -> int:
-    """Steps that the process has begun."""
-    return int(self._cells[0])
 
-  @property
-  def first(self) -> Place:
-    """Place of the process at its first step."""
-    return Place(*map(int, self._cells[1:4]))
-
-  @property
-  def last(self) -> Place:
-    """Place of the process at its latest step."""
-    return Place(*map(int, self._cells[4:7]))
-
-  @property
-  def wrong_seconds(self) -> int:
-    """Seconds by which the wall clock of the process is fast."""
-    return int(self._cells[7])
-
-  @wrong_seconds.setter
-  def wrong_seconds(self, seconds: int) -> None:
-    self._cells[7] = seconds
-
-  def beat(self, *place: int) -> None:
-    """Reports the place of the process."""
-    self._cells[4:7] = place
-    if not self._cells[0]:
-      self._cells[1:4] = place
-    self._cells[0] += 1
-
-  def reset(self) -> None:
-    """Prepares for a new process with a right clock."""
-    self._cells[0] = self._cells[7] = 0
+def beat(board: np.ndarray, place: Place) -> None:
+  """Reports the place of the process."""
+  board['last'] = place
+  if not board['beats']:
+    board['first'] = place
+  board['beats'] += 1
 
 
 def main(path: str, args: list[str]) -> None:
@@ -80,17 +55,18 @@ def main(path: str, args: list[str]) -> None:
     path: path of the board.
     args: flags of the entry point.
   """
-  board = Board(path)
+  board = open_board(path)
+  wrong = lambda: int(board['wrong_seconds'])
   right, right_ns = time.time, time.time_ns
-  time.time = lambda: right() + board.wrong_seconds
-  time.time_ns = lambda: right_ns() + board.wrong_seconds * 10**9
+  time.time = lambda: right() + wrong()
+  time.time_ns = lambda: right_ns() + wrong() * 10**9
   from reincarnating_rl.loop.saving.supervisor import Keeper
 
   at_step_of_all = Keeper.at_step_of_all
 
   def reporting(self: Any, runs: Any, *more: Any, **named: Any) -> Any:
-    counters = runs[0].trainer.counters
-    board.beat(runs[0].next_phase, runs[0].steps_done, counters.agent_steps)
+    agent_steps = runs[0].trainer.counters.agent_steps
+    beat(board, Place(runs[0].next_phase, runs[0].steps_done, agent_steps))
     return at_step_of_all(self, runs, *more, **named)
 
   Keeper.at_step_of_all = reporting  # type: ignore[method-assign]
