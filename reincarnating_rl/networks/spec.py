@@ -35,7 +35,7 @@ def to_json(network: nn.Module) -> dict[str, Any]:
     NetworkSpecError: for an attribute that is no data (a function, say).
   """
   kind = type(network)
-  own = kind.__module__ == networks.__name__
+  own = getattr(networks, kind.__name__, None) is kind
   document = {
       _CLASS: kind.__name__ if own else f'{kind.__module__}:{kind.__name__}'
   }

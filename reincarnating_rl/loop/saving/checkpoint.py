@@ -66,7 +66,7 @@ class RunCheckpointer:
     """
     self._vault = Vault(directory, keep)
     self._logs_dir = logs
-    self._identity = compatibility or {}
+    self._identity = identity or {}
     self._background = Background()
     self._row_logs: dict[str, RowLog] = {}
     self._saved = max(self._vault.numbers(), default=None)
