@@ -76,7 +76,7 @@ def make_run(rows: int) -> Run:
       num_iterations=1,
       training_steps=rows,
       replay_capacity=rows,
-      min_replay_history=1000,
+      min_replay_history=min(1000, rows - 1),
       prioritized=True,
       update_horizon=3,
   )

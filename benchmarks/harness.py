@@ -117,7 +117,7 @@ def measure(unit: str, work: Work, seconds: float) -> float:
 
   Args:
     unit: unit of the value.
-    work: what is measured.
+    work: the work to measure.
     seconds: shortest duration; 0 = do the work once.
   """
   if unit in UNTIMED:
@@ -306,7 +306,8 @@ def result_table(results: Sequence[Result]) -> str:
       row += [number(entry['peer']), _percent(spread(r.peer))]
       row += [number(entry['ratio'])]
     if one_sided:
-      row += [f'{r.first_call_seconds or 0:.1f} s']
+      first = r.first_call_seconds
+      row += ['-' if first is None else f'{first:.1f} s']
     rows.append(row + [r.unit])
   return tables.table(rows)
 

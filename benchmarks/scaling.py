@@ -236,7 +236,7 @@ def ratio_work(
     ratio: updates per agent step.
     rows: agent steps in the replay, which begins full.
     updates: approximate units of the work: updates due in whole agent steps.
-    updates_per_call: as in `RunConfig`.
+    updates_per_call: setting of `RunConfig`.
   """
   from reincarnating_rl.loop.config.plan import RunConfig
   from reincarnating_rl.loop.training.initial_state import Beginning

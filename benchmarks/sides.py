@@ -123,8 +123,8 @@ class Side:
     """Builders by name."""
     constant = workloads.constant_work
     tasks: dict[str, Builder] = {
-        'resident_total': lambda: constant(self._filled[1].total),
-        'replay_growth': lambda: constant(self._filled[1].growth),
+        'resident_total': lambda: constant(self._filled[1]['resident_total']),
+        'replay_growth': lambda: constant(self._filled[1]['resident_growth']),
         'add': self._add,
         'sample': self._sample,
         'start': self._start,
@@ -135,7 +135,7 @@ class Side:
     return tasks
 
   @functools.cached_property
-  def _filled(self) -> tuple[Any, workloads.Footprint]:
+  def _filled(self) -> tuple[Any, dict[str, float]]:
     """Owner of a full replay, and the memory of the replay."""
     steps = endless_steps(self._sizes.unique_rows)
     agent = self._agent('c51', self._sizes.rows)

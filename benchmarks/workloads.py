@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 import functools
-from typing import Any, Callable, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import jax
 import jax.numpy as jnp
@@ -436,22 +436,15 @@ def sample_work(spec: ReplaySpec, writer: ReplayWriter, samples: int) -> Work:
 # -- memory -------------------------------------------------------------------
 
 
-class Footprint(NamedTuple):
-  """Memory in mebibytes."""
-
-  total: float  # resident, of the whole process
-  growth: float  # resident, caused by filling the replay
-  device: Optional[float]  # in use on an accelerator; None on a CPU
-
-
-def footprint(before: float) -> Footprint:
-  """The memory in use now.
+def footprint(before: float) -> dict[str, float]:
+  """Memory in use now, in mebibytes; `device` only on an accelerator.
 
   Args:
     before: resident mebibytes before the replay was filled.
   """
   total = machine.resident_mebibytes()
-  used = (jax.devices()[0].memory_stats() or {}).get('bytes_in_use')
-  on_cpu = jax.default_backend() == 'cpu'
-  device = None if on_cpu or used is None else used / 2**20
-  return Footprint(total, total - before, device)
+  found = {'resident_total': total, 'resident_growth': total - before}
+  if jax.default_backend() != 'cpu':
+    stats = jax.devices()[0].memory_stats() or {}
+    found['device'] = stats.get('bytes_in_use', 0) / 2**20
+  return found

@@ -61,7 +61,7 @@ def best_checkpoint(directory: str) -> int:
 
 
 def without_paths(command: str) -> str:
-  """The command with DIR as its --base_dir: that folder is nobody else's."""
+  """The command with DIR as its --base_dir, a folder of one machine."""
   return re.sub(r'(--base_dir[ =])\S+', r'\1DIR', command)
 
 

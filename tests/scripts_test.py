@@ -214,6 +214,28 @@ class TestProfile:
     assert report['machine']['GB/s'] > 0
 
 
+class TestCheckpoints:
+
+  def test_costs_of_a_small_run(self):
+    done = _run(
+        *('-m', 'benchmarks.benchmark_checkpoints'),
+        *('--rows=600', '--new_rows=16', '--repeats=1', '--ticks=4', '--json'),
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)['results']
+    costs = ('training_waits', 'on_disk_after', 'size')
+    assert [
+        r['name'].removeprefix('checkpoint/600_rows/') for r in results
+    ] == [
+        *(f'first/{cost}' for cost in costs),
+        *(f'following/{cost}' for cost in costs),
+        'rate_meanwhile',
+        'packed',
+    ]
+    assert all(r['ours'] > 0 for r in results)
+
+
 class TestScalingRows:
 
   @pytest.mark.parametrize('on_cpu', [True, False])

@@ -36,7 +36,7 @@ class Ring:
 def _write_run(
     folder: pathlib.Path, *, sealed_after: int = 0, loss: float = 1.0
 ) -> str:
-  """What a run leaves, in small; its ring has been sealed in between."""
+  """A small run directory; its ring was sealed `sealed_after` rows."""
   log = Background()
   vault = Vault(str(folder / 'checkpoints'))
   rows = RowLog(vault.rows_folder('student'), log)
