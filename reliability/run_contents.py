@@ -1,4 +1,4 @@
-"""What two runs left, compared; and what became of many."""
+"""Everything that a run has left, by name, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -7,34 +7,17 @@ import glob
 import json
 import os
 import pickle
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Iterator
 
-import bench_lib
 import numpy as np
 
-# Of a document, these say how long something took, or how files are called.
+# Entries of the document with times and names of files.
 _NOT_COMPARED = ('seconds', 'logs')
 _METRICS_FILE = 'metrics.jsonl'
 
 
-class Outcome(NamedTuple):
-  """What became of one run.
-
-  Attributes:
-    faults: kinds that it suffered.
-    lost: agent steps that each of them cost.
-    survived: whether it came to its end.
-    differences: in words.
-  """
-
-  faults: list[str]
-  lost: list[int]
-  survived: bool
-  differences: list[str]
-
-
 def differences(reference: str, victim: str) -> list[str]:
-  """What two directories of runs do not have in common, in words."""
+  """Differences between two run directories, one sentence each."""
   ours, theirs = contents(reference), contents(victim)
   return [
       f'{name}: {_shown(theirs.get(name))}, not {_shown(ours.get(name))}'
@@ -46,7 +29,7 @@ def differences(reference: str, victim: str) -> list[str]:
 
 
 def contents(base_dir: str) -> dict[str, Any]:
-  """All that a run has left and that is no time, by name."""
+  """All that a run has left, times excepted, by name."""
   with open(os.path.join(base_dir, 'summary.json'), encoding='utf-8') as f:
     iterations = json.load(f)['iterations']
   found = dict(_leaves('summary/iterations', iterations))
@@ -54,13 +37,13 @@ def contents(base_dir: str) -> dict[str, Any]:
   found |= event_contents(base_dir)
   with open(os.path.join(base_dir, _METRICS_FILE), encoding='utf-8') as f:
     found |= dict(_leaves(_METRICS_FILE, [json.loads(line) for line in f]))
-  # The newest of each holds what stood in those before it.
+  # The newest file of each holds the contents of those before it.
+  number = lambda path: int(path.removesuffix('.pkl').split('_')[-1])
   for pattern in ('logs/log_*', 'metrics/pickle/pickle_*.pkl'):
-    paths = glob.glob(os.path.join(base_dir, pattern))
-    if paths:
-      newest = max(
-          paths, key=lambda p: int(p.removesuffix('.pkl').split('_')[-1])
-      )
+    newest = max(
+        glob.glob(os.path.join(base_dir, pattern)), key=number, default=None
+    )
+    if newest is not None:
       with open(newest, 'rb') as f:
         found |= dict(_leaves(os.path.dirname(pattern), pickle.load(f)))
   return {k: v for k, v in found.items() if not k.endswith('/seconds')}
@@ -71,14 +54,15 @@ def checkpoint_contents(folder: str) -> dict[str, Any]:
   from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 
   vault = Vault(folder)
-  saved = vault.newest()
+  saved: Any = vault.newest()
   document = {k: v for k, v in saved.document.items() if k not in _NOT_COMPARED}
   found = dict(_leaves('checkpoint', document))
   found |= {f'arrays/{name}': array for name, array in saved.arrays.items()}
   for ring, segments in saved.segments.items():
     num_envs = len(saved.arrays['player/first'])
-    slots = document['student_capacity'] // num_envs
-    written = int(saved.arrays[f'{ring}/add_count'])
+    writer = document['state']['trainer']['writer']
+    slots = writer['capacity'] // num_envs
+    written = int(saved.arrays['trainer/writer/add_count'])
     oldest = max(written - slots, 0)
     pieces = collections.defaultdict(list)
     for segment in segments:
@@ -99,7 +83,7 @@ def event_contents(base_dir: str) -> dict[str, list]:
   from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
   from tensorboard.util import tensor_util
 
-  found = collections.defaultdict(list)
+  found: dict[str, list] = collections.defaultdict(list)
   pattern = os.path.join(base_dir, '**', 'events.out.tfevents.*')
   for path in glob.glob(pattern, recursive=True):
     folder = os.path.relpath(os.path.dirname(path), base_dir)
@@ -119,7 +103,7 @@ def event_contents(base_dir: str) -> dict[str, list]:
 
 
 def _leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
-  """What stands in nested dicts and lists, by path."""
+  """Leaves of nested dicts and lists, by path."""
   if isinstance(tree, dict):
     tree = tree.items()
   elif isinstance(tree, (list, tuple)) and any(
@@ -134,7 +118,7 @@ def _leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _equal(a: Any, b: Any) -> bool:
-  """Bit for bit; a NaN is one, too."""
+  """True if equal bit for bit; NaN equals NaN."""
   if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
     same = (a.shape, a.dtype) == (b.shape, b.dtype)
     return same and a.tobytes() == b.tobytes()
@@ -150,40 +134,3 @@ def _shown(value: Any) -> str:
     return f'{value.dtype}{list(value.shape)} {value.ravel()[:4]}...'
   text = repr(value)
   return text if len(text) <= 200 else f'{text[:200]}...'
-
-
-# -- the runs ------------------------------------------------------------------
-
-
-def summarize(outcomes: Sequence[Outcome], kinds: Sequence[str]) -> dict:
-  """The sums, JSON-ready."""
-  by_kind = {}
-  for kind in kinds:
-    theirs = [o for o in outcomes if kind in o.faults]
-    lost = [n for o in theirs for k, n in zip(o.faults, o.lost) if k == kind]
-    by_kind[kind] = {
-        'faults': len(lost),
-        'survived': sum(o.faults.count(kind) for o in theirs if o.survived),
-        'differences': sum(len(o.differences) for o in theirs),
-        'agent_steps_lost': sum(lost),
-        'largest_loss': max(lost, default=0),
-    }
-  each = by_kind.values()
-  return {
-      'faults': sum(k['faults'] for k in each),
-      'survived': sum(k['survived'] for k in each),
-      'differences': sum(len(o.differences) for o in outcomes),
-      'agent_steps_lost': sum(k['agent_steps_lost'] for k in each),
-      'largest_loss': max((k['largest_loss'] for k in each), default=0),
-      'kinds': by_kind,
-  }
-
-
-def table(report: dict) -> str:
-  """The same for people."""
-  columns = ('faults', 'survived', 'differences', 'agent_steps_lost')
-  rows = [['kind', *(c.replace('_', ' ') for c in columns), 'largest loss']]
-  for kind, numbers in {**report['kinds'], 'all': report}.items():
-    rows.append([kind, *(str(numbers[c]) for c in columns)])
-    rows[-1].append(str(numbers['largest_loss']))
-  return bench_lib.format_table(rows)

@@ -1,8 +1,8 @@
-"""What a training run is made to suffer.
+"""Faults of a training run.
 
-Each kind is a function that lets a victim suffer it, and returns whether it
-has happened: a run that has come to its end suffers no more. The process may
-have ended afterwards, or may go on.
+Each kind is a function that lets a victim suffer one fault. It returns True if
+the fault has happened: a run that is complete suffers no more. Afterwards the
+process may have ended, or may still run.
 """
 
 from __future__ import annotations
@@ -14,42 +14,41 @@ import signal
 import time
 from typing import Callable
 
-from soak_victim import LostError
-from soak_victim import UNDER_WAY
-from soak_victim import Victim
+from reliability.victim import LostError
+from reliability.victim import UNDER_WAY
+from reliability.victim import Victim
 
 SECONDS_PER_DAY = 86_400
 _POLL_FAST_SECONDS = 0.0005
-_WAY_ON = 'python -um reincarnating_rl.train'
+_RESUME = 'python -um reincarnating_rl.train'
 
 
 def kill(victim: Victim) -> bool:
-  """Kills at a random moment, while a process starts, too."""
+  """Kills at a random moment, also while a process starts."""
   if victim.rng.random() < 0.7:
     victim.pause()
   else:
-    until = time.monotonic() + victim.rng.uniform(0.0, 15.0)
-    victim.wait_until(lambda: time.monotonic() >= until)
-  victim.kill()
-  return victim.exit_code != 0
+    victim.wait(victim.rng.uniform(0.0, 15.0))
+  return victim.kill()
 
 
 def kill_in_checkpoint(victim: Victim) -> bool:
-  """Kills while something is being written, its very first, too."""
+  """Kills while a checkpoint is written, also the very first one."""
   while victim.rng.random() < 0.3 or victim.pause():
-    if not victim.wait_until(victim.unfinished, _POLL_FAST_SECONDS):
+    if not victim.wait_until(
+        lambda: bool(victim.unfinished()), _POLL_FAST_SECONDS
+    ):
       return False
-    victim.kill()
-    if victim.exit_code == 0:
+    if not victim.kill():
       return False
     if victim.unfinished():
       return True
-    victim.start()  # It was a moment too late.
+    victim.start()  # The kill came a moment too late.
   return False
 
 
 def _stop(victim: Victim, number: int) -> bool:
-  """Stops in order."""
+  """Sends a signal at which the run saves itself."""
   if not victim.pause():
     return False
   victim.forget_log()
@@ -58,11 +57,11 @@ def _stop(victim: Victim, number: int) -> bool:
   if code == 0:
     return False
   if code != 128 + number and victim.is_complete:
-    victim.start()  # The signal came after the end, and there was no keeper.
+    victim.start()  # The signal came after the end, when nothing handled it.
     return False
   if code != 128 + number:
     raise LostError(f'exit code {code} after {name}\n{victim.said()}')
-  for words in (f'Stopped by {name}', 'everything up to there', _WAY_ON):
+  for words in (f'Stopped by {name}', 'everything up to there', _RESUME):
     if words not in victim.said():
       victim.complaints.append(f'after {name} it did not say {words!r}')
   return True
@@ -77,7 +76,7 @@ def sigint(victim: Victim) -> bool:
 
 
 def sigint_twice(victim: Victim) -> bool:
-  """Does not wait for the end of the first."""
+  """Sends a second SIGINT before the first one has ended the run."""
   if not victim.pause():
     return False
   victim.forget_log()
@@ -86,7 +85,7 @@ def sigint_twice(victim: Victim) -> bool:
   time.sleep(victim.rng.uniform(0.0, 0.1))
   victim.send(signal.SIGINT)
   code = victim.ended()
-  # Without a keeper the second one ends it, once everything is saved.
+  # Once everything is saved, the second signal ends the process itself.
   if code not in (0, 128 + signal.SIGINT, -signal.SIGINT):
     raise LostError(f'exit code {code} after SIGINT twice\n{victim.said()}')
   if code == -signal.SIGINT and victim.is_complete:
@@ -96,36 +95,34 @@ def sigint_twice(victim: Victim) -> bool:
 
 
 def _damage(victim: Victim, harm: Callable[[str, Victim], None]) -> bool:
-  """Kills, and harms a file of the newest checkpoint or of a segment of it."""
+  """Kills, and harms a file of the newest checkpoint or of its rows."""
   victim.pause()
   if not victim.wait_until(lambda: len(victim.whole()) >= 2):
     return False
-  victim.kill()
-  if victim.exit_code == 0:
+  if not victim.kill():
     return False
   victim.forget_log()
-  number = victim.newest()
+  number = victim.whole()[-1]
   folder = victim.path_of(number)
   with open(os.path.join(folder, 'manifest.json'), encoding='utf-8') as f:
-    segments = [
-        os.path.join(
-            victim.checkpoints, 'rows', name, f'{s[0]:012d}-{s[1]:012d}'
-        )
-        for name, found in json.load(f)['content']['segments'].items()
-        for s in found
-    ]
+    rows = json.load(f)['content']['segments']
+  segments = [
+      os.path.join(victim.checkpoints, 'rows', name, f'{s[0]:012d}-{s[1]:012d}')
+      for name, found in rows.items()
+      for s in found
+  ]
   if segments and victim.rng.random() < 0.5:
     folder = f'{victim.rng.choice(segments)}.{victim.rng.choice(["a", "b"])}'
     victim.expect(re.escape(folder) + '.*its second copy is taken')
   else:
     victim.damage(number)
     victim.expect(f'Damaged checkpoint {number}: .*Going back to checkpoint')
-  harm(victim.rng.choice(_files(folder)), victim)
+  harm(str(victim.rng.choice(_files(folder))), victim)
   return True
 
 
 def _files(folder: str) -> list[str]:
-  """Files below a folder that hold something."""
+  """Files below a folder that are not empty."""
   paths = [
       os.path.join(root, name)
       for root, _, names in os.walk(folder)
@@ -136,7 +133,7 @@ def _files(folder: str) -> list[str]:
 
 def truncate(victim: Victim) -> bool:
   def harm(path: str, victim: Victim) -> None:
-    os.truncate(path, victim.rng.integers(os.path.getsize(path)))
+    os.truncate(path, int(victim.rng.integers(os.path.getsize(path))))
 
   return _damage(victim, harm)
 
@@ -157,7 +154,7 @@ def delete(victim: Victim) -> bool:
 
 
 def full_disk(victim: Victim) -> bool:
-  """Leaves no room until a checkpoint has failed; the run goes on meanwhile."""
+  """Fills the disk until a checkpoint has failed, and for a while after."""
   assert victim.has_own_disk
   if not victim.pause():
     return False
@@ -165,40 +162,35 @@ def full_disk(victim: Victim) -> bool:
   path = os.path.join(victim.disk, 'ballast')
   with open(path, 'ab', buffering=0) as ballast:
 
-    def fill() -> None:
-      # Whatever becomes free meanwhile, too.
+    def has_failed() -> bool:
+      # Fills space that became free meanwhile, too.
       for size in (1 << 20, 1 << 12):
         try:
           while ballast.write(bytes(size)):
             pass
         except OSError:
           pass
-
-    def has_failed() -> bool:
-      fill()
-      return (
-          re.search('Checkpoint .* was not written', victim.said()) is not None
-      )
+      words = 'Checkpoint .* was not written'
+      return re.search(words, victim.said()) is not None
 
     failed = victim.wait_until(has_failed)
-    beats = victim.board.beats
-    victim.wait_until(lambda: victim.board.beats >= beats + UNDER_WAY)
+    beats = victim.beats + UNDER_WAY
+    victim.wait_until(lambda: victim.beats >= beats)
   os.remove(path)
   if failed and 'No space left' not in victim.said():
     victim.complaints.append('it did not say that no space is left')
-  if not failed or victim.exit_code is not None:
-    if victim.exit_code:
-      raise LostError(f'exit code {victim.exit_code}, full\n{victim.said()}')
-    if not victim.is_complete:
-      victim.complaints.append(
-          'it ended with exit code 0 on a full disk, and its end was not saved'
-      )
-      victim.ended()
-      victim.start()
-    return failed
-  number = victim.newest()
-  victim.wait_until(lambda: victim.newest() != number)
-  return True
+  if failed and victim.exit_code is None:
+    victim.wait_for_checkpoint()
+    return True
+  if victim.exit_code:
+    raise LostError(f'exit code {victim.exit_code}, full\n{victim.said()}')
+  if not victim.is_complete:
+    victim.complaints.append(
+        'it ended with exit code 0 on a full disk, and its end was not saved'
+    )
+    victim.ended()
+    victim.start()
+  return failed
 
 
 def clock(victim: Victim) -> bool:
@@ -207,9 +199,8 @@ def clock(victim: Victim) -> bool:
     return False
   for sign in victim.rng.permutation([1, -1]):
     days = int(victim.rng.integers(1, 400))
-    victim.board.wrong_seconds = int(sign) * days * SECONDS_PER_DAY
-    number = victim.newest()
-    victim.wait_until(lambda number=number: victim.newest() != number)
+    victim.board['wrong_seconds'] = int(sign) * days * SECONDS_PER_DAY
+    victim.wait_for_checkpoint()
   if victim.exit_code:
     raise LostError(f'exit code {victim.exit_code}\n{victim.said()}')
   return True

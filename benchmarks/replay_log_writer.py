@@ -1,7 +1,7 @@
-"""Writes replay logs in the format of Dopamine up to 4.0, to measure and test.
+"""Writes replay logs in the format of Dopamine up to 4.0.
 
-The files are those that `teachers.formats.replay_logs` describes.
-Nothing that is written here is meant to be kept.
+Benchmarks and tests read them; `teachers.formats.replay_logs` describes the
+files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PREFIX = 'ckpt'
 
 
 class Columns(NamedTuple):
-  """Columns of a log but for its frames; R rows."""
+  """Columns of a log without its frames; R rows."""
 
   action: np.ndarray  # [R] int32
   reward: np.ndarray  # [R] float32
@@ -38,12 +38,12 @@ def write(
   """Writes a log.
 
   Args:
-    folder: where to; made if need be.
-    number: of the log.
-    columns: see above.
-    frames: [T, H, W] uint8 each, R together.
+    folder: folder of the files; made if it is missing.
+    number: number of the log.
+    columns: all columns but the frames.
+    frames: chunks of [T, H, W] uint8, R rows together.
     frame_shape: (H, W).
-    level: of compression; Dopamine's is 9.
+    level: level of compression; Dopamine's is 9.
   """
   os.makedirs(folder, exist_ok=True)
   path = lambda name: os.path.join(folder, f'{name}_{PREFIX}.{number}.gz')
@@ -52,13 +52,14 @@ def write(
     header = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(file, header)
     for chunk in frames:
-      file.write(np.ascontiguousarray(chunk, np.uint8))
+      file.write(np.ascontiguousarray(chunk, np.uint8).data)
   arrays = {
       '$store$_action': columns.action,
       '$store$_reward': columns.reward,
       '$store$_terminal': columns.terminal,
       'add_count': np.array(columns.add_count),
-      'invalid_range': _invalid_range(columns.add_count, shape[0]),
+      # Rows around the head, as saved for 1-step returns.
+      'invalid_range': (columns.add_count - 1 + np.arange(5)) % shape[0],
   }
   for name, array in arrays.items():
     with gzip.open(path(name), 'wb', level) as file:
@@ -66,8 +67,3 @@ def write(
   if columns.ends is not None:
     with gzip.open(path('episode_end_indices'), 'wb', level) as file:
       pickle.dump({np.int64(row) for row in columns.ends}, file)
-
-
-def _invalid_range(add_count: int, num_rows: int) -> np.ndarray:
-  """[5] rows around the head, as saved for 1-step returns."""
-  return (add_count % num_rows - 1 + np.arange(5)) % num_rows

@@ -1,22 +1,22 @@
-"""The work of this package that the benchmarks measure.
+"""Works of this package that the benchmarks measure.
 
-Every function here builds one work of `bench_lib`: a function that does some
-units, waits for them and returns their number. Layers 0 to 4 only. Not here:
-repetition, comparison, output.
+Each function with a name in `_work` builds one work of the harness: a function
+that does some units, waits for them and returns their number. Only layers up
+to the loop are needed. Repetition and comparison are the harness's.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 import functools
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, Callable, Iterator, Optional
 
-import bench_lib
-from bench_lib import Work
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import machine
+from benchmarks.harness import Work
 from reincarnating_rl import networks
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs.base import VectorEnv
@@ -39,15 +39,15 @@ from reincarnating_rl.replay import sum_tree
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 GAME = 'Pong'
-NUM_ACTIONS = 6  # of Pong
+NUM_ACTIONS = 6  # actions of Pong
 BATCH_SIZE = 32
 UPDATE_HORIZON = 3
-EPISODE_ROWS = 1000  # agent steps of the episodes in made-up data
+EPISODE_ROWS = 1000  # agent steps of an episode in made-up data
 UPDATE_PERIOD = 4
 FRAME_SHAPE = (84, 84)
 STACK_SIZE = 4
 
-# Name -> (encoder, distributional, type of the arithmetic).
+# Name -> (encoder, distributional, dtype of the arithmetic).
 NETWORKS = {
     'nature_dqn': ('nature', False, jnp.float32),
     'nature_c51': ('nature', True, jnp.float32),
@@ -59,7 +59,7 @@ NETWORKS = {
 
 @functools.cache
 def make_learner(name: str, distill: bool) -> ValueLearner:
-  """One of NETWORKS with its objective; equal calls share compiled code."""
+  """Learner of one of NETWORKS; equal calls share compiled code."""
   encoder, distributional, dtype = NETWORKS[name]
   network = networks.make_network(
       NUM_ACTIONS,
@@ -77,7 +77,7 @@ def make_learner(name: str, distill: bool) -> ValueLearner:
 
 @functools.cache
 def _init_params(learner: ValueLearner) -> Any:
-  """Random weights; kept, because making them compiles for seconds."""
+  """Random weights; cached, since making them compiles for seconds."""
   return learner.init(jax.random.PRNGKey(0)).online_params
 
 
@@ -96,7 +96,7 @@ def init_policy(learner: ValueLearner) -> Policy:
 
 
 def student_spec(capacity: int, num_streams: int = 1) -> ReplaySpec:
-  """A student's replay of Atari frames, without a teacher's Q-values."""
+  """Layout of a student's replay."""
   return ReplaySpec(capacity, num_streams, UPDATE_HORIZON)
 
 
@@ -139,13 +139,55 @@ def _repeat_frames(frames: jax.Array, rows: int) -> jax.Array:
   return frames[jnp.arange(rows) % frames.shape[0]]
 
 
+# -- making works -------------------------------------------------------------
+
+
+def repeated(step: Callable[[], Any], calls: int, units: int = 1) -> Work:
+  """A work of many calls that waits for the results of the last one.
+
+  Args:
+    step: called without arguments.
+    calls: calls of one work.
+    units: units of one call.
+  """
+
+  def work() -> int:
+    for _ in range(calls):
+      out = step()
+    jax.block_until_ready(out)
+    return calls * units
+
+  return work
+
+
+def carried(step: Callable[[Any], Any], carry: Any) -> Callable[[], Any]:
+  """Calls `carry = step(carry)`, and returns the new carry each time.
+
+  Args:
+    step: may donate its argument.
+    carry: the first one.
+  """
+  alive = [carry]
+
+  def call() -> Any:
+    alive[0] = step(alive[0])
+    return alive[0]
+
+  return call
+
+
+def constant_work(value: float) -> Work:
+  """A work for a value that is measured once, when the work is built."""
+  return lambda: value
+
+
 # -- learning -----------------------------------------------------------------
 
 
 def update_work(
     learner: ValueLearner,
     spec: ReplaySpec,
-    replay: frame_replay.ReplayState,
+    make_replay: Callable[[], frame_replay.ReplayState],
     *,
     prioritized: bool,
     updates: int,
@@ -155,87 +197,67 @@ def update_work(
   """Updates from replay: sampling, gradients, priorities.
 
   Args:
-    learner: whose updates.
-    spec: of the replay.
-    replay: only read; its priorities are copied.
-    prioritized: whether priorities are written back.
+    learner: learner that is updated.
+    spec: layout of the replay.
+    make_replay: its result is only read; its priorities are copied.
+    prioritized: True to write priorities back.
     updates: units of the work.
     per_call: K of `update_many`.
-    wait_each: wait for every call, instead of for the last one.
+    wait_each: True to wait for every call; else the last one is waited for.
   """
+  replay = make_replay()
   scan = jax.default_backend() != 'cpu'
   update_many = make_updater(
       Sampler(learner, spec, BATCH_SIZE, prioritized), scan=scan
   )
-  alive = [init_state(learner), jax.tree.map(jnp.copy, replay.priorities)]
 
-  def work() -> int:
-    for _ in range(updates // per_call):
-      state, priorities, metrics = update_many(
-          alive[0], replay.storage, alive[1], per_call
-      )
-      alive[:] = state, priorities
-      if wait_each:
-        jax.block_until_ready((state, metrics))
-    jax.block_until_ready(alive)
-    return updates // per_call * per_call
+  def step(carry: Any) -> Any:
+    state, priorities = carry
+    carry = update_many(state, replay.storage, priorities, per_call)[:2]
+    return jax.block_until_ready(carry) if wait_each else carry
 
-  return work
+  carry = init_state(learner), jax.tree.map(jnp.copy, replay.priorities)
+  return repeated(carried(step, carry), updates // per_call, per_call)
 
 
 def fixed_batch_work(
     learner: ValueLearner,
     spec: ReplaySpec,
-    replay: frame_replay.ReplayState,
+    make_replay: Callable[[], frame_replay.ReplayState],
     updates: int,
 ) -> Work:
-  """Updates on one batch: what the gradients cost without the replay."""
+  """Updates on one batch: the cost of the gradients without the replay."""
+  replay = make_replay()
   batch, _ = frame_replay.sample(
-      spec,
-      replay.storage,
-      replay.priorities,
-      jax.random.PRNGKey(0),
-      BATCH_SIZE,
+      spec, replay.storage, replay.priorities, jax.random.PRNGKey(0), BATCH_SIZE
   )
   update = jax.jit(learner.update, donate_argnums=0)
-  alive = [init_state(learner)]
-
-  def work() -> int:
-    for _ in range(updates):
-      alive[0], _ = update(alive[0], batch)
-    jax.block_until_ready(alive)
-    return updates
-
-  return work
+  step = carried(lambda state: update(state, batch)[0], init_state(learner))
+  return repeated(step, updates)
 
 
 # -- playing ------------------------------------------------------------------
 
 
 def act_work(learner: ValueLearner, num_states: int, calls: int) -> Work:
-  """Choosing actions for some states at a time, one call after the other."""
+  """Choice of actions for some states at a time, one call after the other."""
   policy = init_policy(learner)
   rng = np.random.default_rng(0)
-  observation = rng.integers(
-      0, 256, (num_states, STACK_SIZE) + FRAME_SHAPE, np.uint8
-  )
+  shape = (num_states, STACK_SIZE) + FRAME_SHAPE
+  observation = rng.integers(0, 256, shape, np.uint8)
   first = np.zeros(num_states, np.bool_)
   epsilon = np.float32(0.001)
-  alive = [jax.random.PRNGKey(1)]
 
-  def work() -> int:
-    for _ in range(calls):
-      actions, _, alive[0] = act(
-          *policy, observation, first, (), epsilon, alive[0]
-      )
-      np.asarray(actions)
-    return calls * num_states
+  def step(key: jax.Array) -> jax.Array:
+    actions, _, key = act(*policy, observation, first, (), epsilon, key)
+    np.asarray(actions)
+    return key
 
-  return work
+  return repeated(carried(step, jax.random.PRNGKey(1)), calls, num_states)
 
 
 class _CutEnv:
-  """Lets `evaluate` end after a fixed number of steps, and go on later."""
+  """Ends `evaluate` after a fixed number of steps; the games continue."""
 
   def __init__(self, env: VectorEnv, steps: int):
     self._env = env
@@ -257,19 +279,20 @@ class _CutEnv:
 def evaluation_work(
     learner: ValueLearner, num_envs: int, agent_steps: int
 ) -> Work:
-  """The evaluation of a random network, resets of finished games included.
+  """Evaluation of a random network, resets of finished games included.
 
   Args:
-    learner: whose network.
+    learner: its network is evaluated.
     num_envs: E.
     agent_steps: units of the work, a multiple of E.
   """
   policy = init_policy(learner)
-  env = _CutEnv(make_factory(GAME)(num_envs, 0, (0,)), agent_steps // num_envs)
+  games = make_factory(GAME)(num_envs, 0, (0,))
+  env: Any = _CutEnv(games, agent_steps // num_envs)
   key = jax.random.PRNGKey(2)
 
   def work() -> int:
-    taken = []
+    taken: list[int] = []
     evaluate(
         policy, env, env.observation, agent_steps, 0.001, key, taken.append
     )
@@ -279,7 +302,7 @@ def evaluation_work(
 
 
 class _InstantEnv:
-  """Ends every episode at once: an evaluation that costs nothing."""
+  """Ends every episode at once: an evaluation without cost."""
 
   def __init__(self, num_envs: int):
     self.num_envs = num_envs
@@ -310,18 +333,16 @@ def online_work(
     agent_steps: int,
     overlap: bool = False,
 ) -> Work:
-  """Online training through the real loop, an update every fourth step.
-
-  All that the benchmarks know of `reincarnating_rl.loop.run.run` stands here.
+  """Online training by the real loop, an update at every fourth step.
 
   Args:
-    learner: who learns.
+    learner: the student.
     num_envs: E.
-    prioritized: whether sampling follows priorities.
-    teacher: whose Q-values are stored beside each step, or None.
-    capacity: agent steps that the replay keeps.
+    prioritized: True to sample by priorities.
+    teacher: its Q-values are stored with each step; None = no teacher.
+    capacity: agent steps in the replay.
     agent_steps: units of the work, a multiple of E.
-    overlap: whether updates are made while the environments play.
+    overlap: True to make updates while the environments play.
   """
   from reincarnating_rl.loop.config.plan import RunConfig
   from reincarnating_rl.loop.run import run as run_lib
@@ -342,16 +363,18 @@ def online_work(
       overlap=overlap,
   )
 
-  def make_env(num: int, seed: int, stream: tuple[int, ...]):
+  def make_env(num: int, seed: int, stream: tuple[int, ...]) -> Any:
     if stream == (ONLINE_STREAM,):
       return make_factory(GAME)(num, seed, stream)
     return _InstantEnv(num)
 
   random_score = scores.random_score(GAME)
+  assert random_score is not None
+  given = None
   if teacher is not None:
     # Far from the 0 of the instant evaluation: lambda stays positive.
-    teacher = run_lib.Teacher(init_policy(teacher), score=-random_score)
-  run = run_lib.Run(config, learner, make_env, random_score, teacher=teacher)
+    given = run_lib.Teacher(init_policy(teacher), score=-random_score)
+  run = run_lib.Run(config, learner, make_env, random_score, teacher=given)
   phases = iter(run.plan)
 
   def work() -> int:
@@ -388,12 +411,12 @@ def noise_steps(num_envs: int) -> Iterator[dict[str, np.ndarray]]:
 def add_work(
     writer: ReplayWriter, steps: Iterator[dict[str, np.ndarray]], amount: int
 ) -> Work:
-  """Appending steps; a unit is one agent step of one environment.
+  """Additions to a replay; a unit is one agent step of one environment.
 
   Args:
-    writer: of the replay, chunked as the loop chunks it.
+    writer: writer of the replay, in chunks of the loop's size.
     steps: endless.
-    amount: appends of one work.
+    amount: calls of `append` in one work.
   """
 
   def work() -> int:
@@ -410,50 +433,37 @@ def add_work(
 
 
 def sample_work(spec: ReplaySpec, writer: ReplayWriter, samples: int) -> Work:
-  """Sampling batches one after the other; a unit is one batch."""
+  """Samples of a batch, one after the other; a unit is one batch."""
 
   @jax.jit
-  def sample(storage, priorities, key):
+  def sample(storage: Any, priorities: Any, key: jax.Array) -> Any:
     key, sample_key = jax.random.split(key)
     batch, _ = frame_replay.sample(
         spec, storage, priorities, sample_key, BATCH_SIZE
     )
     return batch, key
 
-  alive = [jax.random.PRNGKey(3)]
+  def step(carry: Any) -> Any:
+    state = writer.state
+    return jax.block_until_ready(
+        sample(state.storage, state.priorities, carry[1])
+    )
 
-  def work() -> int:
-    for _ in range(samples):
-      batch, alive[0] = sample(
-          writer.state.storage, writer.state.priorities, alive[0]
-      )
-      jax.block_until_ready(batch)
-    return samples
-
-  return work
+  return repeated(carried(step, (None, jax.random.PRNGKey(3))), samples)
 
 
 # -- memory -------------------------------------------------------------------
 
 
-class Footprint(NamedTuple):
-  """Mebibytes."""
+def footprint(before: float) -> dict[str, float]:
+  """Memory in use now, in mebibytes; `device` only on an accelerator.
 
-  total: float  # resident, of the whole process
-  growth: float  # resident, by filling the replay
-  device: Optional[float]  # in use on an accelerator; None on a CPU
-
-
-def constant_work(value: float) -> Work:
-  """A work for what is measured once, while it is built."""
-  return lambda: value
-
-
-def footprint(before: float) -> Footprint:
-  """What is used now, given the resident mebibytes before the replay."""
-  total = bench_lib.resident_mebibytes()
-  stats = jax.devices()[0].memory_stats() or {}
-  used = stats.get('bytes_in_use')
-  on_cpu = jax.default_backend() == 'cpu'
-  device = None if on_cpu or used is None else used / 2**20
-  return Footprint(total, total - before, device)
+  Args:
+    before: resident mebibytes before the replay was filled.
+  """
+  total = machine.resident_mebibytes()
+  found = {'resident_total': total, 'resident_growth': total - before}
+  if jax.default_backend() != 'cpu':
+    stats = jax.devices()[0].memory_stats() or {}
+    found['device'] = stats.get('bytes_in_use', 0) / 2**20
+  return found

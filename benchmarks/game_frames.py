@@ -1,4 +1,4 @@
-"""Real frames for benchmarks: noise would not be compressed."""
+"""Frames of a real game for benchmarks: noise could not be compressed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Iterator
 
 import numpy as np
 
+from reincarnating_rl.envs.registry import make_factory
+
 GAME = 'Breakout'
 PLAYED_STEPS = 4000  # agent steps, repeated with variations
 CHUNK_ROWS = 2000
 
 
 def play(most: int) -> np.ndarray:
-  """[T, 84, 84] uint8, frames of a game of random actions, at most so many."""
-  from reincarnating_rl.envs.registry import make_factory
+  """[T, 84, 84] uint8 frames of a random game, T <= `most`."""
 
   env = make_factory(GAME)(1, 0, (0,))
   rng = np.random.default_rng(0)
@@ -26,8 +27,8 @@ def play(most: int) -> np.ndarray:
 
 
 def varied(played: np.ndarray, num_rows: int) -> Iterator[np.ndarray]:
-  """Chunks of frames: the game again and again, each time moved aside."""
+  """Chunks of frames: the game repeated, shifted further each time."""
   for start in range(0, num_rows, CHUNK_ROWS):
     rows = np.arange(start, min(start + CHUNK_ROWS, num_rows))
-    aside = start // len(played)
-    yield np.roll(played[rows % len(played)], aside, axis=2)
+    shift = start // len(played)
+    yield np.roll(played[rows % len(played)], shift, axis=2)
