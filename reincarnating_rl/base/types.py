@@ -1,4 +1,4 @@
-"""Containers that every layer shares.
+"""Containers that all layers share.
 
 Shape letters: B batch, A actions, N atoms or quantiles, H W frame height and
 width, C stacked frames (oldest first), E environments (streams).
@@ -12,11 +12,11 @@ import jax
 
 
 class TransitionBatch(NamedTuple):
-  """n-step transitions, as the learner sees them.
+  """n-step transitions for the learner.
 
-  `discount_t` already holds gamma^n and termination, so that a bootstrapped
-  target is always `r_t + discount_t * value(s_t)`. Where `discount_t` is zero
-  `s_t` is undefined.
+  `discount_t` already holds gamma^n and termination, so a bootstrapped target
+  is always `r_t + discount_t * value(s_t)`. Where `discount_t` is zero, `s_t`
+  is undefined.
   """
 
   s_tm1: jax.Array  # [B, H, W, C] uint8
@@ -24,14 +24,14 @@ class TransitionBatch(NamedTuple):
   r_t: jax.Array  # [B] float32, n-step return of clipped rewards
   discount_t: jax.Array  # [B] float32
   s_t: jax.Array  # [B, H, W, C] uint8
-  weight: jax.Array  # [B] float32, importance weights (1 = plain mean)
+  weight: jax.Array  # [B] float32, importance weights (all 1 = plain mean)
   q_teacher: Optional[jax.Array] = None  # [B, A] float32, at s_tm1
-  # [B] float32, 1 where the teacher made the data; None = not told.
+  # [B] float32, 1 for the teacher's data and 0 for others; None = unknown.
   demonstration: Optional[jax.Array] = None
 
 
 class NetworkOutput(NamedTuple):
-  """What a Q-network returns; fields that it does not have are None."""
+  """Output of a Q-network; fields that its head does not have are None."""
 
   q_values: jax.Array  # [..., A]
   representation: jax.Array  # [..., D], input of the head
