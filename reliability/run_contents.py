@@ -56,7 +56,8 @@ def checkpoint_contents(folder: str) -> dict[str, Any]:
   vault = Vault(folder)
   saved: Any = vault.newest()
   document = {k: v for k, v in saved.document.items() if k not in _NOT_COMPARED}
-  found = dict(_leaves('checkpoint', document))
+  leaves = dict(_leaves('checkpoint', document))
+  found = {k: v for k, v in leaves.items() if '/seconds' not in k}
   found |= {f'arrays/{name}': array for name, array in saved.arrays.items()}
   for ring, segments in saved.segments.items():
     num_envs = len(saved.arrays['player/first'])

@@ -1,4 +1,4 @@
-"""The learner: one objective, one update, many updates a call."""
+"""Learner: objective, gradient step, and many updates per call."""
 
 from reincarnating_rl.base.schedules import Annealing
 from reincarnating_rl.learner.diagnostics import diagnostics

@@ -1,8 +1,8 @@
-"""The value learner: one update of every value-based method.
+"""Value learner: the gradient step of all value-based methods.
 
-`update` is pure. Not here: what is minimised (`objective`, `td`), what a batch
-is drawn from (`sampling`), how many updates are made at once
-(`many_updates`), when, and where the numbers go.
+`update` is a pure function. Not here: the loss (`objective`, `td`), the
+sampling of batches (`sampling`), many updates per call (`many_updates`), the
+schedule of updates and the logging of metrics (`loop.training`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ATARI_STATE = ArraySpec((84, 84, 4), 'uint8')
 
 
 class LearnerState(NamedTuple):
-  """Everything that one update changes or needs."""
+  """State of a learner: everything that one update reads and changes."""
 
   online_params: Any
   target_params: Any
@@ -51,17 +51,18 @@ class LearnerState(NamedTuple):
 class ValueLearner:
   """Pure functions of one network, objective and optimizer.
 
-  Hashable and compared by value, so that equal learners share compiled code.
+  Instances are hashable and compared by value, so that equal learners share
+  compiled code.
 
   Attributes:
-    network: module returning a `NetworkOutput`.
-    objective: the terms of the loss.
-    optimizer: direction of the step, before the learning rate.
-    annealing: how n and gamma change with the updates since a reset; None =
-      the replay's.
-    target_ema: tau; with each update the target moves that share of the way
-      to the online parameters (Schwarzer et al., 2023: 0.005). 0 = it stays,
-      until someone copies them.
+    network: module that returns a `NetworkOutput`.
+    objective: terms of the loss.
+    optimizer: transformation of gradients to a step, without learning rate.
+    annealing: schedule of n and gamma over the updates since a reset; None =
+      constants of the replay.
+    target_ema: tau; each update moves the target by this share of its distance
+      to the online parameters (Schwarzer et al., 2023: 0.005). 0 = the target
+      changes in `sync_target` only.
   """
 
   network: nn.Module
@@ -76,7 +77,7 @@ class ValueLearner:
           f'Learner.target_ema must be between 0 and 1, got {self.target_ema}.'
       )
 
-  # -- what loop, replay and checkpoints ask (`protocol.Learner`) --------------
+  # -- `protocol.Learner` ------------------------------------------------------
 
   @property
   def needs_teacher(self) -> bool:
@@ -89,11 +90,11 @@ class ValueLearner:
       observation: ArraySpec = ATARI_STATE,
       coefficients: Coefficients = Coefficients(),
   ) -> LearnerState:
-    """Fresh parameters, equal target, zero optimizer state.
+    """Returns fresh parameters, an equal target and a zero optimizer state.
 
     Args:
       rng_key: consumed.
-      observation: of one state, (H, W, C) for stacked frames.
+      observation: shape and dtype of one state, (H, W, C) for stacked frames.
       coefficients: initial values.
     """
     rng_key, params_key, noise_key = jax.random.split(rng_key, 3)
@@ -102,19 +103,19 @@ class ValueLearner:
     return self.from_params(rng_key, params, coefficients)
 
   def policy(self, state: LearnerState, use_target: bool = False) -> Policy:
-    """Policy of the online network, or of the target network."""
+    """Returns the policy of the online network, or of the target network."""
     params = state.target_params if use_target else state.online_params
     return value_policy(self.network, params)
 
   def sync_target(self, state: LearnerState) -> LearnerState:
-    """State with the target set to the online parameters; donates `state`.
+    """Copies the online parameters into the target; donates `state`.
 
-    Without effect if the target trails them at every update.
+    Without effect if `target_ema` moves the target in each update.
     """
     return state if self.target_ema else _copy_to_target(state)
 
   def restart_optimizer(self, state: LearnerState) -> LearnerState:
-    """State with a fresh optimizer state."""
+    """Returns the state with a fresh optimizer state."""
     return state._replace(opt_state=self.optimizer.init(state.online_params))
 
   def reset(
@@ -124,13 +125,15 @@ class ValueLearner:
       rng_key: jax.Array,
       observation: ArraySpec,
   ) -> LearnerState:
-    """State right after a reset; key, coefficients and update count go on.
+    """Resets the networks and, by the schedule, the optimizer.
+
+    Key, coefficients and the update count stay.
 
     Args:
-      state: not donated.
+      state: state before the reset, not donated.
       schedule: share of its weights that each part keeps.
-      rng_key: for the fresh weights; another one at each reset.
-      observation: as in `init`.
+      rng_key: key of the fresh weights; each reset needs another one.
+      observation: see `init`.
 
     Raises:
       ValueError: if the schedule names a part that the network does not have.
@@ -153,7 +156,7 @@ class ValueLearner:
   def check_resets(
       self, schedule: ResetSchedule, observation: ArraySpec
   ) -> None:
-    """Raises a ValueError if the schedule names a part that is not there."""
+    """Raises a ValueError if the schedule names a part that does not exist."""
     init = functools.partial(self.init, observation=observation)
     schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
 
@@ -173,7 +176,10 @@ class ValueLearner:
       params: Any,
       coefficients: Coefficients = Coefficients(),
   ) -> LearnerState:
-    """A fresh state around copies of what is given: states are donated."""
+    """Returns a fresh state with copies of these parameters.
+
+    Copies, because updates donate the state and would delete the originals.
+    """
     copy = functools.partial(jax.tree.map, jnp.array)
     return LearnerState(
         online_params=copy(params),
@@ -192,7 +198,7 @@ class ValueLearner:
       rng_key: Optional[jax.Array] = None,
       **options: Any,
   ) -> NetworkOutput:
-    """The network on [..., H, W, C] uint8 states."""
+    """Applies the network to [..., H, W, C] uint8 states."""
     out: Any = self.network.apply(
         {'params': params}, states, rng_key, **options
     )
@@ -201,14 +207,14 @@ class ValueLearner:
   def update(
       self, state: LearnerState, batch: TransitionBatch
   ) -> tuple[LearnerState, UpdateExtra]:
-    """One gradient step.
+    """Makes one gradient step.
 
     Args:
       state: current state.
-      batch: B transitions, `q_teacher` included if the objective needs it.
+      batch: B transitions, with `q_teacher` if the objective needs it.
 
     Returns:
-      The next state; the metrics and new priorities of the batch.
+      The next state, and the metrics and new priorities of the batch.
     """
     rng_key, update_key = jax.random.split(state.rng_key)
     grads, extra = jax.grad(self._loss, has_aux=True)(
@@ -218,8 +224,8 @@ class ValueLearner:
         batch,
         update_key,
     )
-    # Without the barrier the CPU's compiler fuses the norm with what makes the
-    # gradients, and the update takes half as long again.
+    # Without the barrier the CPU compiler fuses the norm into the computation
+    # of the gradients, and the update takes 1.5 times as long.
     copies = jax.lax.optimization_barrier(grads)
     extra.metrics['gradient_norm'] = optax.tree.norm(copies)
     direction, opt_state = self.optimizer.update(
@@ -255,7 +261,7 @@ class ValueLearner:
       batch: TransitionBatch,
       rng_key: jax.Array,
   ) -> tuple[jax.Array, UpdateExtra]:
-    """The objective, averaged over the batch with its weights."""
+    """Objective, averaged over the batch with its importance weights."""
     keys = jax.random.split(rng_key, 5)
     s_tm1, s_t = batch.s_tm1, batch.s_t
     if self.objective.augment:
@@ -281,9 +287,9 @@ class ValueLearner:
   ) -> tuple[NetworkOutput, Optional[NetworkOutput]]:
     """Online outputs at s_tm1 and, for double learning only, at s_t.
 
-    Two passes: one over the concatenated states would carry the second half,
-    which needs no gradient, through the backward pass too (measured: twice
-    the time of the whole update).
+    These are two forward passes on purpose. One pass over the concatenated
+    states would carry s_t, which needs no gradient, through the backward pass
+    too: the whole update then takes twice the time (measured).
     """
     online_key, online_t_key = jax.random.split(rng_key)
     td = self.objective.td_loss

@@ -1,4 +1,4 @@
-"""Many updates a call, as the backend executes them best."""
+"""Many updates per call, compiled in the form that suits the backend."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ def make_updater(
   """Compiles a learner's updates on one replay.
 
   Args:
-    sampler: learner, replay and what is drawn from it.
-    scan: True to run K updates as one scan (right for a GPU), False for K
-      dispatches (right for a CPU, where convolutions inside a scan are many
-      times slower). The results are the same.
-    num_members: S, to update so many members at once; None = one, without a
-      member axis.
+    sampler: learner, replay, and the sampling from it.
+    scan: True to run K updates as one scan (for a GPU), False to run K
+      dispatches (for a CPU, where convolutions in a scan are many times
+      slower). The results are the same.
+    num_members: S, number of members to update at once; None = one learner,
+      without a member axis.
 
   Returns:
-    `update_many(state, storage, priorities, num_updates, teacher_replay=None)`
-    which gives (state, priorities, metrics of [num_updates] each, on the
-    device), donating the state, and the priorities if they are written back.
-    With members the state's leaves are [S, ...], storage and priorities are
-    tuples of S, and metrics are [num_updates, S].
+    `update_many(state, storage, priorities, num_updates, teacher_replay=None)`.
+    It returns the next state, the next priorities and a dict of [num_updates]
+    metrics on the device. It donates the state and, if they are written back,
+    the priorities.
+
+    With members the leaves of the state are [S, ...], storage and priorities
+    are tuples of S entries, and metrics are [num_updates, S].
   """
 
   def one(state, priorities, storage, teacher):
@@ -82,7 +84,7 @@ def _update_members(
     priorities: Sequence[frame_replay.Priorities],
     teacher: Optional[frame_replay.ReplayState],
 ) -> tuple[Any, tuple, dict[str, jax.Array]]:
-  """One update of S members: each draws from its own, all learn at once."""
+  """One update of S members: each samples its own replay, all learn at once."""
   member = lambda i: jax.tree.map(lambda x: x[i], states)
   keys, draws = zip(
       *(

@@ -1,8 +1,8 @@
-"""Policies: how parameters act on batches of observations.
+"""Policies: actions from parameters and batches of observations.
 
-An `Actor` is static (hashable, no arrays): jit sees it as a constant. Whatever
-it remembers from one step to the next, a recurrent state for example, is its
-carry; feed-forward actors have the empty carry `()`.
+An `Actor` is static (hashable, without arrays): jit sees it as a constant. The
+carry holds what an actor remembers from step to step, such as a recurrent
+state. Feed-forward actors have the empty carry `()`.
 
 Shape letters: B batch (environments), A actions, H W C as in `base.types`.
 """
@@ -17,7 +17,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-# Whatever an actor remembers; a pytree of [B, ...] arrays.
+# Memory of an actor: a pytree of [B, ...] arrays.
 Carry = Any
 
 
@@ -25,7 +25,7 @@ class Actor(Protocol):
   """Static half of a policy."""
 
   def initial_carry(self, batch_size: int) -> Carry:
-    """Carry at the first step of B episodes."""
+    """Returns the carry at the first step of B episodes."""
 
   def act(
       self,
@@ -57,7 +57,7 @@ class Actor(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class EpsilonGreedy:
-  """Acts greedily on Q-values, at random with probability epsilon.
+  """Takes the action of the largest Q-value, or a random one (epsilon).
 
   Attributes:
     network: module that returns a `NetworkOutput`.
@@ -94,7 +94,7 @@ class EpsilonGreedy:
 
 
 class Policy(NamedTuple):
-  """An actor with parameters: something that can act."""
+  """An actor with its parameters."""
 
   actor: Actor
   params: Any
@@ -105,12 +105,12 @@ class Policy(NamedTuple):
     return cast(EpsilonGreedy, self.actor).network
 
   def q_values(self, states: jax.Array) -> jax.Array:
-    """[B, H, W, C] uint8 states to [B, A] float32 values, without noise."""
+    """Maps [B, H, W, C] uint8 states to [B, A] float32 values; no noise."""
     return _q_values(self.network, self.params, states)
 
 
 def value_policy(network: nn.Module, params: Any) -> Policy:
-  """Policy that acts epsilon-greedily on the Q-values of a network."""
+  """Returns a policy that is epsilon-greedy on the Q-values of a network."""
   return Policy(EpsilonGreedy(network), params)
 
 
@@ -135,7 +135,7 @@ def act(
 
   Args:
     actor: static half of the policy.
-    params: its parameters.
+    params: parameters of the policy.
     observation: [B, ...], as vector environments return it.
     first: [B] bool, True where the observation begins an episode.
     carry: result of the previous step, or `actor.initial_carry`.

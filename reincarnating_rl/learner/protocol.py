@@ -1,8 +1,8 @@
-"""What a learner is, for everything that is generic over learners.
+"""Interface of learners, for code that is generic over them.
 
-`sampling`, `many_updates`, members, the trainer, resets and checkpoints call
-these functions and no others. `ValueLearner` is one implementation; an
-actor-critic learner is another.
+`sampling`, `many_updates`, `members`, the trainer and the checkpoints call only
+these functions. `learner.ValueLearner` implements them; an actor-critic
+learner would be another implementation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reincarnating_rl.learner.resets import ResetSchedule
 
 
 class UpdateExtra(NamedTuple):
-  """By-products of an update."""
+  """Metrics and new priorities of an update."""
 
   metrics: dict[str, jax.Array]  # [] float32 each
   priorities: jax.Array  # [B] float32
@@ -30,9 +30,9 @@ class LearnerState(Protocol):
 
   Attributes:
     rng_key: key of the next update.
-    coefficients: numbers that decay or differ between members, array leaves;
-      a NamedTuple with at least `learning_rate`, `lambda_` and `gamma`, and
-      with `as_arrays`.
+    coefficients: array leaves that decay or differ between members: a
+      NamedTuple with at least `learning_rate`, `lambda_` and `gamma`, and with
+      a method `as_arrays`.
     updates: [] int32, gradient steps made.
     since_reset: [] int32, gradient steps since the last reset.
   """
@@ -44,22 +44,22 @@ class LearnerState(Protocol):
   _fields: tuple[str, ...]
 
   def _replace(self, **fields: Any) -> Any:
-    """State with other values of some fields."""
+    """Returns the state with other values of some fields."""
 
 
 class Learner(Protocol):
-  """Pure functions on a state; hashable, compared by value.
+  """Pure functions on a state; hashable and compared by value.
 
   Attributes:
-    annealing: schedule of n and gamma since the last reset; None = those of
-      the replay.
+    annealing: schedule of n and gamma since the last reset; None = constants
+      of the replay.
   """
 
   annealing: Optional[Annealing]
 
   @property
   def network(self) -> Any:
-    """Module of the acting network; checkpoints describe it."""
+    """Module of the acting network; checkpoints hold its description."""
 
   @property
   def needs_teacher(self) -> bool:
@@ -68,27 +68,28 @@ class Learner(Protocol):
   def init(
       self, rng_key: jax.Array, observation: ArraySpec, coefficients: Any
   ) -> Any:
-    """Fresh state.
+    """Returns a fresh state.
 
     Args:
       rng_key: consumed.
-      observation: of one state as batches hold it, without batch dimension.
+      observation: shape and dtype of one state in a batch, without batch
+        dimension.
       coefficients: initial values.
     """
 
   def update(
       self, state: Any, batch: TransitionBatch
   ) -> tuple[Any, UpdateExtra]:
-    """One gradient step."""
+    """Makes one gradient step; returns the next state and its by-products."""
 
   def policy(self, state: Any, use_target: bool = False) -> Policy:
-    """Policy of the parameters in a state."""
+    """Returns the policy of a state, or of its target network."""
 
   def sync_target(self, state: Any) -> Any:
-    """State after a copy of the online parameters; donates `state`."""
+    """Copies the online parameters into the target; donates `state`."""
 
   def restart_optimizer(self, state: Any) -> Any:
-    """State with fresh optimizer states."""
+    """Returns the state with a fresh optimizer state."""
 
   def reset(
       self,
@@ -97,7 +98,7 @@ class Learner(Protocol):
       rng_key: jax.Array,
       observation: ArraySpec,
   ) -> Any:
-    """State right after a reset."""
+    """Returns the state right after a reset."""
 
   def check_resets(
       self, schedule: ResetSchedule, observation: ArraySpec

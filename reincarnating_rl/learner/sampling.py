@@ -1,7 +1,7 @@
-"""What one update learns from: drawing, rehearsal, priorities.
+"""Sampling for one update: batches, rehearsal, priorities.
 
-Generic over learners (`protocol.Learner`). Everything happens inside jit:
-nothing leaves the device.
+Generic over learners (`protocol.Learner`). Everything runs inside jit, so no
+data leaves the device.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner.protocol import Learner
 from reincarnating_rl.replay import frame_replay
 
-# Out of the range of every replay: nothing is written there.
+# Index beyond all replays: writes there are dropped.
 _NO_ROW = np.iinfo(np.int32).max
 
 
 class Draw(NamedTuple):
-  """A batch, and where it comes from.
+  """A batch and the rows that it comes from.
 
   Attributes:
     batch: B transitions.
-    indices: [B] their rows; out of range where they come from other data.
-    metrics: of the drawing.
+    indices: [B] rows in the replay; out of range for the teacher's data.
+    metrics: n and gamma, if they are annealed.
   """
 
   batch: TransitionBatch
@@ -37,21 +37,21 @@ class Draw(NamedTuple):
   def write_back(
       self, priorities: frame_replay.Priorities, values: jax.Array
   ) -> frame_replay.Priorities:
-    """Priorities with new values, [B], for the rows that were drawn."""
+    """Writes [B] new priorities to the rows of the batch."""
     values = jnp.where(self.indices == _NO_ROW, 0.0, values)
     return frame_replay.update_priorities(priorities, self.indices, values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """Static description of what updates draw from.
+  """Static description of the data that updates sample.
 
   Attributes:
-    learner: who learns.
-    spec: of the replay.
+    learner: learner to update.
+    spec: spec of the replay.
     batch_size: B.
     prioritized: True if new priorities are written back.
-    teacher_spec: of the teacher's data; None without rehearsal.
+    teacher_spec: spec of the teacher's data; None without rehearsal.
     teacher_data_ratio: probability that a sample comes from the teacher's data.
   """
 
@@ -86,20 +86,20 @@ class Sampler:
       priorities: frame_replay.Priorities,
       teacher: Optional[frame_replay.ReplayState] = None,
   ) -> tuple[Any, frame_replay.Priorities, dict[str, jax.Array]]:
-    """Samples, updates, and writes priorities back.
+    """Samples a batch, makes an update, and writes priorities back.
 
     Args:
-      state: of the learner.
+      state: state of the learner.
       storage: columns of the replay, only read.
-      priorities: weights of the replay.
-      teacher: data to rehearse.
+      priorities: priorities of the replay.
+      teacher: teacher's data to rehearse.
 
     Returns:
-      The next state, the next weights, and the metrics; with an annealing
-      'update_horizon' and 'gamma' among them.
+      The next state, the next priorities, and the metrics. With annealing the
+      metrics include 'update_horizon' and 'gamma'.
 
     Raises:
-      ValueError: if there is an annealing and a gamma among the coefficients.
+      ValueError: if the learner anneals gamma and the coefficients set it.
     """
     rng_key, draw = self.draw(state, storage, priorities, teacher)
     state, extra = self.learner.update(
@@ -116,10 +116,10 @@ class Sampler:
       priorities: frame_replay.Priorities,
       teacher: Optional[frame_replay.ReplayState] = None,
   ) -> tuple[jax.Array, Draw]:
-    """Samples what the next update learns from; see `update`.
+    """Samples the batch of the next update; see `update`.
 
     Returns:
-      The key of the update, and what was drawn.
+      The key of the update, and the batch with its rows.
     """
     horizon = horizon_of(self.learner, self.spec, state)
     rng_key, sample_key = jax.random.split(state.rng_key)
@@ -143,24 +143,26 @@ class Sampler:
       rng_key: jax.Array,
       batch: TransitionBatch,
   ) -> tuple[TransitionBatch, jax.Array]:
-    """Puts the teacher's transitions in the place of some of the student's.
+    """Replaces some of the student's transitions by the teacher's.
 
-    Both kinds are gathered in full, which costs little beside an update. The
-    discount of a step is the same in both; n is at most the data's own.
+    B transitions of each kind are sampled, which costs little compared with an
+    update. Both kinds have the same discount per step. The n of the teacher's
+    transitions is at most the n of its data.
 
     Args:
-      teacher: the data.
-      state: of the learner.
+      teacher: teacher's data.
+      state: state of the learner.
       rng_key: consumed.
-      batch: the student's B transitions, weighed by importance.
+      batch: B transitions of the student, with importance weights.
 
     Returns:
-      The mixed batch: `demonstration` is 1 where the teacher's transitions
-      are, their weight is 1, and the weights of the student's are over the
-      largest of those that are left. And [B] bool, True at the student's.
+      The mixed batch, and [B] bool, True for the student's transitions. In the
+      batch `demonstration` is 1 for the teacher's transitions. Their weight is
+      1; the student's weights are divided by the largest that remains.
 
     Raises:
-      ValueError: if either lacks the teacher's Q-values and they are needed.
+      ValueError: if the learner needs the teacher's Q-values, and the batch or
+        the teacher's data lacks them.
     """
     sample_key, place_key = jax.random.split(rng_key)
     size = batch.r_t.shape[0]
@@ -197,15 +199,15 @@ class Sampler:
 def horizon_of(
     learner: Learner, spec: frame_replay.ReplaySpec, state: Any
 ) -> Optional[frame_replay.Horizon]:
-  """n and gamma of the next update; None = those of the replay.
+  """Returns n and gamma of the next update; None = constants of the replay.
 
   Args:
-    learner: who learns.
-    spec: of the replay, whose n is the largest there can be.
-    state: of the learner.
+    learner: learner to update.
+    spec: spec of the replay; its n is an upper limit.
+    state: state of the learner.
 
   Raises:
-    ValueError: if there is an annealing and a gamma among the coefficients.
+    ValueError: if the learner anneals gamma and the coefficients set it.
   """
   gamma = state.coefficients.gamma
   if learner.annealing is None:
@@ -217,6 +219,6 @@ def horizon_of(
         'Learner.annealing sets gamma: Coefficients.gamma must be None.'
     )
   update_horizon, gamma = learner.annealing.at(state.since_reset)
-  # A replay of shorter returns, of a teacher say, keeps its own n.
+  # A replay with a smaller n, such as a teacher's, keeps it.
   shorter = jnp.minimum(update_horizon, spec.update_horizon)
   return frame_replay.Horizon(shorter, gamma)

@@ -1,8 +1,9 @@
 """TD losses: one class for each kind of value head.
 
-All bootstrap from `r_t + discount_t * value(s_t)`; they differ in what a value
-is. A new kind of head is one more class here. Not here: how networks are
-applied, and the other terms of the objective.
+All bootstrap from `r_t + discount_t * value(s_t)`. They differ in the form of a
+value: a number, a categorical distribution or quantiles. A new kind of head
+needs one more class here. Not here: the calls of the networks (`learner`), and
+the other terms of the objective (`objective`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from reincarnating_rl.base.types import TransitionBatch
 class Outputs(NamedTuple):
   """Network outputs that a TD loss compares."""
 
-  online: NetworkOutput  # of the online network, at s_tm1
-  target: NetworkOutput  # of the target network, at s_t
-  online_t: Optional[NetworkOutput]  # of the online network, at s_t; or None
+  online: NetworkOutput  # online network at s_tm1
+  target: NetworkOutput  # target network at s_t
+  online_t: Optional[NetworkOutput]  # online network at s_t; None = not double
 
   @property
   def selector(self) -> jax.Array:
@@ -34,25 +35,25 @@ class Outputs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TDLoss:
-  """Base of the TD losses; static and compared by value."""
+  """Base class of the TD losses; static and compared by value."""
 
   @property
   def online_options(self) -> Mapping[str, Any]:
-    """Arguments of the online network's call at s_tm1."""
+    """Extra arguments of the online network at s_tm1."""
     return {}
 
   @property
   def target_options(self) -> Mapping[str, Any]:
-    """Arguments of the target network's call at s_t."""
+    """Extra arguments of the target network at s_t."""
     return {}
 
   def losses(
       self, outputs: Outputs, batch: TransitionBatch, network: nn.Module
   ) -> jax.Array:
-    """[B] TD losses, unweighted.
+    """Computes [B] unweighted TD losses.
 
     Args:
-      outputs: of the networks.
+      outputs: outputs of the networks on the batch.
       batch: B transitions.
       network: module that made the outputs.
     """
@@ -104,8 +105,8 @@ class Quantile(TDLoss):
   """IQN: quantile Huber loss on sampled quantiles (Dabney et al., 2018b).
 
   Attributes:
-    num_quantiles: N, online samples.
-    num_target_quantiles: N', target samples.
+    num_quantiles: N, quantiles of the online network.
+    num_target_quantiles: N', quantiles of the target network.
   """
 
   num_quantiles: int = 64
@@ -132,7 +133,7 @@ class Quantile(TDLoss):
     )
 
 
-# Names for configurations.
+# TD losses by the names that configurations use.
 TD_LOSSES = {
     'huber': QLearning('huber'),
     'mse': QLearning('mse'),
@@ -142,5 +143,5 @@ TD_LOSSES = {
 
 
 def select_action(values: jax.Array, actions: jax.Array) -> jax.Array:
-  """[B, A, ...] values and [B] actions to [B, ...]."""
+  """Picks the [B, ...] entries of [B] actions from [B, A, ...] values."""
   return jax.vmap(lambda v, a: v[a])(values, actions)

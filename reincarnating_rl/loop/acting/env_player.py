@@ -1,4 +1,7 @@
-"""Environments in play: where they stand, and what their episodes returned."""
+"""Acting in environments, with everything that a resume needs.
+
+`Player` steps E environments; `Collection` fills a replay with a policy.
+"""
 
 from __future__ import annotations
 
@@ -21,34 +24,34 @@ from reincarnating_rl.loop.acting.replay_writer import COLLECTED_ROWS
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.replay import frame_replay
 
-# (observations [E, ...], [E] bool that is True where they begin an episode,
-# the actor's carry) -> ([E, ...] actions, the next carry).
+# ([E, ...] observations, [E] bool that is True where an episode begins, carry)
+# -> ([E, ...] actions, next carry).
 Act = Callable[[np.ndarray, np.ndarray, Carry], tuple[np.ndarray, Carry]]
 
 
 class Player(Stateful):
-  """E environments that are acted in, step by step.
+  """E environments and the state of acting in them.
 
   Attributes:
-    env: the environments.
+    env: E environments.
     tracker: returns and lengths of their episodes.
-    observation: [E, ...], what to act on next.
-    first: [E] bool, True where it begins an episode.
-    carry: what the actor remembers; `()` if nothing.
-    in_flight: [E] actions that the environments have been given and not yet
-      answered; None between steps.
-    waiting: whether somebody waits for that answer.
+    observation: [E, ...], the present observation.
+    first: [E] bool, True where the observation begins an episode.
+    carry: carry of the actor; `()` for a feed-forward actor.
+    in_flight: [E] actions that the environments have not answered yet; None
+      between steps. A checkpoint may be taken while they are in flight.
+    waiting: True while `finish` waits for the environments.
   """
 
   SAVED = ('tracker', 'first', 'carry', 'in_flight')
   REBUILT = ('env', 'observation', 'waiting', '_beside', '_answer')
 
   def __init__(self, env: VectorEnv, actor: Actor):
-    """Starts fresh episodes everywhere.
+    """Starts an episode in each environment.
 
     Args:
-      env: the environments.
-      actor: who will act in them.
+      env: E environments.
+      actor: actor of the policy that will act.
     """
     self.env = env
     self.tracker = EpisodeTracker(env.num_envs)
@@ -68,39 +71,39 @@ class Player(Stateful):
     self.observation = self.env.restore(state['env'])
 
   def step(self, act: Act, store: Callable[..., None]) -> None:
-    """Acts once everywhere and hands the step on to be stored.
+    """Takes one step of all environments and stores it.
 
-    Actions that are in flight already, since a step was cut off, are taken
-    again instead.
+    If a checkpoint was taken in the middle of a step, its actions are still in
+    flight after a resume. Then `act` is not called and they are used again.
 
     Args:
-      act: who decides.
-      store: called as `ReplayWriter.append` is.
+      act: function that chooses the actions.
+      store: function with the arguments of `ReplayWriter.append`.
     """
     self.decide(act)
     self.finish(store)
 
   def decide(self, act: Act) -> None:
-    """The first half of `step`: actions are in flight."""
+    """First half of `step`: chooses actions, which are then in flight."""
     if self.in_flight is None:
       self.in_flight, self.carry = act(self.observation, self.first, self.carry)
 
   def begin(self) -> None:
-    """Lets the environments play on a thread of their own until `finish`."""
+    """Starts the environments' step on a separate thread; see `finish`."""
     if self._beside is None:
       self._beside = futures.ThreadPoolExecutor(1, 'environments')
     self._answer = self._beside.submit(self.env.step, self.in_flight)
 
   @property
   def has_answer(self) -> bool:
-    """Whether environments that `begin` let play are waiting to be asked."""
+    """True if the step that `begin` started is done."""
     return self._answer is not None and self._answer.done()
 
   def finish(self, store: Callable[..., None]) -> None:
-    """The second half of `step`.
+    """Second half of `step`: waits for the environments and stores the step.
 
     Args:
-      store: as there.
+      store: see `step`.
     """
     actions, self.waiting = self.in_flight, True
     try:
@@ -123,12 +126,12 @@ class Player(Stateful):
 
 
 class Collection(Stateful):
-  """A policy that plays to fill a replay, its Q-values beside each step.
+  """Collection of data: a policy fills a replay, with its Q-values.
 
   Attributes:
     player: E environments.
-    writer: of the replay, E streams.
-    rng_key: draws the next actions.
+    writer: writer of the replay, with E streams.
+    rng_key: key of the next actions.
   """
 
   SAVED = ('player', 'writer', 'rng_key')
@@ -145,9 +148,9 @@ class Collection(Stateful):
     """Builds a collection before its first step.
 
     Args:
-      policy: who acts.
+      policy: policy that acts, the teacher's for example.
       env: E environments.
-      spec: of the replay, E streams.
+      spec: spec of the replay, with E streams.
       epsilon: probability of a random action.
       rng_key: consumed.
     """
@@ -160,7 +163,7 @@ class Collection(Stateful):
 
   @property
   def agent_steps(self) -> int:
-    """Taken so far."""
+    """Agent steps collected so far."""
     return self.writer.slots_written * self.player.env.num_envs
 
   def run(
@@ -168,14 +171,14 @@ class Collection(Stateful):
       on_progress: Callable[[int], None] = lambda steps: None,
       at_step: Callable[[], None] = lambda: None,
   ) -> tuple[frame_replay.ReplayState, Episodes]:
-    """Plays on until the replay is full.
+    """Plays until the replay is full.
 
     Args:
-      on_progress: called with the agent steps taken since its last call.
+      on_progress: called with the agent steps since its last call.
       at_step: called after each step of all environments.
 
     Returns:
-      The replay, and the episodes that came to their end.
+      The replay, and the episodes that ended.
     """
     num_envs = self.player.env.num_envs
     while self.writer.slots_written < self.writer.spec.slots:
@@ -201,5 +204,5 @@ def collect(
     rng_key: jax.Array,
     on_progress: Callable[[int], None] = lambda steps: None,
 ) -> tuple[frame_replay.ReplayState, Episodes]:
-  """A whole `Collection`; see there."""
+  """Runs a whole `Collection`; see there for the arguments."""
   return Collection(policy, env, spec, epsilon, rng_key).run(on_progress)

@@ -1,4 +1,4 @@
-"""Scores of a policy over whole episodes, in many environments at once."""
+"""Evaluation of a policy over whole episodes, in parallel environments."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Episodes(NamedTuple):
 
 
 class EpisodeTracker(Stateful):
-  """Sums rewards and steps of the episodes that run in E environments.
+  """Sums rewards and steps of the episodes in E environments.
 
   Attributes:
-    returns: [E] float64, of the running episodes so far.
-    lengths: [E] int64, agent steps of them.
-    finished: return and length of those that ended, until they are popped.
+    returns: [E] float64, returns of the running episodes so far.
+    lengths: [E] int64, their agent steps so far.
+    finished: (return, length) of the episodes that ended since the last `pop`.
   """
 
   SAVED = ('returns', 'lengths', 'finished')
@@ -56,7 +56,14 @@ class EpisodeTracker(Stateful):
       ended: np.ndarray,
       counted: Optional[np.ndarray] = None,
   ) -> None:
-    """Adds one step; `counted` [E] bool (default all): episodes to keep."""
+    """Adds one step of all environments.
+
+    Args:
+      reward: [E] rewards.
+      ended: [E] bool, True where this step ends an episode.
+      counted: [E] bool, True for the environments whose episodes are kept;
+        None = all.
+    """
     self.returns += reward
     self.lengths += 1
     for e in np.flatnonzero(ended):
@@ -73,24 +80,24 @@ class EpisodeTracker(Stateful):
 
 
 class Evaluation(Stateful):
-  """Whole episodes of a policy, until enough agent steps are taken.
+  """Evaluation of a policy over a minimum of agent steps.
 
-  Each environment has an equal share of the steps and finishes the episode in
-  which its share ends, as Dopamine's single environment does: stopping all at
-  once would count short episodes more often than long ones.
+  Each environment has an equal share of the steps, and finishes the episode in
+  which its share ends; Dopamine's single environment does the same. Stopping
+  all of them at once would prefer short episodes to long ones.
 
   Attributes:
     env: E environments.
-    tracker: of their episodes.
-    playing: [E] bool, which of them still count.
-    steps: taken in each of them.
-    agent_steps: taken in those that counted.
-    rng_key: draws the next actions.
-    observation: [E, ...], what to act on next.
-    first: [E] bool, True where it begins an episode.
-    carry: what the actor remembers.
-    in_flight: [E] actions that the environments have been given and not yet
-      answered; None between steps.
+    tracker: returns and lengths of their episodes.
+    playing: [E] bool, True for environments whose episodes still count.
+    steps: steps of each environment so far.
+    agent_steps: steps so far of the environments that counted.
+    rng_key: key of the next actions.
+    observation: [E, ...], the present observation.
+    first: [E] bool, True where the observation begins an episode.
+    carry: carry of the actor.
+    in_flight: [E] actions that the environments have not answered yet; None
+      between steps.
   """
 
   SAVED = (
@@ -117,11 +124,11 @@ class Evaluation(Stateful):
     """Builds an evaluation before its first step.
 
     Args:
-      policy: who acts.
+      policy: policy to evaluate.
       env: E environments, freshly started.
       observation: [E, ...], their first observation.
-      min_agent_steps: to take in all environments together.
-      epsilon: of the epsilon-greedy policy.
+      min_agent_steps: least agent steps of all environments together.
+      epsilon: probability of a random action.
       rng_key: consumed.
     """
     self.env = env
@@ -150,14 +157,14 @@ class Evaluation(Stateful):
       on_progress: Callable[[int], None] = lambda steps: None,
       at_step: Callable[[], None] = lambda: None,
   ) -> Episodes:
-    """Plays on to the end.
+    """Plays until the evaluation is complete.
 
     Args:
-      on_progress: called with the agent steps taken since its last call.
+      on_progress: called with the agent steps since its last call.
       at_step: called after each step of all environments.
 
     Returns:
-      The finished episodes, at least one an environment.
+      The finished episodes, at least one per environment.
     """
     while self.playing.any():
       on_progress(self._step())
@@ -165,7 +172,7 @@ class Evaluation(Stateful):
     return self.tracker.pop()
 
   def _step(self) -> int:
-    """Acts once everywhere; returns the agent steps that count."""
+    """Takes one step of all environments; returns the steps that count."""
     if self.in_flight is None:
       actions, self.carry, self.rng_key = act(
           *self._policy,
@@ -197,7 +204,7 @@ def evaluate(
     rng_key: jax.Array,
     on_progress: Callable[[int], None] = lambda steps: None,
 ) -> Episodes:
-  """A whole `Evaluation`; see there."""
+  """Runs a whole `Evaluation`; see there for the arguments."""
   evaluation = Evaluation(
       policy, env, observation, min_agent_steps, epsilon, rng_key
   )

@@ -1,9 +1,9 @@
-"""Runs of one experiment side by side in one process: seeds, populations.
+"""Several runs of one experiment in one process: seeds and populations.
 
-Each is a whole `Run`, with episodes, replay, keys and records of its own, and
-its results are those of that run alone. What they share they do once: the
-teacher's evaluation and data, compiled code and, where that pays (everywhere
-but on a CPU), one dispatch for all members' updates and one for their actions.
+Each member is a whole `Run`, with its own episodes, replay, keys and records.
+Its results are the same as in a process of its own. Members share the
+teacher's evaluation, the teacher's data and compiled code. Except on a CPU,
+one dispatch makes the updates of all members, and one their actions.
 """
 
 from __future__ import annotations
@@ -33,29 +33,28 @@ from reincarnating_rl.loop.training.update_schedule import Work
 # (runs, part, join): see `SideBySide.run`.
 AtStep = Callable[[list[Run], Callable[[], None], Callable[[], None]], None]
 
-# Settings in which members may differ; those of all others decide what is
-# compiled, and when anything is due.
+# Fields of RunConfig in which members may differ. The others determine compiled
+# code and the schedule, which members share.
 MEMBER_SETTINGS = ('seed', 'learning_rate', 'final_learning_rate')
 
 
 class SideBySide:
-  """Several runs that go through one plan together.
+  """Several runs that carry out one plan together.
 
   Attributes:
-    runs: the members.
-    stacked: whether those on one device learn in one dispatch.
+    runs: members.
+    stacked: True if all members on one device learn in one dispatch.
   """
 
   def __init__(self, runs: Sequence[Run], stacked: Optional[bool] = None):
-    """Builds it of runs that are new, or restored from their checkpoints.
+    """Builds a group of runs, new or restored from their checkpoints.
 
     Args:
-      runs: S runs, each built on its `device_of`; give them one `Teacher`.
-      stacked: whether to learn in one dispatch; None = as the backend is
-        faster.
+      runs: S runs, each built on its `device_of`, with the same `Teacher`.
+      stacked: True to learn in one dispatch; None = True except on a CPU.
 
     Raises:
-      ValueError: if they differ in what members cannot differ in.
+      ValueError: if runs differ in more than MEMBER_SETTINGS.
     """
     self.runs = list(runs)
     if stacked is None:
@@ -69,17 +68,18 @@ class SideBySide:
       at_step: AtStep = lambda runs, part, join: None,
       before_phase: Callable[[int], None] = lambda index: None,
   ) -> None:
-    """Carries out what is left of every run's plan.
+    """Carries out the rest of each run's plan.
 
-    A member that is behind the others, since it was stopped earlier, catches
-    up first.
+    Members that are behind the others, after an earlier stop, catch up first.
 
     Args:
       after_phase: called after each phase of each run.
-      at_step: called after each step that runs have taken in one dispatch, with
-        what gives each of them its own state for a moment, and takes it back.
-      before_phase: called before each phase, with its index in the plan; each
-        run has its own state, and none has begun with that phase anew.
+      at_step: called after each step in one dispatch, with the runs and two
+        functions: `part` gives each run its own state, so that it can be saved,
+        and `join` stacks the states again.
+      before_phase: called before each phase with its index in the plan. Each
+        run then has its own state, and none has begun the phase in this
+        process.
     """
     self._at_step = at_step
     for i, run in enumerate(self.runs):
@@ -115,7 +115,7 @@ class SideBySide:
         after_phase(run)
 
   def _stand_alike(self, members: list[int], phase: Phase) -> bool:
-    """Whether members can train together: they may have been cut off."""
+    """True if members can train in one dispatch; not after unequal stops."""
     runs = [self.runs[i] for i in members]
     trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
     between = all(
@@ -124,7 +124,7 @@ class SideBySide:
     return trains and between and len({run.steps_done for run in runs}) == 1
 
   def _train(self, members: list[int], phase: Phase) -> None:
-    """The training of a phase, tick by tick in all runs."""
+    """Trains all members through a phase, step by step together."""
     by_device = collections.defaultdict(list)
     for i in members:
       with self._on_device(i):
@@ -133,7 +133,7 @@ class SideBySide:
     runs = [self.runs[i] for i in members]
     first = runs[0]
     with contextlib.ExitStack() as stack:
-      # Announced once; everybody's time is the same.
+      # One member announces the phase; all have the same time.
       stack.enter_context(first.training(phase))
       for run in runs[1:]:
         stack.enter_context(run.stage.booked(phase.kind))
@@ -159,7 +159,7 @@ class SideBySide:
       else:
         overlap = first.config.overlap
         while first.steps_done < first.config.ticks:
-          # Nobody waits: one device updates while the next is told to.
+          # Dispatches are asynchronous: all devices work at the same time.
           if not overlap:
             for group in groups:
               group.do(lambda t: t.duties.of_step())
@@ -183,13 +183,13 @@ class SideBySide:
 
 
 def device_of(member: int, num_members: int) -> jax.Device:
-  """Where a member lives: neighbours share a device, all are used alike."""
+  """Returns the device of a member; members are spread evenly."""
   devices = jax.local_devices()
   return devices[member * len(devices) // num_members]
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-  """Raises a ValueError if runs cannot be members of one group."""
+  """Raises a ValueError if runs differ in more than MEMBER_SETTINGS."""
   first = runs[0]
   for run in runs[1:]:
     for name, value in vars(first.config).items():
@@ -206,7 +206,7 @@ def check_alike(runs: Sequence[Run]) -> None:
 
 
 class _Group:
-  """The trainers on one device, their states on one member axis."""
+  """Trainers on one device, with their states stacked on a member axis."""
 
   def __init__(self, device: jax.Device, runs: Sequence[Run]):
     self._device = device
@@ -214,20 +214,20 @@ class _Group:
     self._trainers = [run.trainer for run in runs]
     self._teacher_data = runs[0].teacher_data
     if self._teacher_data is not None:
-      # The very same arrays where they are there already.
+      # No copy if the data is on the device already.
       spec, replay = self._teacher_data
       self._teacher_data = spec, jax.device_put(replay, device)
     self.join()
 
   def join(self) -> None:
-    """Takes every trainer's state."""
+    """Stacks the states of all trainers."""
     trainers = self._trainers
     with jax.default_device(self._device):
       self._states = members_lib.stack([t.learner_state for t in trainers])
       self._act_keys = jnp.stack([t.act_key for t in trainers])
 
   def part(self) -> None:
-    """Gives every trainer its own state."""
+    """Gives each trainer its own state."""
     with jax.default_device(self._device):
       both = (self._states, self._act_keys)
       parts = members_lib.unstack(both, len(self._trainers))
@@ -235,7 +235,7 @@ class _Group:
         trainer.learner_state, trainer.act_key = state, key
 
   def do(self, duties: Callable[[Trainer], Iterator[Work]]) -> None:
-    """Does what is due, the same for every member, piece by piece."""
+    """Does the work that is due; it is the same for all members."""
     with jax.default_device(self._device):
       for works in zip(*map(duties, self._trainers), strict=True):
         if isinstance(works[0], Learn):
@@ -250,7 +250,7 @@ class _Group:
     self._trainers[member].do(works[member], self._teacher_data)
 
   def _one_by_one(self, do: Callable[[int], None]) -> None:
-    """What is rare, or needs a trainer's own state."""
+    """Calls a function for each member, with its own state."""
     self.part()
     for i in range(len(self._trainers)):
       do(i)
@@ -270,11 +270,11 @@ class _Group:
         run.trainer.take_outcome(work, priorities[i], metrics, member=i)
 
   def decide(self) -> None:
-    """Asks for everybody's actions, without waiting for them."""
+    """Starts to compute the actions of all members, without waiting."""
     first = self._trainers[0]
     self._actions = None
     if first.guide is not None:
-      return  # It looks at one run at a time.
+      return  # The guide acts in one run at a time; see `hand_out`.
     policy = first.learner.policy(self._states, first.config.act_with_target)
     players = [run.player for run in self._runs]
     with jax.default_device(self._device):
@@ -288,10 +288,10 @@ class _Group:
       )
 
   def hand_out(self) -> None:
-    """Gives everybody their actions.
+    """Gives all members their actions.
 
-    All have them before the first steps: whoever is cut off there knows what
-    to do next.
+    All members get them before the first one steps. So each of them can be
+    saved and resumed if the process stops during the steps.
     """
     with jax.default_device(self._device):
       if self._actions is None:
@@ -304,10 +304,10 @@ class _Group:
         run.player.in_flight, run.player.carry = actions, carry
 
   def step(self) -> list[EnvironmentFailedError]:
-    """One step of all environments of all runs.
+    """Takes one step of all environments of all members.
 
     Returns:
-      Errors of those that did not take it; all others have.
+      Errors of the members whose environments failed; all others have stepped.
     """
     failed = []
     with jax.default_device(self._device):
@@ -319,7 +319,7 @@ class _Group:
     return failed
 
   def take_answers(self) -> None:
-    """Those that are there, while somebody else's is waited for."""
+    """Finishes the steps of members whose environments have answered."""
     with jax.default_device(self._device):
       for run in self._runs:
         if run.player is not None and run.player.has_answer:
@@ -343,6 +343,6 @@ def _act_all(
     epsilon: jax.Array,
     keys: jax.Array,
 ) -> tuple[jax.Array, Carry, jax.Array]:
-  """[S, E, ...] actions of S members, their next carries and next keys."""
+  """Returns [S, E, ...] actions of S members, next carries and next keys."""
   one = lambda p, o, f, c, k: act(actor, p, o, f, c, epsilon, k, True)
   return jax.vmap(one)(params, observations, first, carries, keys)

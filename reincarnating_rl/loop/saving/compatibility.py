@@ -1,4 +1,4 @@
-"""What makes a run that run: everything that a checkpoint must agree with."""
+"""Compatibility of a run and a checkpoint: settings that must be equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reincarnating_rl.loop.training import member_settings
 
 
 def settings(run: Run) -> dict[str, str]:
-  """What must be equal for a run to go on from a checkpoint."""
+  """Returns the settings that must equal those in a checkpoint to resume."""
   trainer = run.trainer
   config = member_settings.config_of(run.config, trainer.began_as)
   fields = {k: str(v) for k, v in dataclasses.asdict(config).items()}
@@ -35,7 +35,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def fingerprint(params: Any) -> str:
-  """Tells one network's parameters from another's."""
+  """Returns the crc32c checksum of a network's parameters, as hex."""
   checksum = google_crc32c.Checksum()
   for leaf in jax.tree.leaves(jax.device_get(params)):
     checksum.update(np.ascontiguousarray(leaf).tobytes())
@@ -43,5 +43,5 @@ def fingerprint(params: Any) -> str:
 
 
 def defaults() -> dict[str, str]:
-  """What settings were before they could be set."""
+  """Returns default settings, for those that an old checkpoint lacks."""
   return {f.name: str(f.default) for f in dataclasses.fields(RunConfig)}

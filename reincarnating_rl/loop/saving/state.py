@@ -1,9 +1,9 @@
-"""A run at one moment, as a checkpoint holds it.
+"""State of a run at one moment, in the form of a checkpoint.
 
-Every object of a run says itself what changes in it (`base.stateful`); a test
-walks a live run and fails on an attribute that nobody names. Here the tree of
-their states becomes a document and arrays; the rows of replays lie in a log of
-their own (`storage.checkpoints.row_segments`).
+Each object of a run names its own attributes to save (`base.stateful`); a test
+walks through a live run and fails on an attribute that is not named. This
+module turns the tree of their states into a document and arrays. The rows of
+replays are stored separately (`storage.checkpoints.row_segments`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from reincarnating_rl.networks import spec
 
 SCHEMA = 3
 
-# The segments of a replay, by its name: first slot and columns of each.
+# (name of a replay) -> its segments, each as (first slot, columns).
 ReadRows = Callable[[str], Iterable[tuple[int, dict[str, np.ndarray]]]]
 Arrays = Mapping[str, np.ndarray]
 
-# Progress of a run; equal as long as nothing has happened.
+# Progress of a run. Two moments are equal if nothing happened between them.
 Moment = tuple
 
 
 class Snapshot(NamedTuple):
-  """A run at one moment; nothing of it changes when the run goes on.
+  """Copy of a run's state at one moment; it does not change with the run.
 
   Attributes:
-    document: JSON-ready.
-    arrays: by name, on the host.
-    windows: first slot, and the one after the last, that each replay holds.
+    document: JSON-ready part of the state.
+    arrays: arrays of the state by name, on the host.
+    windows: slots of each replay, as (first, last + 1).
   """
 
   document: dict[str, Any]
@@ -44,7 +44,7 @@ class Snapshot(NamedTuple):
 
 
 def moment(run: Run) -> Moment:
-  """Progress of a run, down to the step that is under way."""
+  """Returns the progress of a run, including the present step."""
   activity = run.stage.activity
   steps = (activity.agent_steps, _waits(activity)) if activity else None
   player = getattr(activity, 'player', None)
@@ -60,20 +60,20 @@ def moment(run: Run) -> Moment:
 
 
 def _waits(player: Any) -> bool:
-  """True if environments were given actions and have not answered."""
+  """True if actions are in flight."""
   return getattr(player, 'in_flight', None) is not None
 
 
 def is_between_phases(run: Run) -> bool:
-  """True if a run has ended a phase and not begun another."""
+  """True if a run has finished a phase and not begun the next one."""
   playing = run.stage.activity or run.stage.take_up
   return not (run.steps_done or playing or _waits(run.player))
 
 
 def waits_for_emulator(run: Run) -> bool:
-  """True if a run waits for its environments, wherever it plays.
+  """True if a run waits for environments, of training or of an evaluation.
 
-  False while they play on a thread of their own and it learns.
+  False while they step on a separate thread and the run makes updates.
   """
   activity = run.stage.activity
   players = (run.player, activity, getattr(activity, 'player', None))
@@ -81,7 +81,7 @@ def waits_for_emulator(run: Run) -> bool:
 
 
 def snapshot(run: Run) -> Snapshot:
-  """Copies everything but the rows of the replays."""
+  """Copies the state of a run, without the rows of its replays."""
   state, arrays = stateful.split(run.get_state())
   document = {
       'schema': SCHEMA,
@@ -93,7 +93,7 @@ def snapshot(run: Run) -> Snapshot:
       name: (max(ring.written - ring.slots, 0), ring.written)
       for name, ring in replays.of_run(run).items()
   }
-  # Copies: what is fetched may be the device's own memory.
+  # On a CPU device_get returns the device's own memory, which updates donate.
   copies = {k: np.array(v) for k, v in jax.device_get(arrays).items()}
   return Snapshot(document, copies, windows)
 
@@ -105,24 +105,24 @@ def restore(
     read_rows: ReadRows,
     keeps_copied: bool = True,
 ) -> None:
-  """Brings a freshly built run to where a snapshot was taken.
+  """Restores a snapshot into a freshly built run.
 
   Args:
-    run: built with the same settings.
-    document: of the snapshot.
-    arrays: of the snapshot.
-    read_rows: of its replays.
-    keeps_copied: as in `Run.set_state`.
+    run: run built with the same settings.
+    document: document of the snapshot.
+    arrays: arrays of the snapshot.
+    read_rows: reads the rows of a replay.
+    keeps_copied: see `Run.set_state`.
 
   Raises:
-    StateMismatchError: if the run is not of that kind.
+    StateMismatchError: if the snapshot does not fit this run.
   """
   state = stateful.join(document['state'], arrays)
   run.set_state(_with_segments(state, read_rows), keeps_copied)
 
 
 def _with_segments(state: Any, read_rows: ReadRows) -> Any:
-  """State with the rows of each replay beside the name of its rows."""
+  """Adds 'segments', the rows, next to each 'rows', their name."""
   if not isinstance(state, dict):
     return state
   found = {k: _with_segments(v, read_rows) for k, v in state.items()}

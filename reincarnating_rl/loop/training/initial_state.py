@@ -1,6 +1,6 @@
-"""What a student begins with, and how it learns before it acts.
+"""Initial state of a student, and the learner of its pretraining.
 
-Not here: when the one ends and the other begins (`trainer`).
+Not here: the switch from the offline to the online learner (`trainer`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from reincarnating_rl.loop.config.plan import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class OfflineLearning:
-  """A pretraining that learns otherwise than the online phases.
+  """Learner of a pretraining that differs from the online learner.
 
   Attributes:
-    learner: of the same network; its objective and optimizer are its own.
-    coefficients: of that objective.
-    learning_rate: fixed; None = as online.
-    keeps_optimizer: whether the online phases go on with its moments.
+    learner: learner of the same network, with its own objective and optimizer.
+    coefficients: coefficients of that objective.
+    learning_rate: constant learning rate; None = as online.
+    keeps_optimizer: True if the online learner continues with its optimizer
+      state.
   """
 
   learner: ValueLearner
@@ -40,15 +41,15 @@ class OfflineLearning:
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-  """What a student begins with, instead of fresh parameters alone.
+  """Initial state of a student that does not start with fresh parameters.
 
   Attributes:
-    params: of the network.
-    target_params: of the target; None = as `params`.
-    opt_state: of the online learner's optimizer; None = a fresh one.
-    training_steps: done before, by which epsilon decays.
-    replay: reads what its replay begins with; called when the online phases
-      begin, never again. None = nothing.
+    params: parameters of the network.
+    target_params: parameters of the target; None = equal to `params`.
+    opt_state: state of the online learner's optimizer; None = a fresh one.
+    training_steps: training steps done before; epsilon decays with them.
+    replay: reads the first rows of the student's replay; called once, when the
+      online phases begin. None = an empty replay.
   """
 
   params: Any
@@ -58,7 +59,7 @@ class Beginning:
   replay: Optional[Callable[[], Data]] = None
 
   def describe(self) -> str:
-    """Which parts are given, in words that stay the same."""
+    """Names the given parts; checkpoints compare this text."""
     given = {
         'target_params': self.target_params is not None,
         'opt_state': self.opt_state is not None,
@@ -74,16 +75,16 @@ class Beginning:
       observation: ArraySpec,
       coefficients: Coefficients,
   ) -> LearnerState:
-    """A learner's state, of copies: states are donated.
+    """Returns a learner state made of copies, since updates donate states.
 
     Args:
       learner: network, objective, optimizer.
       rng_key: consumed.
-      observation: of one state.
-      coefficients: their initial values.
+      observation: shape and dtype of one state.
+      coefficients: initial values.
 
     Raises:
-      ValueError: if anything is of another network or optimizer.
+      ValueError: if a part belongs to another network or optimizer.
     """
     init = functools.partial(learner.init, observation=observation)
     expected = jax.eval_shape(init, rng_key)
@@ -99,10 +100,10 @@ class Beginning:
 
 
 def _copy(name: str, given: Any, expected: Any) -> Any:
-  """A copy on the device, of the expected types.
+  """Copies a tree to the device, with the expected dtypes.
 
   Raises:
-    ValueError: if the structure or a shape is another.
+    ValueError: if the structure or a shape differs.
   """
   shapes = lambda tree: [jnp.shape(x) for x in jax.tree.leaves(tree)]
   structure: Any = jax.tree.structure(given)
@@ -120,7 +121,7 @@ def check_parts(
     offline: Optional[OfflineLearning],
     beginning: Optional[Beginning],
 ) -> None:
-  """Raises a ValueError if these do not fit together."""
+  """Raises a ValueError if learner, pretraining and initial state conflict."""
   if offline is None:
     return
   if offline.learner.network != learner.network:

@@ -1,8 +1,8 @@
-"""Acting, storing and learning, without any environment.
+"""Trainer: acting, storing and learning, without an environment.
 
-A `Trainer` holds a learner's state and its replay, and knows what is due
-after so many steps. The vectorised loop and the one-step agents of Dopamine
-both drive it; there is no other implementation of these three.
+A `Trainer` holds a learner's state, its replay and the schedule of updates.
+The vectorised loop and the one-step agents of Dopamine both use it, so acting,
+storing and learning are implemented once.
 """
 
 from __future__ import annotations
@@ -51,28 +51,28 @@ from reincarnating_rl.replay import frame_replay
 
 METRICS_EVERY_UPDATES = 200
 
-# The guide's key among those that are made of the evaluations'; evaluations
-# use the numbers of streams (`run`), which are smaller.
+# Folded into the evaluation key. Evaluations fold in the numbers of their
+# streams (`loop.run.rollouts`), which are smaller.
 _GUIDE_KEY = 1000
 _RESET_KEY = 1001
 
 
 class Trainer(Stateful):
-  """One learner, its schedules, and (once online) its replay.
+  """A learner with its state, its schedules and (once online) its replay.
 
   Attributes:
     config: settings.
-    online_learner: pure functions of the online phases.
-    offline: how it learns before them; None = in the same way.
-    beginning: what the student begins with; None = fresh parameters.
-    began_as: settings in which it first differed from others side by side.
-    member: those in which it differs now.
-    learner_state: parameters, optimizer, key, coefficients.
-    duties: what is due when.
+    online_learner: learner of the online phases.
+    offline: learner of the pretraining; None = the online learner.
+    beginning: initial state of the student; None = fresh parameters.
+    began_as: settings of this member of a population at the start.
+    member: settings of this member now.
+    learner_state: parameters, optimizer state, key, coefficients.
+    duties: schedule of updates, target copies and resets.
     lambda_: distillation weight.
-    writer: the student's replay, None before the online phase.
-    guide: acts along online, None without.
-    means: of the metrics of updates.
+    writer: writer of the student's replay; None before the online phases.
+    guide: guide in training episodes (JSRL); None without.
+    means: means of the metrics of updates.
   """
 
   SAVED = (
@@ -114,17 +114,17 @@ class Trainer(Stateful):
     """Builds a trainer before its first step.
 
     Args:
-      config: settings; their seed makes every key.
+      config: settings; all keys derive from their seed.
       learner: network, objective, optimizer.
-      teacher: whose Q-values the objective may need, and who may guide.
-      coefficients: those that do not decay.
-      member: settings that it has instead of these, among others side by side.
-      offline: how to learn until the online phases; None = with `learner`.
-      beginning: what the student begins with; None = fresh parameters.
-      on_metrics: told the means of some hundred updates at a time.
+      teacher: policy of the teacher, for its Q-values and as a guide.
+      coefficients: coefficients that do not decay.
+      member: settings of this member of a population, which override the above.
+      offline: learner of the pretraining; None = `learner`.
+      beginning: initial state of the student; None = fresh parameters.
+      on_metrics: called with the means of about METRICS_EVERY_UPDATES updates.
 
     Raises:
-      ValueError: if these do not fit together.
+      ValueError: if the arguments do not fit together.
     """
     self.config = config
     self.online_learner = learner
@@ -161,13 +161,13 @@ class Trainer(Stateful):
     )
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Restores everything but the member's settings; see `settle`."""
+    """Restores everything except the member's settings; see `settle`."""
     self.duties.set_state(state['duties'])
     self.means.set_state(state['means'])
     if state['writer'] is not None:
       self.allocate_replay(state['writer']['capacity'])
       self.writer.set_state(state['writer'])
-      # The run may have been prolonged.
+      # The resumed run may be longer, and then needs a larger replay.
       self.writer.grow(
           self.config.student_capacity_with(self.duties.given_rows)
       )
@@ -179,21 +179,21 @@ class Trainer(Stateful):
 
   @property
   def counters(self) -> Counters:
-    """How far training is."""
+    """Progress of training."""
     return self.duties.counters
 
   @property
   def learner(self) -> Learner:
-    """Who learns now."""
+    """Present learner: the offline one until the online phases."""
     return self.online_learner if self._is_online else self.offline.learner
 
   @property
   def policy(self) -> Policy:
-    """The student as it is now."""
+    """Policy of the student with its present parameters."""
     return self.learner.policy(self.learner_state, self.config.act_with_target)
 
   def settle(self, member: Member) -> None:
-    """Learns with other settings of a member from now on."""
+    """Changes the settings of this member."""
     self.member = dict(member)
     self._weigh(self.lambda_)
 
@@ -203,12 +203,12 @@ class Trainer(Stateful):
     self._weigh(lambda_)
 
   def _weigh(self, lambda_: float) -> None:
-    """Learns with that weight, and the learning rate that follows it."""
+    """Sets the coefficients for a weight that may differ from `lambda_`."""
     coefficients = self._coefficients(lambda_).as_arrays()
     self.learner_state = self.learner_state._replace(coefficients=coefficients)
 
   def _coefficients(self, lambda_: float) -> Coefficients:
-    """Coefficients at a distillation weight, with the rate that follows it."""
+    """Coefficients and learning rate at a distillation weight."""
     offline = None if self._is_online else self.offline
     config, coefficients = self.config, (offline or self).coefficients
     if self.member:
@@ -226,11 +226,11 @@ class Trainer(Stateful):
   # -- offline ---------------------------------------------------------------
 
   def pretrain(self, teacher_data: Data, num_steps: int) -> None:
-    """Updates on fixed data, sampled uniformly.
+    """Makes updates on the teacher's data, sampled uniformly.
 
     Args:
-      teacher_data: the data, only read.
-      num_steps: pretraining steps to make now.
+      teacher_data: teacher's data, only read.
+      num_steps: pretraining steps to make.
     """
     for work in self.duties.of_pretraining(num_steps):
       self.do(work, teacher_data)
@@ -238,10 +238,10 @@ class Trainer(Stateful):
   # -- online ----------------------------------------------------------------
 
   def begin_online(self) -> None:
-    """Copies the target after pretraining, and makes the replay.
+    """Copies the target if there was a pretraining, and makes the replay.
 
     Raises:
-      ValueError: if the beginning's replay does not fit.
+      ValueError: if the rows that the replay begins with do not fit.
     """
     if self.counters.updates_made:
       self.sync_target()
@@ -257,11 +257,11 @@ class Trainer(Stateful):
   def allocate_replay(
       self, capacity: Optional[int] = None, given: Optional[Data] = None
   ) -> None:
-    """Makes the student's replay; from here on the online learner learns.
+    """Makes the student's replay and switches to the online learner.
 
     Args:
-      capacity: rows; default what the plan can store.
-      given: what it begins with; None = nothing.
+      capacity: rows of the replay; None = as many as the plan can fill.
+      given: first rows of the replay; None = empty.
     """
     self._leave_offline()
     config = self.config
@@ -274,7 +274,7 @@ class Trainer(Stateful):
     self.writer = ReplayWriter(spec, teacher, chunk, given)
 
   def _leave_offline(self) -> None:
-    """Gives the online learner moments and coefficients of its own."""
+    """Switches to the online learner: its optimizer and coefficients."""
     if self._is_online:
       return
     self._is_online = True
@@ -283,14 +283,14 @@ class Trainer(Stateful):
     self.set_lambda(self.lambda_)
 
   def train_step(self, teacher_data: Optional[Data] = None) -> None:
-    """What stands before each action: resets, updates, copies that are due.
+    """Does the resets, updates and target copies due before an action.
 
     Args:
-      teacher_data: from which `teacher_data_ratio` of the samples come, and
-        what resets distil from; not looked at where neither is wanted.
+      teacher_data: teacher's data, for rehearsal (`teacher_data_ratio`) and for
+        the distillation after resets; ignored if neither is configured.
 
     Raises:
-      ValueError: if it is needed and not there.
+      ValueError: if the teacher's data is needed and missing.
     """
     if self.config.learns_from_it_online and teacher_data is None:
       raise ValueError(self.config.no_teacher_data)
@@ -298,17 +298,17 @@ class Trainer(Stateful):
       self.do(work, teacher_data)
 
   def catch_up(self, teacher_data: Optional[Data] = None) -> None:
-    """Makes the updates that wait for a group to be full.
+    """Makes the updates that are due but do not fill a group.
 
     Args:
-      teacher_data: as in `train_step`.
+      teacher_data: see `train_step`.
     """
     for work in self.duties.left():
       self.do(work, teacher_data)
 
   @property
   def epsilon(self) -> float:
-    """Exploration at the present training step."""
+    """Probability of a random action at the present training step."""
     return schedules.linearly_decaying_epsilon(
         self.config.epsilon_decay_period,
         self.counters.training_steps,
@@ -319,12 +319,12 @@ class Trainer(Stateful):
   def act(
       self, observation: np.ndarray, first: np.ndarray, carry: Carry = ()
   ) -> tuple[np.ndarray, Carry]:
-    """Exploring actions, the guide's among them if there is one.
+    """Chooses exploring actions, taking turns with the guide if there is one.
 
     Args:
       observation: [E, ...].
-      first: [E] bool, True where that begins an episode.
-      carry: what the policy remembers.
+      first: [E] bool, True where the observation begins an episode.
+      carry: carry of the policy.
 
     Returns:
       [E, ...] actions, and the next carry.
@@ -352,7 +352,7 @@ class Trainer(Stateful):
     return np.asarray(actions), carry
 
   def store(self, *step: np.ndarray, **flags: np.ndarray) -> None:
-    """Keeps one agent step of every stream; see `ReplayWriter.append`."""
+    """Stores one agent step per environment; see `ReplayWriter.append`."""
     self.writer.append(*step, **flags)
     self.counters.agent_steps += self.config.num_envs
 
@@ -362,8 +362,8 @@ class Trainer(Stateful):
     """Does one piece of work.
 
     Args:
-      work: what is to be done.
-      teacher_data: as in `train_step`.
+      work: piece of work of the schedule.
+      teacher_data: see `train_step`.
     """
     if isinstance(work, Sync):
       self.sync_target()
@@ -406,12 +406,13 @@ class Trainer(Stateful):
       teacher_data: Optional[Data],
       num_members: Optional[int] = None,
   ) -> UpdateMany:
-    """What makes such updates.
+    """Returns the compiled function that makes these updates.
 
     Args:
-      work: what is to be done.
-      teacher_data: as in `train_step`.
-      num_members: of a group of trainers like this one; None = alone.
+      work: updates to make.
+      teacher_data: see `train_step`.
+      num_members: size of a group of trainers like this one; None = this one
+        alone.
     """
     config = self.config
     rehearses = bool(config.teacher_data_ratio) and not work.offline
@@ -430,7 +431,7 @@ class Trainer(Stateful):
     )
 
   def sampled(self, work: Learn, teacher_data: Optional[Data]) -> tuple:
-    """What `UpdateMany` is called with after the state."""
+    """Returns the arguments of `UpdateMany` after the state."""
     if work.offline:
       replay, rehearsed = teacher_data[1], None
     else:
@@ -446,14 +447,13 @@ class Trainer(Stateful):
       metrics: dict[str, Any],
       member: Optional[int] = None,
   ) -> None:
-    """Books the updates that were made.
+    """Takes over the results of updates: priorities, counts, metrics.
 
     Args:
-      work: what was done.
-      priorities: the new ones.
-      metrics: of each update.
-      member: which of a group's metrics are this trainer's; None = it is
-        alone.
+      work: updates that were made.
+      priorities: new priorities of the replay.
+      metrics: metrics of each update.
+      member: index of this trainer in its group; None = no group.
     """
     if not work.offline:
       self.writer.state = self.writer.state._replace(priorities=priorities)
@@ -463,23 +463,27 @@ class Trainer(Stateful):
       self._on_metrics(self.means.fetch())
 
   def sync_target(self) -> None:
-    """Copies the online parameters into the target, unless it trails them."""
+    """Copies the online parameters into the target, unless it is an EMA."""
     self.learner_state = self.learner.sync_target(self.learner_state)
 
   def pop_metrics(self) -> dict[str, float]:
-    """Means over all updates since the last call; see `check_finite`."""
+    """Returns means over the updates since the last call.
+
+    Raises:
+      TrainingDivergedError: if a metric is not finite.
+    """
     return self.means.pop()
 
   def check_finite(self) -> None:
-    """Looks at what updates have made so far.
+    """Checks the metrics of updates, the parameters and the optimizer state.
 
     Raises:
-      TrainingDivergedError: if one of their metrics, or what they have made
-        of parameters and moments, is not finite.
+      TrainingDivergedError: if a number in them is not finite.
     """
     self.means.check_finite()
     if self.means.count and not _all_finite(self.learner_state):
-      # Of the very last update: no later one has seen them.
+      # Only the last update can have made them: a later one would have had
+      # metrics that are not finite.
       last = self.counters.updates_made
       raise TrainingDivergedError(
           last, self.counters.training_steps, ['parameters']
@@ -487,17 +491,17 @@ class Trainer(Stateful):
 
 
 def _keys(seed: int) -> jax.Array:
-  """Keys for parameters and learning, for acting, for evaluation."""
+  """Three keys: for parameters and learning, for acting, for evaluation."""
   return jax.random.split(jax.random.PRNGKey(seed), 3)
 
 
 def evaluation_key(seed: int) -> jax.Array:
-  """What evaluations of a run with that seed draw from."""
+  """Returns the key of all evaluations of a run with this seed."""
   return _keys(seed)[2]
 
 
 @jax.jit
 def _all_finite(state: Any) -> jax.Array:
-  """[] bool, True if all of what was learned is finite."""
+  """[] bool, True if parameters and optimizer state are finite."""
   leaves = jax.tree.leaves(state._replace(rng_key=(), coefficients=()))
   return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
