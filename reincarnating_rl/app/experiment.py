@@ -69,7 +69,7 @@ class Experiment:
   atari_roms_path: Optional[str] = None
   run_number: int = 0
   num_seeds: Optional[int] = None
-  member_settings: Optional[str] = None
+  population: Optional[str] = None
   fork_from: Optional[str] = None
 
   @property

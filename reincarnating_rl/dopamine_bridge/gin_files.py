@@ -19,7 +19,7 @@ import gin
 
 from reincarnating_rl import configs
 
-_CONFIGS = os.path.join(os.path.abspath(configs.__file__))
+_CONFIGS = os.path.dirname(os.path.abspath(configs.__file__))
 _PREFIXES = ('reincarnating_rl/configs/', 'configs/', '')
 _INCLUDE = re.compile(r'^include\s+([\'"])(.+)\1')
 _IMPORT = re.compile(r'^import\s+([\w.]+)')
