@@ -80,7 +80,7 @@ def connected(resources: Resources) -> Iterator[int]:
     The number of trials that run at a time.
 
   Raises:
-    UserError: if a cluster does not answer, or a trial does not fit.
+    UserError: if Ray does not start or answer, or a trial does not fit.
   """
   ray = import_ray()
   options: dict[str, Any] = {
@@ -94,10 +94,14 @@ def connected(resources: Resources) -> Iterator[int]:
   except Exception as e:  # Ray raises no more specific one if it is slow.
     ray.shutdown()
     reason = str(e).strip().split('\n')[0].rstrip('.')
+    if resources.address is None:
+      raise errors.UserError(
+          f'Ray does not start on this machine: {reason}. If it is busy, run '
+          'the same command again later.'
+      ) from e
     raise errors.UserError(
-        f'The cluster {resources.address or "on this machine"} does not '
-        f'answer: {reason}. Look at `ray status` there, or leave out '
-        '--address.'
+        f'The cluster {resources.address} does not answer: {reason}. Look at '
+        '`ray status` there, or leave out --address.'
     ) from e
   try:
     yield _num_parallel(ray.cluster_resources(), resources)
@@ -185,6 +189,7 @@ def run_trials(
   # Pickled by value, so that workers import nothing else.
   def train(config: dict[str, Any]) -> None:
     process.run(config['job'])
+    tune.report({'ended': True})  # Tune prints a line for who reports nothing.
 
   callback = _callback(display, is_final)
   jobs = [job_of(root, trial, resources) for trial in trials]

@@ -16,7 +16,7 @@ from reincarnating_rl.launch import status_display
 
 
 @pytest.mark.usefixtures('ray', 'stand_in')
-def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
+def test_done_tried_again_and_given_up(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(engine, 'ATTEMPTS', 2)
   output = io.StringIO()
   trials = [
@@ -26,6 +26,7 @@ def test_done_tried_again_and_given_up(tmp_path, monkeypatch):
   ]
   with launched_trials.displayed(tmp_path, trials, output) as (display, run):
     assert run(trials) == {'Pong/bad/run_0'}
+  assert capsys.readouterr().out == ''  # Tune is quiet.
   good, late, bad = (display.rows[t.name] for t in trials)
   assert good.state == late.state == status_display.DONE
   assert (good.attempts, late.attempts) == (1, 2)

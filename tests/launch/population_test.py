@@ -76,16 +76,31 @@ def check_outcome(root):
 
 
 @pytest.mark.usefixtures('ray', 'stand_in')
-def test_the_bad_become_continuations_of_the_good(tmp_path):
+def test_rounds_on_ray(tmp_path):
   output = io.StringIO()
   members = trials()
   members[2] = trial('p', 'fail = 1', seeds=(2,))
+  population = population_spec.parse(DESCRIPTION | {'interval': 2})
   with launched_trials.displayed(tmp_path, members, output) as (display, run):
-    make(tmp_path, members).run(run)
+    ProcessPopulation(str(tmp_path), population, members, NEEDS).run(run)
   states = [display.rows[t.name].state for t in members]
   assert states == ['done'] * 3, output.getvalue()
+  # A round is no new attempt.
   attempts = [display.rows[t.name].attempts for t in members]
   assert attempts == [1, 1, 2]
+  assert output.getvalue().count('is done') == 3
+  _, [exploit] = lineage.read(str(tmp_path / 'Pong' / 'p'))
+  assert list(exploit.scores) == [0.0, 3.0, 12.0]
+  assert scores(tmp_path, 1) == [1.0, 3.0, 5.0]
+  assert scores(tmp_path, 0) == scores(tmp_path, 2) == [2.0, 12.0, 22.0]
+
+
+@pytest.mark.usefixtures('stand_in')
+def test_the_bad_become_continuations_of_the_good(tmp_path):
+  members = trials()
+  members[2] = trial('p', 'fail = 1', seeds=(2,))
+  run = functools.partial(launched_trials.run_in_threads, tmp_path)
+  make(tmp_path, members).run(run)
   check_outcome(tmp_path)
   # Drawn, and told in words.
   table = drawn.table(drawn.read(str(tmp_path / 'Pong' / 'p')))
