@@ -1,10 +1,10 @@
-"""Many runs from one description: grids, samples, clusters (layer 7).
+"""Sweeps: many runs from one description (layer 7).
 
   python -m reincarnating_rl.launch --sweep sweep.yaml --base_dir /tmp/sweep
 
-`sweep` reads what is wanted, `trials` makes a list of it, `check` says what is
-wrong with that list, `rates` how long it takes, `engine` has Ray Tune carry it
-out through `process`, `board` shows it, `disk` knows what is done. `rules`,
-`together` and `member` are for populations.
-docs/scaling.md is the user's view.
+`sweep` reads the description, `trials` makes the list of trials, and `check`
+finds all errors in it. `rates` estimates time and memory. `engine` runs the
+trials on Ray Tune, each as a `process`; `status_display` shows them, and
+`progress_on_disk` tells which are finished. `population` runs population-based
+training, as `population_spec` describes it. docs/scaling.md is for users.
 """

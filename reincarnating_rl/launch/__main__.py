@@ -1,17 +1,18 @@
-r"""Carries out a sweep: games, agents, networks, teachers, settings, seeds.
+r"""Runs a sweep over games, agents, networks, teachers, settings and seeds.
 
   python -m reincarnating_rl.launch --base_dir /tmp/sweep \
     --games Pong,Boxing --agents qdagger_rainbow,dqn --seeds 0,1 \
     --teachers 'bundled:{game}' \
     --grid 'create_optimizer.learning_rate=[1e-4, 3e-4]'
 
-Started again, it does what is missing. `--dry_run` says what would be done,
-how long it takes and what memory it needs.
+To resume, run the same command again: finished runs are kept. `--dry_run`
+prints the list of runs, with their time and memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
@@ -22,99 +23,87 @@ from reincarnating_rl.app.api import Needs
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import progress
-from reincarnating_rl.base import run_lock as base_dir_lib
+from reincarnating_rl.base import run_lock
 from reincarnating_rl.base import tables
 from reincarnating_rl.base.errors import StoppedError
 from reincarnating_rl.launch import check
 from reincarnating_rl.launch import engine
+from reincarnating_rl.launch import population as population_lib
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import progress_on_disk
 from reincarnating_rl.launch import rates as rates_lib
-from reincarnating_rl.launch import status_display as board_lib
+from reincarnating_rl.launch import status_display
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch import trials as trials_lib
-from reincarnating_rl.launch import tune_pbt
 from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.rates import Rates
+from reincarnating_rl.launch.status_display import StatusDisplay
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop.config import plan_text
 from reincarnating_rl.report import formatting
 
 _LISTS = {
-    'games': 'Games.',
-    'agents': 'Who learns, each with its own configuration.',
-    'networks': 'Networks to give them.',
-    'teachers': "Teachers; '{game}' in them stands for the game.",
+    'games': 'Games to train on.',
+    'agents': 'Agents to train, each with its own configuration.',
+    'networks': 'Networks to train each agent with.',
+    'teachers': "Teachers; '{game}' is replaced by the game.",
+}
+_STRINGS = {
+    'base_dir': 'Directory of the sweep.',
+    'sweep': (
+        'Path of a .yaml or .gin file that describes the sweep; flags replace '
+        'its entries.'
+    ),
+    'population': (
+        'Population-based training of the seeds of each configuration, as '
+        "YAML: '{interval: 1, mutations: {JaxDQNAgent.gamma: [uniform, 0.9, "
+        "1]}}'."
+    ),
+    'address': "Address of a Ray cluster; 'auto' finds one.",
+}
+_MULTI_STRINGS = {
+    'gin_files': "Gin files read after each agent's own.",
+    'gin_bindings': 'Gin bindings of all runs.',
+    'grid': "Values to combine, as 'NAME=[VALUE, VALUE]'.",
 }
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines what the entry point reads; called once per set of values."""
-  new = {'flag_values': values}
-  flags.DEFINE_string('base_dir', None, 'Where the runs go.', **new)
-  flags.DEFINE_string(
-      'sweep',
-      None,
-      'A .yaml or .gin file that describes the sweep; flags replace its '
-      'entries.',
-      **new,
-  )
-  for name, what in _LISTS.items():
-    flags.DEFINE_list(name, None, what, **new)
+  """Defines the flags of the entry point, once per set of values."""
+  new: dict[str, Any] = {'flag_values': values}
+  for name, text in _STRINGS.items():
+    flags.DEFINE_string(name, None, text, **new)
+  for name, text in _LISTS.items():
+    flags.DEFINE_list(name, None, text, **new)
+  for name, text in _MULTI_STRINGS.items():
+    flags.DEFINE_multi_string(name, None, text, **new)
   flags.DEFINE_list(
-      'seeds', None, 'Run numbers, each a run of every configuration.', **new
-  )
-  flags.DEFINE_multi_string('gin_files', None, "After each agent's own.", **new)
-  flags.DEFINE_multi_string('gin_bindings', None, 'For all runs.', **new)
-  flags.DEFINE_multi_string(
-      'grid', None, "'NAME=[VALUE, VALUE]': all combinations.", **new
-  )
-  flags.DEFINE_integer(
-      'num_samples',
-      None,
-      'Draws from what the file says under sample.',
-      lower_bound=1,
-      **new,
-  )
-  flags.DEFINE_string(
-      'population',
-      None,
-      'How the seeds of a configuration copy each other, as YAML: '
-      "'{interval: 1, mutations: {JaxDQNAgent.gamma: [uniform, 0.9, 1]}}'.",
-      **new,
-  )
-  flags.DEFINE_integer('cpus', 1, 'Cores of a trial.', lower_bound=1, **new)
-  flags.DEFINE_float(
-      'gpus',
-      0.0,
-      'Accelerators of a trial; 0.25 puts four on one.',
-      lower_bound=0.0,
-      **new,
-  )
-  flags.DEFINE_integer(
-      'num_parallel',
-      None,
-      'Trials at once; default as many as fit.',
-      lower_bound=1,
-      **new,
+      'seeds', None, 'Run numbers; each configuration runs with each.', **new
   )
   flags.DEFINE_bool(
       'pack_seeds',
       None,
-      'Whether one process learns all seeds of a configuration side by side; '
-      'default: on accelerators.',
+      'Train all seeds of a configuration side by side in one process; '
+      'default: only with --gpus.',
       **new,
   )
-  flags.DEFINE_string(
-      'address', None, "Of a Ray cluster; 'auto' finds one here.", **new
+  flags.DEFINE_bool('dry_run', False, 'Print the plan, time and memory.', **new)
+  new['lower_bound'] = 0.0
+  flags.DEFINE_float(
+      'gpus', 0.0, 'Accelerators per trial; 0.25: four trials on one.', **new
   )
-  flags.DEFINE_bool(
-      'dry_run', False, 'Says what would be done, and does nothing.', **new
+  new['lower_bound'] = 1
+  flags.DEFINE_integer('cpus', 1, 'Cores per trial.', **new)
+  flags.DEFINE_integer(
+      'num_parallel', None, 'Trials at a time; default: as many as fit.', **new
+  )
+  flags.DEFINE_integer(
+      'num_samples', None, "Draws from the file's entry sample.", **new
   )
 
 
 def description(values: flags.FlagValues) -> dict[str, Any]:
-  """The entries of a sweep that flags give."""
+  """Entries of a sweep that flags set."""
   given = {name: values[name].value for name in _LISTS}
   given['gin_files'] = values.gin_files
   given['bindings'] = values.gin_bindings
@@ -138,7 +127,7 @@ def _seeds(texts: Sequence[str]) -> list[int]:
 
 
 def resources_of(values: flags.FlagValues) -> engine.Resources:
-  """What flags say of machines."""
+  """Resources that flags set."""
   return engine.Resources(
       values.cpus, values.gpus, values.num_parallel, values.address
   )
@@ -154,7 +143,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   if not values.dry_run:
     engine.import_ray()
   _prepare_this_process()
-  found = trials_lib.configurations(sweep)
+  configurations = trials_lib.configurations(sweep)
   pack = values.pack_seeds
   if pack is None:
     pack = resources.gpus > 0 and sweep.population is None
@@ -164,21 +153,21 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         'are processes of their own: leave one of them out (in one process '
         'PopulationBasedTraining is bound: docs/populations.md).'
     )
-  trials = trials_lib.make(sweep, found, pack)
-  with progress.bar('checking', len(found), 'configurations') as bar:
+  trials = trials_lib.make_trials(sweep, configurations, pack)
+  with progress.bar('checking', len(configurations), 'configurations') as bar:
     needs = check.check(root, trials, bar.update, sweep.population)
   if sweep.population is not None:
-    tune_pbt.check(root, sweep.population, trials, needs)
+    population_lib.of_each(root, sweep.population, trials, needs)  # Checks.
   if values.dry_run:
     print(forecast(root, trials, needs, resources))
     if sweep.population is not None:
-      print(tune_pbt.describe(sweep.population, trials, needs))
+      print(population_lib.describe(sweep.population, trials, needs))
     return
   run(root, trials, needs, resources, sweep.population)
 
 
 def _prepare_this_process() -> None:
-  """It learns nothing, and what it says of single runs would be too much."""
+  """Keeps jax off the accelerators, and the logs of single runs quiet."""
   import jax
 
   logging.set_verbosity(logging.WARNING)
@@ -192,44 +181,57 @@ def run(
     resources: engine.Resources,
     population: Optional[Population] = None,
 ) -> None:
-  """Does what is missing.
+  """Runs the trials that are not finished.
+
+  Args:
+    root: directory of the sweep.
+    trials: all trials of the sweep.
+    needs: plan of a run, by the name of its configuration.
+    resources: resources of each trial.
+    population: population-based training of their seeds; None = there is none.
 
   Raises:
-    UserError: at the end, if trials have failed; StoppedError: if interrupted.
+    UserError: at the end, if trials failed.
+    StoppedError: if the launch was interrupted.
   """
-  there = {
-      t.name: progress_on_disk.reached(t.directories(root)) for t in trials
+  progress = {
+      t.name: progress_on_disk.read(t.directories(root)) for t in trials
   }
   iterations = {
       t.name: needs[t.configuration.name].iterations * len(t.seeds)
       for t in trials
   }
-  missing = [t for t in trials if there[t.name].iterations < iterations[t.name]]
+  missing = [
+      t for t in trials if progress[t.name].iterations < iterations[t.name]
+  ]
   print(
       f'{len(trials)} trials: {len(trials) - len(missing)} are done, '
       f'{len(missing)} to do, in {root}.'
   )
   if not missing:
     return
-  with _taken(root), engine.connected(resources) as at_once:
+  with _locked(root), engine.connected(resources) as num_parallel:
     progress_on_disk.write_record(root, trials, population)
-    with board_lib.Board(iterations, there, at_once) as board:
-      if population is None:
-        engine.carry_out(root, missing, resources, board)
-      else:
-        tune_pbt.carry_out_all(
-            root, population, trials, missing, needs, resources, board
-        )
-  print(board.table())
-  failed = board.names(board_lib.FAILED)
+    with StatusDisplay(iterations, progress, num_parallel) as display:
+      run_trials = functools.partial(
+          engine.run_trials, root, resources, display
+      )
+      with contextlib.suppress(KeyboardInterrupt):  # Said at the end.
+        if population is None:
+          run_trials(missing)
+        else:
+          for one in population_lib.of_each(root, population, trials, needs):
+            one.run(run_trials)
+  print(display.table())
+  failed = display.names(status_display.FAILED)
   if failed:
     raise errors.UserError(
         f'{len(failed)} of {len(trials)} trials failed {engine.ATTEMPTS} '
         f'times: {", ".join(failed)}. The last errors: '
-        + '; '.join(board.rows[name].error for name in failed)
+        + '; '.join(display.rows[name].error for name in failed)
         + '. Mend that and run the same command again: the others are kept.'
     )
-  left = len(trials) - len(board.names(board_lib.DONE))
+  left = len(trials) - len(display.names(status_display.DONE))
   if left:
     raise StoppedError(
         f'Stopped with {left} of {len(trials)} trials to do; '
@@ -239,18 +241,18 @@ def run(
 
 
 @contextlib.contextmanager
-def _taken(root: str) -> Iterator[None]:
-  """A sweep's directory, which one launch at a time has.
+def _locked(root: str) -> Iterator[None]:
+  """Locks the directory of a sweep against other launches.
 
   Raises:
-    UserError: if another one has it, or it cannot be written to.
+    UserError: if another launch has it, or it cannot be written to.
   """
   with errors.user_errors():
-    base_dir_lib.take(base_dir_lib.make(root))
+    run_lock.take(run_lock.make(root))
   try:
     yield
   finally:
-    base_dir_lib.give_back(root)
+    run_lock.give_back(root)
 
 
 def forecast(
@@ -259,20 +261,26 @@ def forecast(
     needs: Mapping[str, Needs],
     resources: engine.Resources,
 ) -> str:
-  """The table of runs, with what they take.
+  """Table of the runs, with the time and memory that they take.
 
-  Rates are those of finished runs of this sweep, and where there is none, of
-  a brief one.
+  Rates are those of finished runs of this sweep. If there are none, a brief
+  run is measured.
+
+  Args:
+    root: directory of the sweep.
+    trials: all trials of the sweep.
+    needs: plan of a run, by the name of its configuration.
+    resources: resources of each trial.
   """
-  rates = measured(root, trials, needs, resources)
+  rates = measure_rates(root, trials, needs, resources)
   rows = [('', 'runs', 'agent steps', 'updates', 'time', 'memory', 'state')]
   left, largest = [], 0
   for trial in trials:
     one = needs[trial.configuration.name]
     size = len(trial.seeds)
     estimate = rates_lib.estimate(one, rates[_kind(trial, one)], size)
-    reached = progress_on_disk.reached(trial.directories(root))
-    finished = reached.iterations >= size * one.iterations
+    progress = progress_on_disk.read(trial.directories(root))
+    finished = progress.iterations >= size * one.iterations
     if not finished:
       left.append(estimate.seconds)
       largest = max(largest, estimate.num_bytes)
@@ -287,25 +295,29 @@ def forecast(
             'done' if finished else '',
         )
     )
-  at_once = resources.num_parallel or engine.fit_here(resources)
-  seconds = rates_lib.together(left, at_once)
+  num_parallel = resources.num_parallel or engine.fit_here(resources)
+  seconds = rates_lib.makespan(left, num_parallel)
   return '\n'.join(
       [
           tables.table(rows),
           f'{len(trials)} trials, {len(left)} to do: about '
-          f'{formatting.duration(seconds)}, {at_once} at once, which need '
-          f'up to {plan_text.size(at_once * largest)} of memory.',
+          f'{formatting.duration(seconds)}, {num_parallel} at once, which '
+          f'need up to {plan_text.size(num_parallel * largest)} of memory.',
       ]
   )
 
 
-def measured(
+def measure_rates(
     root: str,
     trials: Sequence[Trial],
     needs: Mapping[str, Needs],
     resources: engine.Resources,
 ) -> dict[Hashable, Rates]:
-  """Rates of each kind of configuration."""
+  """Rates of each kind of configuration; see `forecast`.
+
+  Raises:
+    UserError: if a brief run fails.
+  """
   rates: dict[Hashable, Rates] = {}
   kinds: dict[Hashable, Trial] = {}
   for trial in trials:
@@ -313,9 +325,9 @@ def measured(
     kind = _kind(trial, one)
     kinds.setdefault(kind, trial)
     for directory in trial.directories(root):
-      done = progress_on_disk.reached([directory]).iterations >= one.iterations
+      done = progress_on_disk.read([directory]).iterations >= one.iterations
       if done and kind not in rates:
-        rates[kind] = rates_lib.of_finished(directory, one)
+        rates[kind] = rates_lib.from_finished_run(directory, one)
   missing = [kind for kind in kinds if kind not in rates]
   with progress.bar('measuring', len(missing), 'brief runs') as bar:
     for kind in missing:

@@ -1,4 +1,4 @@
-"""Everything that is wrong with the trials of a sweep, before any starts."""
+"""Checks all trials of a sweep before any starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent import futures
 import dataclasses
 import multiprocessing
 import os
-from typing import Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
 from absl import logging
 
@@ -22,8 +22,8 @@ from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.sweep import Faults
 from reincarnating_rl.launch.trials import Trial
 
-# So many configurations are checked while another process would start.
-_FOR_ONE_PROCESS = 16
+# Number of configurations that are checked in the time a process starts.
+_PER_PROCESS = 16
 
 
 def check(
@@ -32,28 +32,25 @@ def check(
     announce: Callable[[int], None] = lambda count: None,
     population: Optional[Population] = None,
 ) -> dict[str, Needs]:
-  """Refuses a sweep that cannot be carried out as it is.
+  """Refuses a sweep with errors.
 
   Args:
     root: directory of the sweep.
-    trials: all of it.
-    announce: called with how many configurations were checked meanwhile.
-    population: whose members' settings are checked, too.
+    trials: all trials of the sweep.
+    announce: called with the number of configurations checked since last time.
+    population: population-based training, whose settings are checked, too.
 
   Returns:
-    What a run of each configuration comes to, by its name.
+    The plan of a run of each configuration, by name.
 
   Raises:
-    Faults: all that is wrong, each once.
+    Faults: all errors, each once.
   """
   faults: dict[str, list[str]] = collections.defaultdict(list)
-  needs: dict[str, Needs] = {}
+  needs: dict[str, Any] = {}  # None for a configuration with errors.
   wanted = _wanted(trials)
-  # Elsewhere, for what one run needs makes threads, and Ray forks.
-  with futures.ProcessPoolExecutor(
-      min(os.cpu_count() or 1, -(-len(wanted) // _FOR_ONE_PROCESS)),
-      multiprocessing.get_context('spawn'),
-  ) as processes:
+  # In other processes: a check starts threads, and Ray forks this process.
+  with _executor(-(-len(wanted) // _PER_PROCESS)) as processes:
     outcomes = processes.map(_check_one, wanted.values())
     for (name, _), outcome in zip(wanted, outcomes):
       announce(int(name not in needs))
@@ -69,9 +66,8 @@ def check(
           if name not in faults[fault]:
             faults[fault].append(name)
   sentences = [_with_names(*item) for item in faults.items()]
-  sentences += _same_directory(root, trials) + progress_on_disk.changed(
-      root, trials, population
-  )
+  sentences += _same_directory(root, trials)
+  sentences += progress_on_disk.conflicts(root, trials, population)
   if sentences:
     raise Faults(sentences)
   return needs
@@ -80,12 +76,12 @@ def check(
 def _wanted(
     trials: Sequence[Trial],
 ) -> dict[tuple[str, Optional[int]], Experiment]:
-  """By configuration and number of runs side by side, one experiment each.
+  """An experiment for each configuration and number of runs side by side.
 
-  What is right for runs side by side may be wrong for one, and the other way
+  Runs side by side may be valid where a single run is not, and the other way
   round: a population needs two.
   """
-  found = {}
+  found: dict[tuple[str, Optional[int]], Experiment] = {}
   for trial in trials:
     size = len(trial.seeds) if trial.packed else None
     found.setdefault((trial.configuration.name, size), trial.experiment)
@@ -97,12 +93,12 @@ def _cases(
     population: Population,
     seeds: Sequence[int],
 ) -> list[tuple[str, Experiment]]:
-  """What members may come to: what is right for one may be wrong for another.
+  """Experiments with the settings that members may reach.
 
   Args:
-    wanted: a population each, as its first member begins.
-    population: how they change.
-    seeds: of its members.
+    wanted: experiment of the first member of each population.
+    population: how settings change.
+    seeds: run numbers of the members.
 
   Returns:
     Pairs of a configuration's name and an experiment.
@@ -120,19 +116,31 @@ def _cases(
   ]
 
 
-class _Outcome(NamedTuple):
-  needs: Optional[Needs]
-  faults: list[str]
+def _executor(num_processes: int) -> futures.Executor:
+  """Processes that use neither accelerators nor logs."""
+  return futures.ProcessPoolExecutor(
+      min(os.cpu_count() or 1, num_processes),
+      multiprocessing.get_context('spawn'),
+      initializer=_initialize,
+  )
 
 
-def _check_one(wanted: Experiment) -> _Outcome:
-  """In a process that learns nothing: what an experiment comes to."""
+def _initialize() -> None:
   import jax
 
   jax.config.update('jax_platforms', 'cpu')
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
   command_line.quiet_libraries()
+
+
+class _Outcome(NamedTuple):
+  needs: Optional[Needs]
+  faults: list[str]
+
+
+def _check_one(wanted: Experiment) -> _Outcome:
+  """Plan of an experiment, or its errors."""
   faults = experiment_flags.faults(wanted)
   if faults:
     return _Outcome(None, faults)

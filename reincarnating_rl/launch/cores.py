@@ -1,8 +1,8 @@
-"""Cores of a machine, each for one trial at a time.
+"""Cores of a machine, each reserved for one trial at a time.
 
-XLA makes as many threads as the process has cores: trials that share all
-cores get into each other's way. A lock per core is held by who uses it, and is
-given back by the system whatever becomes of them.
+XLA starts as many threads as the process has cores, so trials that share cores
+slow each other down. A process reserves a core with a lock on a file. The
+system releases the lock when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from typing import Iterator
+from typing import Iterator, Optional
 
 from reincarnating_rl.base import locks
 
 
 @contextlib.contextmanager
 def held(count: int) -> Iterator[tuple[int, ...]]:
-  """Holds so many cores, or none if not so many are free or known.
+  """Reserves cores while the context lasts.
 
   Args:
-    count: of cores.
+    count: number of cores.
 
   Yields:
-    Their numbers; () = the process may run anywhere.
+    Numbers of the cores; () = too few are free, or the system does not tell:
+    the process may run anywhere.
   """
   locks: dict[int, int] = {}
   try:
@@ -40,7 +41,8 @@ def held(count: int) -> Iterator[tuple[int, ...]]:
       os.close(lock)
 
 
-def _lock(core: int) -> int | None:
+def _lock(core: int) -> Optional[int]:
+  """File descriptor that holds the lock of a core; None if it is reserved."""
   name = f'reincarnating_rl.{os.getuid()}.core_{core}'
   lock = os.open(
       os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT, 0o600

@@ -1,59 +1,46 @@
-"""Trials on Ray Tune: here, or on a cluster."""
+"""Trials on Ray Tune: on this machine, or on a cluster."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import glob
 import logging
 import os
 import shutil
 import signal
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+import time
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
 import warnings
 
 from reincarnating_rl.app import experiment_flags
 from reincarnating_rl.base import errors
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import progress_on_disk
-from reincarnating_rl.launch.progress_on_disk import Reached
-from reincarnating_rl.launch.status_display import Board
+from reincarnating_rl.launch.process import Job
+from reincarnating_rl.launch.status_display import StatusDisplay
 from reincarnating_rl.launch.trials import Trial
 
 ATTEMPTS = 3
 _STATE = '.ray'
-# Read by Ray when it is imported.
+_SECONDS_BETWEEN_LOOKS = 1.0
+# Ray reads these variables when it is imported.
 _ENVIRONMENT = {
     'RAY_AIR_NEW_OUTPUT': '0',
     'RAY_USAGE_STATS_ENABLED': '0',
     'TUNE_DISABLE_AUTO_CALLBACK_LOGGERS': '1',
-    # A trial is asked to end, and saves.
+    # A trial that is stopped gets time to save.
     'TUNE_FORCE_TRIAL_CLEANUP_S': '60',
 }
 
 
-class Scheduled(NamedTuple):
-  """Trials that go on depending on each other.
-
-  Attributes:
-    scheduler: of Tune.
-    work: what a worker does of a trial, in the place of all at once.
-    told: of each trial, what the worker is told beside the usual.
-  """
-
-  scheduler: Any
-  work: Callable[[dict[str, Any]], None]
-  told: Sequence[dict[str, Any]]
-
-
 class Resources(NamedTuple):
-  """What a trial is given, and how many there are at once.
+  """Resources of a trial, and the number of trials at a time.
 
   Attributes:
     cpus: cores of a trial.
     gpus: accelerators of a trial, or a share of one.
-    num_parallel: trials at once; None = as many as fit.
-    address: of a cluster; None = this machine.
+    num_parallel: trials at a time; None = as many as fit.
+    address: address of a Ray cluster; None = this machine.
   """
 
   cpus: int = 1
@@ -63,10 +50,10 @@ class Resources(NamedTuple):
 
 
 def import_ray() -> Any:
-  """Ray, which a single run never needs.
+  """Imports Ray, which only sweeps need.
 
   Raises:
-    UserError: if it is not installed.
+    UserError: if Ray is not installed.
   """
   os.environ.update(_ENVIRONMENT)
   try:
@@ -84,180 +71,206 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(resources: Resources) -> Iterator[int]:
-  """Ray for a while.
+  """Connects to Ray while the context lasts.
 
   Args:
-    resources: where, and what a trial needs.
+    resources: where Ray runs, and the resources of a trial.
 
   Yields:
-    How many trials run at once.
+    The number of trials that run at a time.
 
   Raises:
-    UserError: if a cluster does not answer, or no trial ever fits.
+    UserError: if Ray does not start or answer, or a trial does not fit.
   """
   ray = import_ray()
-  options = {'logging_level': logging.CRITICAL, 'log_to_driver': False}
+  options: dict[str, Any] = {
+      'logging_level': logging.CRITICAL,
+      'log_to_driver': False,
+  }
   if resources.address is None:
     options |= {'include_dashboard': False, 'num_cpus': os.cpu_count()}
   try:
     ray.init(address=resources.address or 'local', **options)
-  except (ConnectionError, RuntimeError, ValueError, TimeoutError) as e:
+  except Exception as e:  # Ray raises no more specific one if it is slow.
+    ray.shutdown()
     reason = str(e).strip().split('\n')[0].rstrip('.')
+    if resources.address is None:
+      raise errors.UserError(
+          f'Ray does not start on this machine: {reason}. If it is busy, run '
+          'the same command again later.'
+      ) from e
     raise errors.UserError(
-        f'The cluster {resources.address or "on this machine"} does not '
-        f'answer: {reason}. Look at `ray status` there, or leave out '
-        '--address.'
+        f'The cluster {resources.address} does not answer: {reason}. Look at '
+        '`ray status` there, or leave out --address.'
     ) from e
   try:
-    yield _at_once(ray.cluster_resources(), resources)
+    yield _num_parallel(ray.cluster_resources(), resources)
   finally:
     ray.shutdown()
 
 
 def fit_here(resources: Resources) -> int:
-  """How many trials this machine has room for, without asking Ray."""
+  """Number of trials that fit on this machine, without asking Ray."""
   fits = [(os.cpu_count() or 1) // resources.cpus]
   if resources.gpus:
     fits.append(int(len(glob.glob('/dev/nvidia[0-9]*')) / resources.gpus))
   return max(min(fits), 1)
 
 
-def _at_once(there: dict[str, float], resources: Resources) -> int:
-  """How many trials fit."""
+def _num_parallel(available: dict[str, float], resources: Resources) -> int:
+  """Number of trials at a time.
+
+  Args:
+    available: resources of the cluster, by Ray's names.
+    resources: resources of a trial.
+  """
   fits = []
-  for name, kind, needed in (
+  for flag, kind, needed in (
       ('cpus', 'CPU', resources.cpus),
       ('gpus', 'GPU', resources.gpus),
   ):
-    have = there.get(kind, 0)
+    have = available.get(kind, 0)
     if needed > have:
       raise errors.UserError(
           f'A trial wants {needed:g} {kind}s, and there are {have:g}: lower '
-          f'--{name}.'
+          f'--{flag}.'
       )
     if needed:
       fits.append(int(have // needed))
   return min([*fits, resources.num_parallel or min(fits)])
 
 
-def carry_out(
-    root: str,
-    trials: Sequence[Trial],
-    resources: Resources,
-    board: Board,
-    scheduled: Optional[Scheduled] = None,
-) -> None:
-  """Carries trials out; those that fail are tried again from their checkpoint.
+def job_of(root: str, trial: Trial, resources: Resources) -> Job:
+  """The process of a trial.
 
   Args:
-    root: directory of the sweep; on a cluster all nodes see it.
-    trials: to be done.
-    resources: of each.
-    board: told what happens.
-    scheduled: None = they are independent of each other.
+    root: directory of the sweep.
+    trial: the trial.
+    resources: resources of the trial.
+  """
+  directories = trial.directories(root)
+  flags = experiment_flags.flags_of(trial.experiment, trial.base_dir(root))
+  return Job(
+      trial.name,
+      [*process.PROGRAM, *flags],
+      directories,
+      os.path.join(directories[0], progress_on_disk.LOG),
+      num_cores=resources.cpus,
+      gpus=resources.gpus,
+      # Relative paths were checked from here; a worker starts elsewhere.
+      cwd=os.getcwd(),
+  )
+
+
+def run_trials(
+    root: str,
+    resources: Resources,
+    display: StatusDisplay,
+    trials: Sequence[Trial],
+    is_final: bool = True,
+) -> set[str]:
+  """Runs trials; one that fails resumes from its checkpoint.
+
+  Args:
+    root: directory of the sweep; all nodes of a cluster see it.
+    resources: resources of each trial.
+    display: shows the state of the trials.
+    trials: trials that are not finished.
+    is_final: False if trials that end well have more to do, in a later call.
+
+  Returns:
+    The names of the trials that failed ATTEMPTS times.
+
+  Raises:
+    KeyboardInterrupt: if trials are left since the process got a signal.
   """
   from ray import tune
 
-  configs = [_config(root, trial, resources) for trial in trials]
-  work, scheduler = _carry_out_one, None
-  if scheduled is not None:
-    work, scheduler = scheduled.work, scheduled.scheduler
-    configs = [c | told for c, told in zip(configs, scheduled.told)]
+  # Pickled by value, so that workers import nothing else.
+  def train(config: dict[str, Any]) -> None:
+    process.run(config['job'])
+    tune.report({'ended': True})  # Tune prints a line for who reports nothing.
+
+  callback = _callback(display, is_final)
+  jobs = [job_of(root, trial, resources) for trial in trials]
   state = os.path.join(root, _STATE)
   tuner = tune.Tuner(
-      tune.with_resources(work, {'cpu': resources.cpus, 'gpu': resources.gpus}),
-      param_space={'trial': tune.grid_search(configs)},
+      tune.with_resources(
+          train, {'cpu': resources.cpus, 'gpu': resources.gpus}
+      ),
+      param_space={'job': tune.grid_search(jobs)},
       tune_config=tune.TuneConfig(
-          # A scheduler knows all that wait, and says itself who may start.
-          max_concurrent_trials=(
-              resources.num_parallel if scheduler is None else None
-          ),
-          scheduler=scheduler,
-          # Starting a worker takes longer than what it does besides waiting.
-          # One that was paused, though, has not ended its trial.
-          reuse_actors=scheduler is None,
+          max_concurrent_trials=resources.num_parallel,
+          # A worker starts slowly, and otherwise only waits.
+          reuse_actors=True,
       ),
       run_config=tune.RunConfig(
           name='trials',
           storage_path=state,
           verbose=0,
-          callbacks=[_callback(board)],
+          callbacks=[callback],
           failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
       ),
   )
-  with _terminated_as_interrupted(), warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # what Tune could do faster
+  with _sigterm_as_interrupt(), warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # advice on Tune's speed
     tuner.fit()
   shutil.rmtree(state, ignore_errors=True)
+  if len(callback.completed | callback.failed) < len(trials):
+    raise KeyboardInterrupt  # Tune keeps it to itself.
+  return callback.failed
 
 
-def _config(root: str, trial: Trial, resources: Resources) -> dict[str, Any]:
-  """What the worker is told; no more than text and numbers."""
-  return {
-      'name': trial.name,
-      'command': [
-          *process.PROGRAM,
-          *experiment_flags.flags_of(trial.experiment, trial.base_dir(root)),
-      ],
-      'directories': trial.directories(root),
-      'log': os.path.join(trial.directories(root)[0], progress_on_disk.LOG),
-      # Workers are elsewhere; paths are meant as they were checked.
-      'cwd': os.getcwd(),
-      'cpus': resources.cpus,
-      'gpus': resources.gpus,
-  }
-
-
-def _carry_out_one(config: dict[str, Any]) -> None:
-  """On a worker: one trial."""
+def _callback(display: StatusDisplay, is_final: bool) -> Any:
+  """Callback of Tune that updates a display and notes which trials ended."""
   from ray import tune
 
-  trial = config['trial']
-  process.carry_out(
-      trial['command'],
-      trial['directories'],
-      trial['log'],
-      num_cores=trial['cpus'],
-      gpus=trial['gpus'],
-      cwd=trial['cwd'],
-      report=lambda reached: tune.report(dataclasses.asdict(reached)),
-  )
+  name_of = lambda trial: trial.config['job'].name
+  # Tune does not always know why a trial failed.
+  reason = lambda trial: process.last_words(trial.config['job'].log_path)
 
+  def show_progress(trial):
+    directories = trial.config['job'].directories
+    display.progressed(name_of(trial), progress_on_disk.read(directories))
 
-def _callback(board: Board) -> Any:
-  """What tells the board of Tune's events."""
-  from ray import tune
+  class Callback(tune.Callback):
 
-  name_of = lambda trial: trial.config['trial']['name']
-  # Tune does not always know.
-  reason = lambda trial: process.last_words(trial.config['trial']['log'])
+    def __init__(self):
+      self.completed, self.failed = set(), set()
+      self._next_look = 0.0
 
-  class ToBoard(tune.Callback):
+    def __reduce__(self):  # In Tune's own record, which nobody reads.
+      return tune.Callback, ()
 
     def on_trial_start(self, iteration, trials, trial, **info):
-      board.started(name_of(trial))
+      display.started(name_of(trial))
 
-    def on_trial_result(self, iteration, trials, trial, result, **info):
-      fields = dataclasses.fields(Reached)
-      board.reached(
-          name_of(trial), Reached(**{f.name: result[f.name] for f in fields})
-      )
+    def on_step_end(self, iteration, trials, **info):
+      if time.monotonic() >= self._next_look:
+        for trial in trials:
+          if trial.status == trial.RUNNING:
+            show_progress(trial)
+        self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
 
     def on_trial_complete(self, iteration, trials, trial, **info):
-      board.done(name_of(trial))
+      self.completed.add(name_of(trial))
+      show_progress(trial)
+      if is_final:
+        display.finished(name_of(trial))
 
     def on_trial_recover(self, iteration, trials, trial, **info):
-      board.failed(name_of(trial), reason(trial), for_good=False)
+      display.failed(name_of(trial), reason(trial), gives_up=False)
 
     def on_trial_error(self, iteration, trials, trial, **info):
-      board.failed(name_of(trial), reason(trial), for_good=True)
+      self.failed.add(name_of(trial))
+      display.failed(name_of(trial), reason(trial), gives_up=True)
 
-  return ToBoard()
+  return Callback()
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-  """A SIGTERM ends a sweep as Ctrl-C does."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+  """Lets SIGTERM end a sweep as Ctrl-C does."""
   before = signal.signal(
       signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
   )

@@ -1,9 +1,10 @@
-"""Becomes another program, on cores of its own, that ends with its parent.
+"""Replaces itself by another program, pinned to cores.
 
   python -m reincarnating_rl.launch.exec_pinned CORES COMMAND...
 
-CORES are numbers with commas between, or '-' for all. A process of its own
-does this because one with threads must not fork and go on as itself.
+CORES are numbers with commas between, or '-' for all. The program gets a
+SIGTERM when its parent ends. This is a process of its own, because a process
+with threads must not fork and continue in the child.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def command(cores: Sequence[int], wanted: Sequence[str]) -> list[str]:
-  """What to start so that a command runs like that."""
+  """Command line that runs another command pinned to cores.
+
+  Args:
+    cores: numbers of the cores; () = all.
+    wanted: the other command.
+  """
   places = ','.join(map(str, cores)) or '-'
   return [sys.executable, '-m', _MODULE, places, *wanted]
 
@@ -29,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
   if places != '-':
     os.sched_setaffinity(0, map(int, places.split(',')))
   if sys.platform == 'linux':
-    # Asks the system for a SIGTERM, upon which a run saves.
+    # A run that gets a SIGTERM saves.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
   os.execv(wanted[0], wanted)
 

@@ -1,8 +1,8 @@
-"""Population-based training over processes: what is wanted of it.
+"""Entry `population` of a sweep: population-based training over processes.
 
-Members are processes, so anything that gin binds may differ and change: n, the
-replay ratio, the length of a decay. How it changes is as in `loop.evolution`;
-Ray Tune decides who copies whom (`together`).
+Members are processes, so hyperparameters are whatever gin binds: n, the replay
+ratio, the length of a decay. They change as `loop.population.pbt` says; the
+training itself is in `population`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from typing import Any, ClassVar, Mapping, Sequence
 import numpy as np
 
 from reincarnating_rl.app import api
-from reincarnating_rl.loop.population import pbt
 from reincarnating_rl.loop.population.pbt import CHOICE
 from reincarnating_rl.loop.population.pbt import Mutation
 from reincarnating_rl.loop.population.pbt import PopulationBasedTraining
-
-Settings = Mapping[str, Any]  # by the name that is bound
 
 _FIELDS = (
     'interval',
@@ -29,14 +26,14 @@ _FIELDS = (
     'resample_probability',
     'first',
 )
-# Of a range: no round number, as those that are drawn are none.
+# Position in a range that is tried. No round number, as draws are none.
 _BETWEEN = 0.381966
-# A copy goes on with its source's weights: what they are must stay.
+# These decide the shapes of weights, and a copy takes its source's weights.
 _SHAPES = re.compile(r'network|hidden|features|@')
 
 
-class Rule(Mutation):
-  """How a setting that gin binds may change; a choice is of any values."""
+class GinMutation(Mutation):
+  """Mutation of a hyperparameter that gin binds; a choice has any values."""
 
   PLACE: ClassVar[str] = 'population.mutations'
 
@@ -68,13 +65,13 @@ class Rule(Mutation):
       return super().perturb(value, factors, rng)
     if value not in self.values:
       return self.draw(rng)
-    # In the order in which they are given: some are no numbers.
+    # In the given order, since some values are no numbers.
     at = self.values.index(value)
     beside = [i for i in (at - 1, at + 1) if 0 <= i < len(self.values)] or [at]
     return self.values[beside[rng.integers(len(beside))]]
 
   def extremes(self) -> list[Any]:
-    """Values that it may come to: all, or the ends and one between."""
+    """Values to check: all of a choice, or the ends of a range and one more."""
     if self.kind == CHOICE:
       return list(self.values)
     low, high = self.values
@@ -87,52 +84,56 @@ class Rule(Mutation):
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-  """The seeds of a configuration as members that copy each other.
+  """Population-based training of the seeds of a configuration.
 
   Attributes:
-    training: when, and how settings change.
-    first: by the name of a setting, what each member begins with, in the order
-      of the seeds; others are drawn.
+    training: when members copy each other, and how settings change.
+    first: initial values of the members, in the order of the seeds, by the
+      name of the setting; settings that are not here are drawn.
   """
 
   training: PopulationBasedTraining
   first: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
   def first_settings(self, index: int, seed: int) -> dict[str, Any]:
-    """Of a member; the same ones whenever they are asked for."""
+    """Initial settings of a member, a function of its seed.
+
+    Args:
+      index: position of the member in the population.
+      seed: run number of the member.
+    """
     rng = np.random.default_rng(seed)
-    drawn = {}
-    for rule in self.training.mutations:
-      value = rule.draw(rng) if rule.can_draw else None
-      given = self.first.get(rule.name)
-      drawn[rule.name] = value if given is None else given[index]
-    return drawn
+    settings = {}
+    for mutation in self.training.mutations:
+      value = mutation.draw(rng) if mutation.can_draw else None
+      given = self.first.get(mutation.name)
+      settings[mutation.name] = value if given is None else given[index]
+    return settings
 
   def described(self) -> dict[str, Any]:
-    """All that it is, for the record of a sweep."""
+    """Entries for the record of a sweep."""
     found = dataclasses.asdict(self.training) | {'first': dict(self.first)}
     return {f'population.{name}': value for name, value in found.items()}
 
   def possible_settings(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Settings that members may come to, the ends of each range among them.
+    """Settings that show, when bound, if all that members may reach is valid.
 
     Args:
-      seeds: of the members.
+      seeds: run numbers of the members.
 
     Returns:
-      What is enough to know that all of it can be bound.
+      The initial settings, and settings at the ends of each range.
     """
     found = [self.first_settings(i, seed) for i, seed in enumerate(seeds)]
-    for rule in self.training.mutations:
-      found += [found[0] | {rule.name: value} for value in rule.extremes()]
+    for mutation in self.training.mutations:
+      assert isinstance(mutation, GinMutation)
+      found += [
+          found[0] | {mutation.name: value} for value in mutation.extremes()
+      ]
     return found
 
-  def explored(self, settings: Settings, rng: np.random.Generator) -> Settings:
-    """Settings near those of a member, or drawn anew."""
-    return pbt.explored(self.training, settings, {}, rng)
-
   def faults(self, seeds: Sequence[int]) -> list[str]:
-    """What is wrong with it for members with these seeds."""
+    """Sentences about what is wrong for members with these seeds."""
     faults = []
     if len(seeds) < 2:
       faults.append(
@@ -145,20 +146,17 @@ class Population:
             f'first of population has {len(values)} values of {name} for '
             f'{len(seeds)} seeds'
         )
-    for rule in self.training.mutations:
-      wrong = [
-          value
-          for value in self.first.get(rule.name, ())
-          if not rule.is_possible(value)
-      ]
+    for mutation in self.training.mutations:
+      given = self.first.get(mutation.name, ())
+      wrong = [value for value in given if not mutation.is_possible(value)]
       if wrong:
         faults.append(
-            f'first of population has {rule.name} {wrong[0]!r}, which is no '
-            'number in its range'
+            f'first of population has {mutation.name} {wrong[0]!r}, which is '
+            'no number in its range'
         )
-      if not rule.can_draw and rule.name not in self.first:
+      if not mutation.can_draw and not given:
         faults.append(
-            f'population bounds {rule.name}, but does not say where first '
+            f'population bounds {mutation.name}, but does not say where first '
             'values come from: make it a range or a choice, or give each '
             'member one in first'
         )
@@ -168,15 +166,18 @@ class Population:
 def parse(description: Any) -> Population:
   """Reads the entry `population` of a sweep.
 
+  Args:
+    description: the entry, in the forms of YAML.
+
   Raises:
-    ValueError: one sentence, for what is not of its form.
+    ValueError: one sentence, if the entry is malformed.
   """
   if not isinstance(description, dict) or set(description) - set(_FIELDS):
     raise ValueError(
         f'population must have entries of {", ".join(_FIELDS)}, not '
         f'{description!r}'
     )
-  given = {'interval': 1, 'mutations': {}} | description
+  given: dict[str, Any] = {'interval': 1, 'mutations': {}} | description
   first = given.pop('first', {})
   if not isinstance(given['mutations'], dict) or not given['mutations']:
     raise ValueError(
@@ -184,9 +185,9 @@ def parse(description: Any) -> Population:
         '{create_linear_schedule.initial_lr: [log_uniform, 1e-5, 1e-3]} say'
     )
   given['mutations'] = tuple(
-      _rule(name, found) for name, found in given['mutations'].items()
+      _mutation(name, found) for name, found in given['mutations'].items()
   )
-  names = [rule.name for rule in given['mutations']]
+  names = [mutation.name for mutation in given['mutations']]
   if not isinstance(first, dict) or not all(
       name in names and isinstance(values, list)
       for name, values in first.items()
@@ -196,7 +197,7 @@ def parse(description: Any) -> Population:
         f'some of {", ".join(names)}, not {first!r}'
     )
   try:
-    # Rows are in the checkpoint, with which a copy begins.
+    # A copy begins with a checkpoint, which has the replay.
     training = PopulationBasedTraining(copy_replay=True, **given)
   except TypeError as e:
     raise ValueError(f'population is not of its form: {e}') from e
@@ -206,10 +207,10 @@ def parse(description: Any) -> Population:
   return Population(training, {n: tuple(v) for n, v in first.items()})
 
 
-def _rule(name: str, found: Any) -> Rule:
+def _mutation(name: str, found: Any) -> GinMutation:
   if not isinstance(found, (list, tuple)) or not found:
     raise ValueError(
         f'population.mutations has {name!r}: {found!r}, but a setting changes '
         'by [kind, value, value, ...]'
     )
-  return Rule(name, found[0], tuple(found[1:]))
+  return GinMutation(name, found[0], tuple(found[1:]))

@@ -1,132 +1,115 @@
-"""A trial's process: started, watched, ended with whoever started it."""
+"""The process of a trial: started, awaited, and ended with its parent.
+
+Workers of Ray import this module, so it imports neither jax nor gin.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Optional, Sequence
+from typing import Optional, Sequence
 
-from reincarnating_rl.app.api import Result
+from reincarnating_rl.base import run_lock
 from reincarnating_rl.launch import cores
 from reincarnating_rl.launch import exec_pinned
-from reincarnating_rl.launch import progress_on_disk
-from reincarnating_rl.launch.progress_on_disk import Reached
-from reincarnating_rl.rundir import summary
 
-# That a trial is an execution of.
+# Every trial is an execution of this program.
 PROGRAM = (sys.executable, '-um', 'reincarnating_rl.train')
-# Before each command in a log.
+# Written before each command in a log.
 _PROMPT = b'\n$ '
-_SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_FOR_OTHERS = 120.0
-# Share of a device's memory that XLA takes beforehand, as when it is alone.
+_SECONDS_BETWEEN_LOOKS = 0.2
+# Share of a device's memory that XLA allocates when a process has it alone.
 _MEMORY_SHARE = 0.75
 
 
 class TrialFailed(Exception):
-  """A process ended with an error; the text is its last words."""
+  """A process ended with an error; the text is the last line of its log."""
 
 
-def carry_out(
-    command: Sequence[str],
-    directories: Sequence[str],
-    log_path: str,
-    *,
-    num_cores: Optional[int] = None,
-    gpus: float = 0.0,
-    cwd: Optional[str] = None,
-    report: Callable[[Reached], None] = lambda reached: None,
-) -> int:
-  """Runs a trial to its end; one that is half done goes on.
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A process that trains one trial.
+
+  Attributes:
+    name: name of the trial.
+    command: PROGRAM and its flags.
+    directories: directories of the runs.
+    log_path: file to which the process appends its output.
+    num_cores: cores to which the process is pinned; 0 = no pinning.
+    gpus: accelerators of the process, or a share of one.
+    cwd: working directory, used if this machine has it.
+  """
+
+  name: str
+  command: Sequence[str]
+  directories: Sequence[str]
+  log_path: str
+  num_cores: int = 0
+  gpus: float = 0.0
+  cwd: Optional[str] = None
+
+
+def run(job: Job) -> int:
+  """Runs a job to its end; a trial with checkpoints resumes.
 
   Args:
-    command: PROGRAM and its flags.
-    directories: of its runs, which say how far it is.
-    log_path: of a file that its output is added to.
-    num_cores: that it is kept on; None = anywhere.
-    gpus: share of an accelerator that is its.
-    cwd: folder that its relative paths are below, if this machine has it.
-    report: called whenever it is further.
+    job: the process to run.
 
   Returns:
-    The most memory that it has taken, in bytes.
+    The peak memory of the process in bytes.
 
   Raises:
-    TrialFailed: if it ends with an error.
+    TrialFailed: if the process ends with an error.
   """
   environment = dict(os.environ)
-  if 0.0 < gpus < 1.0:
-    share = f'{gpus * _MEMORY_SHARE:.3f}'
+  if 0.0 < job.gpus < 1.0:
+    share = f'{job.gpus * _MEMORY_SHARE:.3f}'
     environment.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', share)
-  os.makedirs(os.path.dirname(log_path), exist_ok=True)
-  _await_others(directories)
-  with cores.held(num_cores or 0) as own, open(log_path, 'ab') as log:
-    log.write(_PROMPT + f'{shlex.join(command)}\n'.encode())
+  os.makedirs(os.path.dirname(job.log_path), exist_ok=True)
+  _await_others(job)
+  with cores.held(job.num_cores) as own, open(job.log_path, 'ab') as log:
+    log.write(_PROMPT + f'{shlex.join(job.command)}\n'.encode())
     log.flush()
     process = subprocess.Popen(
-        exec_pinned.command(own, command),
+        exec_pinned.command(own, job.command),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         env=environment,
-        cwd=cwd if cwd is not None and os.path.isdir(cwd) else None,
+        cwd=job.cwd if job.cwd is not None and os.path.isdir(job.cwd) else None,
     )
     try:
-      status, usage = _watch(process.pid, directories, report)
+      _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
       process.terminate()  # It saves.
       process.wait()
       raise
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
-    words = last_words(log_path)
+    words = last_words(job.log_path)
     raise TrialFailed(f'exit {process.returncode}: {words}')
-  report(progress_on_disk.reached(directories))
   return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 
-def _await_others(directories: Sequence[str]) -> None:
-  """Waits for a process of an earlier launch, which may be saving yet."""
+def _await_others(job: Job) -> None:
+  """Waits for a process of an earlier launch, which may still be saving."""
   patience = time.monotonic() + _SECONDS_FOR_OTHERS
-  while any(Result(directory).in_use for directory in directories):
+  while any(map(run_lock.is_taken, job.directories)):
     if time.monotonic() > patience:
-      return  # `train` says who has it.
+      return  # `train` names the process that has the directory.
     time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-
-def _watch(
-    pid: int,
-    directories: Sequence[str],
-    report: Callable[[Reached], None],
-) -> tuple[int, Any]:
-  """Waits for a process; returns its status, and what it has used."""
-  seen = None
-  while True:
-    ended, status, usage = os.wait4(pid, os.WNOHANG)
-    if ended:
-      return status, usage
-    time.sleep(_SECONDS_BETWEEN_LOOKS)
-    stamps = [_stamp(directory) for directory in directories]
-    if stamps != seen:
-      seen = stamps
-      report(progress_on_disk.reached(directories))
-
-
-def _stamp(directory: str) -> Optional[int]:
-  try:
-    return os.stat(os.path.join(directory, summary.FILE_NAME)).st_mtime_ns
-  except OSError:
-    return None
 
 
 def last_words(path: str) -> str:
-  """The last line that a process wrote to its log, preferably its error.
+  """Last line that a process wrote to its log, preferably its error.
 
   Args:
-    path: of the log; of the processes that wrote there, the last one's.
+    path: path of the log; the last process that wrote to it counts.
   """
   try:
     with open(path, 'rb') as f:

@@ -1,4 +1,4 @@
-"""What is there of a sweep: its record, and how far each trial has come."""
+"""State of a sweep on the disk: its record, and the progress of each trial."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import os
 from typing import Any, Optional, Sequence
 
+from reincarnating_rl.app import api
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import files
 from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.report.reading import runs as runs_lib
 from reincarnating_rl.rundir import summary
 
 RECORD = 'sweep.json'
@@ -19,13 +19,15 @@ LOG = 'log.txt'
 
 
 @dataclasses.dataclass(frozen=True)
-class Reached:
-  """How far a trial has come.
+class Progress:
+  """Progress of a trial.
 
   Attributes:
-    iterations: evaluations of the student, of all its seeds.
-    score: of the last evaluation, a mean over seeds; None before the first.
-    normalized: the same, teacher = 1 and random = 0; None without a teacher.
+    iterations: evaluations of the student so far, summed over seeds.
+    score: score of the last evaluation, averaged over seeds; None before the
+      first.
+    normalized: the same score, teacher = 1 and random = 0; None without a
+      teacher.
   """
 
   iterations: int = 0
@@ -33,36 +35,33 @@ class Reached:
   normalized: Optional[float] = None
 
 
-def reached(directories: Sequence[str]) -> Reached:
-  """Reads how far the runs of a trial have come.
+def read(directories: Sequence[str]) -> Progress:
+  """Progress of a trial, from the summaries of its runs.
 
   Args:
-    directories: one a seed; none need be there yet.
+    directories: one per seed; they need not exist yet.
 
   Raises:
     UserError: if a summary is damaged.
   """
-  runs = [_read(directory) for directory in directories]
-  begun = [run for run in runs if run is not None and run.points]
-  scores = [run.points[-1].score for run in begun]
-  normalized = [
-      (run.points[-1].score - run.random_score)
-      / (run.teacher_score - run.random_score)
-      for run in begun
-      if None not in (run.random_score, run.teacher_score)
-      and run.teacher_score != run.random_score
-  ]
-  return Reached(
-      sum(len(run.points) for run in begun),
-      _mean(scores),
-      _mean(normalized),
+  of_runs = [found for found in map(scores, directories) if found]
+  last = [found[-1] for found in of_runs]
+  return Progress(
+      sum(map(len, of_runs)),
+      _mean([score.score for score in last]),
+      _mean([s.normalized for s in last if s.normalized is not None]),
   )
 
 
-def _read(directory: str) -> Optional[runs_lib.Run]:
+def scores(directory: str) -> list[api.Score]:
+  """Scores of a run so far; none if it has not started.
+
+  Raises:
+    UserError: if the summary is damaged.
+  """
   if not summary.exists(directory):
-    return None
-  return runs_lib.read(directory, summary.read(directory))
+    return []
+  return api.Result(directory).scores
 
 
 def _mean(values: Sequence[float]) -> Optional[float]:
@@ -70,7 +69,7 @@ def _mean(values: Sequence[float]) -> Optional[float]:
 
 
 def read_record(root: str) -> dict[str, Any]:
-  """{name of a trial: its experiment} of earlier launches; empty at first.
+  """Runs of earlier launches: {name of the folder: experiment}.
 
   Raises:
     UserError: if the record is damaged.
@@ -93,12 +92,12 @@ def write_record(
     trials: Sequence[Trial],
     population: Optional[Population] = None,
 ) -> None:
-  """Adds trials to the record, a run each.
+  """Adds the runs of trials to the record.
 
   Args:
     root: directory of the sweep.
-    trials: what is to be there.
-    population: how they copy each other; None = they do not.
+    trials: trials of this launch.
+    population: population-based training of their seeds; None = there is none.
 
   Raises:
     UserError: if it cannot be written.
@@ -118,32 +117,32 @@ def write_record(
 def described(
     trials: Sequence[Trial], population: Optional[Population] = None
 ) -> dict[str, Any]:
-  """{folder of a run below that of the sweep: its experiment}, JSON-ready."""
-  rules = {} if population is None else population.described()
+  """Entries of the record: {folder of the run: experiment}, JSON-ready."""
+  shared = {} if population is None else population.described()
   found = {}
   for trial in trials:
     experiment = dataclasses.asdict(trial.configuration.experiment)
-    experiment |= rules
+    experiment |= shared
     experiment.pop('run_number')
     for seed, directory in zip(trial.seeds, trial.directories('')):
-      # As JSON gives it back.
+      # JSON turns tuples into lists.
       one = experiment | {'run_number': seed}
       found[directory] = json.loads(json.dumps(one))
   return found
 
 
-def changed(
+def conflicts(
     root: str,
     trials: Sequence[Trial],
     population: Optional[Population] = None,
 ) -> list[str]:
-  """Sentences on runs that are there under other settings than wanted."""
-  was = read_record(root)
+  """Sentences about existing runs that have other settings than wanted."""
+  record = read_record(root)
   faults = []
   for directory, now in described(trials, population).items():
-    before = was.get(directory)
-    there = os.path.exists(os.path.join(root, directory, summary.FILE_NAME))
-    if before is None or before == now or not there:
+    before = record.get(directory)
+    exists = os.path.exists(os.path.join(root, directory, summary.FILE_NAME))
+    if before is None or before == now or not exists:
       continue
     names = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     differences = [

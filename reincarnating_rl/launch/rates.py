@@ -1,4 +1,4 @@
-"""How long trials take and what memory they need, from what was measured."""
+"""Time and memory of trials, estimated from measured runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from reincarnating_rl.app.api import Result
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.launch import process
 
-# What is measured with: two iterations of each kind, of which the first one
-# compiles and the second one counts.
+# Bindings of a run that is measured: two iterations of each kind, of which the
+# first compiles and the second counts.
 _BRIEF = {
     'Runner.num_iterations': 2,
     'RunnerWithTeacher.stop_after': None,
@@ -31,8 +31,8 @@ _BRIEF_PRETRAINING = {
     'RunnerWithTeacher.num_pretraining_iterations': 2,
     'RunnerWithTeacher.num_pretraining_steps': 100,
 }
-# One run alone is measured: it has nobody to copy.
-_ALONE = {
+# A single run is measured, which has nobody to copy.
+_WITHOUT_POPULATION = {
     f'PopulationBasedTraining.{name}': None
     for name in (
         'interval',
@@ -50,13 +50,13 @@ _PRETRAINING = 'pretraining'
 
 
 class Rates(NamedTuple):
-  """What a configuration costs.
+  """Cost of a configuration.
 
   Attributes:
-    seconds: of one unit, by kind: of an update in a pretraining, else of an
-      agent step.
+    seconds: seconds per update of pretraining, and per agent step of the other
+      kinds of work, by kind.
     start: seconds until the first of them, compilation included.
-    process_bytes: beside the replays; None if not measured.
+    process_bytes: memory beside the replays; None if not measured.
   """
 
   seconds: Mapping[str, float]
@@ -65,14 +65,17 @@ class Rates(NamedTuple):
 
 
 class Estimate(NamedTuple):
-  """What a trial takes: seconds, and bytes of memory."""
+  """Time and memory of a trial."""
 
   seconds: float
   num_bytes: int
 
 
 def kind_of(wanted: Experiment, needs: Needs) -> Hashable:
-  """Equal for configurations that are measured once: games do not matter."""
+  """Key of a configuration; those with equal keys are measured once.
+
+  Games and values of settings do not matter.
+  """
   networks = tuple(b for b in wanted.bindings if '@' in b)
   counts = (needs.agent_steps, needs.updates)
   return (
@@ -84,35 +87,35 @@ def kind_of(wanted: Experiment, needs: Needs) -> Hashable:
 
 
 def units(needs: Needs) -> dict[str, int]:
-  """What a run does of each kind, in the units of `Rates`."""
+  """Work of a run by kind, in the units of `Rates`."""
   found = dict(needs.agent_steps)
   found[_PRETRAINING] = needs.updates.get(_PRETRAINING, 0)
   return {kind: count for kind, count in found.items() if count}
 
 
-def of_finished(directory: str, needs: Needs) -> Rates:
-  """What a finished run of a configuration took.
+def from_finished_run(directory: str, needs: Needs) -> Rates:
+  """Rates of a configuration, from a finished run.
 
   Args:
-    directory: of the run.
-    needs: of its configuration.
+    directory: directory of the run.
+    needs: plan of the run.
   """
   spent = Result(directory).summary['seconds']
   counts = units(needs)
   return Rates({k: v / counts[k] for k, v in spent.items() if k in counts})
 
 
-def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
-  """Carries out a brief run, and looks at the clock.
+def measure(wanted: Experiment, num_cores: int) -> Rates:
+  """Rates of a configuration, from a brief run.
 
   Args:
-    wanted: of one run.
-    num_cores: that a trial will have; None = all.
+    wanted: experiment of a single run.
+    num_cores: cores per trial.
 
   Raises:
-    TrialFailed: if it does not run.
+    TrialFailed: if the run fails.
   """
-  wanted = alone(wanted)
+  wanted = without_population(wanted)
   whole = units(api.needs_of(wanted))
   bindings = dict(_BRIEF)
   if _COLLECTION in whole:
@@ -125,14 +128,17 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   began = time.monotonic()
   with tempfile.TemporaryDirectory() as scratch:
     base_dir = os.path.join(scratch, 'run')
-    num_bytes = process.carry_out(
-        [*process.PROGRAM, *experiment_flags.flags_of(brief, base_dir)],
-        [base_dir],
-        os.path.join(scratch, 'log.txt'),
-        num_cores=num_cores,
+    num_bytes = process.run(
+        process.Job(
+            'a brief run',
+            [*process.PROGRAM, *experiment_flags.flags_of(brief, base_dir)],
+            [base_dir],
+            os.path.join(scratch, 'log.txt'),
+            num_cores,
+        )
     )
     elapsed = time.monotonic() - began
-    rates = of_brief(Result(base_dir))
+    rates = from_brief_run(Result(base_dir))
   needs = api.needs_of(brief)
   steady = sum(
       count * rates.seconds.get(kind, 0.0)
@@ -144,18 +150,17 @@ def measure(wanted: Experiment, num_cores: Optional[int]) -> Rates:
   )
 
 
-def alone(wanted: Experiment) -> Experiment:
-  """The same for a run that copies nobody."""
-  return dataclasses.replace(
-      wanted, bindings=wanted.bindings + api.binding_lines(_ALONE)
-  )
+def without_population(wanted: Experiment) -> Experiment:
+  """The same experiment without population-based training."""
+  bindings = wanted.bindings + api.binding_lines(_WITHOUT_POPULATION)
+  return dataclasses.replace(wanted, bindings=bindings)
 
 
-def of_brief(run: Result) -> Rates:
-  """What steps and updates took once everything was compiled.
+def from_brief_run(run: Result) -> Rates:
+  """Rates of steps and updates, without the time of compilation.
 
   Args:
-    run: with at least two iterations of each kind of training.
+    run: a run with at least two iterations of each kind of training.
   """
   lines, spent = run.metrics('phase'), run.summary['seconds']
   played = {
@@ -187,12 +192,12 @@ def _lengths(line: Mapping[str, Any]) -> Sequence[int]:
 
 
 def estimate(needs: Needs, rates: Rates, num_seeds: int) -> Estimate:
-  """What a trial takes.
+  """Time and memory of a trial.
 
   Args:
-    needs: of one run.
-    rates: of its configuration.
-    num_seeds: that it goes through, counted one after the other.
+    needs: plan of one run.
+    rates: rates of its configuration.
+    num_seeds: seeds of the trial, whose times add up.
   """
   one = sum(
       count * rates.seconds.get(kind, 0.0)
@@ -204,9 +209,14 @@ def estimate(needs: Needs, rates: Rates, num_seeds: int) -> Estimate:
   )
 
 
-def together(seconds: Sequence[float], at_once: int) -> float:
-  """Seconds until the last of some trials ends, so many at once, in order."""
-  ends = [0.0] * at_once
+def makespan(seconds: Sequence[float], num_parallel: int) -> float:
+  """Seconds until the last trial ends.
+
+  Args:
+    seconds: duration of each trial; they start in this order.
+    num_parallel: trials at a time.
+  """
+  ends = [0.0] * num_parallel
   for duration in seconds:
     heapq.heapreplace(ends, ends[0] + duration)
   return max(ends)

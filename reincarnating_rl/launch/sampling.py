@@ -1,4 +1,7 @@
-"""Values drawn at random for a sweep, the same ones whenever it is read."""
+"""Random values of a sweep's settings; the same seed gives the same values.
+
+Ray Tune's search spaces are not used: --dry_run works without Ray.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _KINDS: dict[str, tuple[str, Callable[..., Any]]] = {
 
 
 class Distribution(NamedTuple):
-  """Where a setting's values come from.
+  """Distribution of a setting's values.
 
   Attributes:
     kind: 'uniform', 'loguniform', 'integers' or 'choice'.
@@ -42,19 +45,19 @@ class Distribution(NamedTuple):
   arguments: tuple[Any, ...]
 
   def draw(self, rng: np.random.Generator) -> Any:
-    """One value."""
+    """Draws one value."""
     return _KINDS[self.kind][1](rng, *self.arguments)
 
 
 def parse(name: str, description: Any) -> Distribution:
-  """Reads {kind: arguments}.
+  """Reads a distribution.
 
   Args:
-    name: of the setting, for errors.
-    description: such as {'loguniform': [1e-5, 1e-3]}.
+    name: name of the setting, for errors.
+    description: {kind: arguments}, such as {'loguniform': [1e-5, 1e-3]}.
 
   Raises:
-    ValueError: one sentence, if it is no distribution.
+    ValueError: one sentence, if the description is malformed.
   """
   kinds = '; '.join(f'{kind}: {what}' for kind, (what, _) in _KINDS.items())
   if not isinstance(description, dict) or len(description) != 1:

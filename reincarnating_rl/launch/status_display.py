@@ -1,7 +1,8 @@
-"""What a sweep looks like while it runs: a line a trial, and one bar.
+"""Display of a running sweep: a line per trial, and one progress bar.
 
-In a terminal the lines of those that run move; elsewhere (a log file, a pipe)
-a line says when a trial starts and ends, and the bar is a line now and then.
+In a terminal the lines of the running trials are updated in place. Elsewhere
+(a log file, a pipe) a line says when a trial starts and ends, and the bar is
+printed once a minute. Ray Tune's own reporter prints its whole table each time.
 """
 
 from __future__ import annotations
@@ -12,63 +13,64 @@ from typing import Mapping, Optional, Sequence, TextIO
 
 import tqdm
 
-from reincarnating_rl.base import progress
 from reincarnating_rl.base import tables
-from reincarnating_rl.launch.progress_on_disk import Reached
+from reincarnating_rl.launch.progress_on_disk import Progress
 from reincarnating_rl.report import formatting
 
 WAITING, RUNNING, DONE, FAILED = 'waiting', 'running', 'done', 'FAILED'
-ENDED = (DONE, FAILED)
-# So many lines move at most; of the others there is a count.
 _MOST_LINES = 16
 
 
 @dataclasses.dataclass
 class Row:
-  """A trial as it stands.
+  """State of a trial.
 
   Attributes:
-    iterations: that its plan has, of all its seeds.
+    iterations: iterations of its plan, summed over seeds.
     state: WAITING, RUNNING, DONE or FAILED.
-    reached: how far it is.
-    attempts: how often it was started.
-    since: time of the last start, in seconds; None before.
-    seconds: spent, over all attempts of this launch.
-    error: why it failed last; '' if it did not.
+    progress: its progress.
+    attempts: number of starts, first one included.
+    since: time of the last start in seconds; None unless it is running.
+    seconds: time spent on all attempts of this launch.
+    error: reason of the last failure; '' if there was none.
   """
 
   iterations: int
   state: str = WAITING
-  reached: Reached = Reached()
+  progress: Progress = Progress()
   attempts: int = 0
   since: Optional[float] = None
   seconds: float = 0.0
   error: str = ''
 
 
-class Board:
-  """Told what happens, shows it; a context that ends the display."""
+class StatusDisplay:
+  """Shows what it is told about trials; a context that ends the display.
+
+  Attributes:
+    rows: state of each trial, by name.
+  """
 
   def __init__(
       self,
       iterations: Mapping[str, int],
-      reached: Mapping[str, Reached],
+      progress: Mapping[str, Progress],
       num_lines: int,
       file: Optional[TextIO] = None,
   ):
-    """Shows where the sweep stands.
+    """Shows the state at the start.
 
     Args:
-      iterations: of each trial, by its name.
-      reached: before this launch.
-      num_lines: trials that run at once.
-      file: default stderr.
+      iterations: iterations of the plan of each trial, by its name.
+      progress: progress before this launch.
+      num_lines: number of trials that run at a time.
+      file: where to print; None = stderr.
     """
     self.rows = {
         name: Row(
             count,
-            DONE if reached[name].iterations >= count else WAITING,
-            reached[name],
+            DONE if progress[name].iterations >= count else WAITING,
+            progress[name],
         )
         for name, count in iterations.items()
     }
@@ -80,7 +82,6 @@ class Board:
         initial=self._iterations_done(),
         file=file,
     )
-    lines = min(num_lines, _MOST_LINES) if self._moves else 0
     self._lines = [
         tqdm.tqdm(
             total=0,
@@ -89,11 +90,11 @@ class Board:
             file=self._file,
             leave=False,
         )
-        for i in range(lines)
+        for i in range(min(num_lines, _MOST_LINES) * self._moves)
     ]
-    self._show()
+    self._update()
 
-  def __enter__(self) -> Board:
+  def __enter__(self) -> StatusDisplay:
     return self
 
   def __exit__(self, *error: object) -> None:
@@ -102,79 +103,78 @@ class Board:
     self._bar.close()
 
   def started(self, name: str) -> None:
-    """A trial starts, or starts again after a failure."""
+    """A trial starts, for the first time or again."""
     row = self.rows[name]
     if row.state == RUNNING:
-      return  # It waited for others.
+      return  # A member of a population that waited for the others.
     row.state, row.since = RUNNING, time.monotonic()
     row.attempts += 1
     if row.attempts == 1:
-      self._say(f'{name} starts')
-    self._show()
+      self._print(f'{name} starts')
+    self._update()
 
-  def reached(self, name: str, reached: Reached) -> None:
-    """It is further."""
-    self.rows[name].reached = reached
-    self._show()
+  def progressed(self, name: str, progress: Progress) -> None:
+    """A trial has made progress."""
+    self.rows[name].progress = progress
+    self._update()
 
-  def done(self, name: str) -> None:
-    """It has come to its end."""
-    row = self._stop(name, DONE)
-    self._say(f'{name} is done, {_score(row)}')
+  def finished(self, name: str) -> None:
+    """A trial has come to its end."""
+    row = self.rows[name]
+    self._stop(row, DONE)
+    self._print(f'{name} is done, {_score(row)}')
 
-  def failed(self, name: str, error: str, for_good: bool) -> None:
-    """It has failed.
+  def failed(self, name: str, error: str, gives_up: bool) -> None:
+    """The process of a trial failed.
 
     Args:
-      name: of the trial.
-      error: why, in a sentence.
-      for_good: whether it is not tried again.
+      name: name of the trial.
+      error: reason, in a sentence.
+      gives_up: True if the trial does not start again.
     """
-    row = self._stop(name, FAILED if for_good else WAITING)
+    row = self.rows[name]
+    self._stop(row, FAILED if gives_up else WAITING)
     row.error = error
-    then = 'it is given up' if for_good else 'it goes on from its checkpoint'
-    self._say(f'{name} failed ({error}); {then}')
+    then = 'it is given up' if gives_up else 'it goes on from its checkpoint'
+    self._print(f'{name} failed ({error}); {then}')
 
   def table(self) -> str:
-    """All trials: state, iterations, score, attempts, time."""
-    header = ('', 'state', 'iterations', 'score', 'normalized', 'time')
-    rows = [header]
+    """Table of all trials: state, iterations, score, attempts, time."""
+    rows = [('', 'state', 'iterations', 'score', 'normalized', 'time')]
     for name, row in self.rows.items():
       rows.append(
           (
               name,
               row.state + (f' x{row.attempts}' if row.attempts > 1 else ''),
-              f'{row.reached.iterations}/{row.iterations}',
-              _number(row.reached.score),
-              _number(row.reached.normalized),
+              f'{row.progress.iterations}/{row.iterations}',
+              _number(row.progress.score),
+              _number(row.progress.normalized),
               formatting.duration(row.seconds) if row.attempts else '',
           )
       )
     return tables.table(rows)
 
   def names(self, state: str) -> Sequence[str]:
-    """Of the trials in a state."""
+    """Names of the trials in a state."""
     return [name for name, row in self.rows.items() if row.state == state]
 
-  def _stop(self, name: str, state: str) -> Row:
-    row = self.rows[name]
+  def _stop(self, row: Row, state: str) -> None:
     row.state = state
     if row.since is not None:
       row.seconds += time.monotonic() - row.since
       row.since = None
-    self._show()
-    return row
+    self._update()
 
-  def _say(self, text: str) -> None:
+  def _print(self, text: str) -> None:
     if self._moves:
       tqdm.tqdm.write(text, file=self._file)
     else:
       self._file.write(text)
 
   def _iterations_done(self) -> int:
-    return sum(row.reached.iterations for row in self.rows.values())
+    return sum(row.progress.iterations for row in self.rows.values())
 
-  def _show(self) -> None:
+  def _update(self) -> None:
     counts = {
         state: len(self.names(state)) for state in (RUNNING, DONE, FAILED)
     }
@@ -187,7 +187,7 @@ class Board:
       text = ''
       if i < len(running):
         name, row = running[i], self.rows[running[i]]
-        done = f'{row.reached.iterations}/{row.iterations}'
+        done = f'{row.progress.iterations}/{row.iterations}'
         text = f'{name}: {done}, {_score(row)}'
       line.set_description_str(text)
 
@@ -197,5 +197,5 @@ def _number(value: Optional[float]) -> str:
 
 
 def _score(row: Row) -> str:
-  score = _number(row.reached.score)
+  score = _number(row.progress.score)
   return f'score {score}' if score else 'no score yet'

@@ -1,4 +1,4 @@
-"""What a sweep is made of: read from YAML or gin, and from flags."""
+"""Description of a sweep: read from YAML or gin, and from flags."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from reincarnating_rl.launch import sampling
 from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.sampling import Distribution
 
-# YAML takes 1e-4 for text: it wants a point.
+# YAML reads 1e-4, without a point, as text.
 _NUMBER = re.compile(r'[+-]?\d+(\.\d*)?[eE][+-]?\d+')
 
 
 class Faults(errors.UserError):
-  """Everything that is wrong with a sweep, a line each."""
+  """All errors of a sweep, a line each."""
 
   def __init__(self, faults: Sequence[str]):
     lines = [f'  - {fault}' for fault in faults]
@@ -34,13 +34,13 @@ class Faults(errors.UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """Who learns, and how.
+  """An agent with its configuration.
 
   Attributes:
-    name: of its directory.
-    agent: as `train` calls it.
-    gin_files: its configurations; none = the agent's own.
-    bindings: of its own, over them.
+    name: name of its directory.
+    agent: value of `train`'s --agent.
+    gin_files: its gin files; none = the agent's own.
+    bindings: its own bindings, applied after the gin files.
   """
 
   name: str
@@ -54,21 +54,21 @@ class Sweep:
   """A grid of experiments; each combination is a configuration.
 
   Attributes:
-    games: in Dopamine's spelling.
-    agents: who learns.
-    networks: such as '@reincarnation_networks.FullRainbowNetwork'; none = the
-      agents' own.
-    teachers: addresses, in which {game} stands for the game; a list in their
-      place are several teachers together.
+    games: games, in Dopamine's spelling.
+    agents: agents to train.
+    networks: networks for each agent, such as
+      '@reincarnation_networks.FullRainbowNetwork'; none = the agents' own.
+    teachers: addresses, in which {game} is replaced by the game; an entry with
+      several addresses is an ensemble.
     seeds: run numbers.
-    gin_files: after those of each agent.
-    bindings: for all.
-    grid: values by the name of what is bound: all combinations.
-    sample: distributions by the name of what is bound: `num_samples` draws.
-    num_samples: how many.
-    sample_seed: of the draws.
-    population: how the seeds of a configuration copy each other; None = they
-      do not.
+    gin_files: gin files read after those of each agent.
+    bindings: bindings of all runs.
+    grid: values by the name that gin binds: all combinations.
+    sample: distributions by the name that gin binds.
+    num_samples: number of draws from `sample`.
+    sample_seed: seed of the draws.
+    population: population-based training of the seeds of each configuration;
+      None = they are independent.
   """
 
   games: tuple[str, ...] = ()
@@ -89,14 +89,14 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Sweep))
 
 
 def read(path: Optional[str], flags: Mapping[str, Any]) -> Sweep:
-  """The sweep that a file describes, with what flags say instead.
+  """Reads a sweep from a file and flags.
 
   Args:
-    path: of a YAML or .gin file; None = flags alone.
-    flags: entries of a description that replace those of the file.
+    path: path of a YAML or .gin file; None = flags only.
+    flags: entries that replace those of the file.
 
   Raises:
-    Faults: if an entry is unknown or not of its form, all of them listed.
+    Faults: if entries are unknown or malformed, with all of them.
     UserError: if the file cannot be read.
   """
   description = {}
@@ -126,7 +126,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 
 def _read_gin(path: str) -> dict[str, Any]:
-  """The Sweep.<entry> = ... of a gin file."""
+  """Entries of a gin file, its bindings `Sweep.<entry> = ...`."""
   with errors.user_errors(), experiment_flags.own_gin([path]):
     return _entries()
 
@@ -137,15 +137,16 @@ def _entries(**entries: Any) -> dict[str, Any]:
 
 
 def parse(description: Mapping[str, Any]) -> Sweep:
-  """Checks a description's form; what its names mean is checked later.
+  """Checks the form of a description; `check` looks up its names.
 
   Args:
-    description: entries as in `Sweep`, in the forms of YAML.
+    description: entries of `Sweep`, in the forms of YAML.
 
   Raises:
-    Faults: all that is wrong with it.
+    Faults: all errors of the description.
   """
-  faults, fields = [], {}
+  faults: list[str] = []
+  fields: dict[str, Any] = {}
   for name, value in description.items():
     if name not in _FIELDS:
       faults.append(
@@ -154,7 +155,7 @@ def parse(description: Mapping[str, Any]) -> Sweep:
       continue
     try:
       fields[name] = _PARSERS[name](name, with_numbers(value))
-      _check_twins(name, fields[name])
+      _check_duplicates(name, fields[name])
     except ValueError as e:
       faults.append(str(e).rstrip('.'))
   sweep = Sweep(**fields)
@@ -182,21 +183,21 @@ def parse(description: Mapping[str, Any]) -> Sweep:
   return sweep
 
 
-def _check_twins(name: str, value: Any) -> None:
+def _check_duplicates(name: str, value: Any) -> None:
   """Raises a ValueError if a list has an entry twice."""
   lists = (
       {f'{name} of {k}': v for k, v in value.items()} if name == 'grid' else {}
   )
   if isinstance(value, tuple) and name != 'bindings':
     lists = {name: value}
-  for what, entries in lists.items():
-    twins = [e for i, e in enumerate(entries) if e in entries[:i]]
-    if twins:
-      raise ValueError(f'{what} has {twins[0]!r} twice')
+  for where, entries in lists.items():
+    repeated = [e for i, e in enumerate(entries) if e in entries[:i]]
+    if repeated:
+      raise ValueError(f'{where} has {repeated[0]!r} twice')
 
 
 def with_numbers(value: Any) -> Any:
-  """The same with numbers for texts like 1e-4, at any depth."""
+  """Replaces texts such as '1e-4' by numbers, at any depth."""
   if isinstance(value, str) and _NUMBER.fullmatch(value):
     return float(value)
   if isinstance(value, (list, tuple)):
@@ -207,10 +208,10 @@ def with_numbers(value: Any) -> Any:
 
 
 def parse_grid(entries: Sequence[str]) -> dict[str, Any]:
-  """Reads 'NAME=[VALUES]' of the command line.
+  """Reads the values of --grid, such as 'NAME=[1, 2]'.
 
   Raises:
-    UserError: for an entry of another form.
+    UserError: if an entry is malformed.
   """
   found = {}
   for entry in entries:
@@ -228,10 +229,10 @@ def parse_grid(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_yaml(flag: str, text: str) -> Any:
-  """Reads the value of a flag.
+  """Reads the value of a flag as YAML.
 
   Raises:
-    UserError: if it is no YAML.
+    UserError: if the value is no YAML.
   """
   try:
     return yaml.safe_load(text)
@@ -329,7 +330,7 @@ def _grid(name: str, value: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def _check_names(entry: str, names: Iterable[str]) -> None:
-  """Raises a ValueError for what gin would take for a name of its own."""
+  """Raises a ValueError for a name that gin would read as a macro."""
   wrong = [name for name in names if not api.is_bound_name(name)]
   if wrong:
     raise ValueError(

@@ -1,4 +1,4 @@
-"""The runs of a sweep, as a list: which experiment, with which seeds, where."""
+"""Trials of a sweep: experiments with their seeds and directories."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Configuration:
   """One combination of a sweep, without its seeds.
 
   Attributes:
-    name: of its folder below that of the sweep, such as 'Pong/qdagger_dqn'.
-    experiment: with the first seed there is.
+    name: its folder in the sweep's directory, such as 'Pong/qdagger_dqn'.
+    experiment: experiment with the first seed.
   """
 
   name: str
@@ -36,12 +36,12 @@ class Configuration:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-  """What one process does: a configuration with one or more seeds.
+  """Work of one process: a configuration with one or more seeds.
 
   Attributes:
-    configuration: what is run.
-    seeds: run numbers; several go side by side, on a member axis.
-    packed: whether the process is told of all seeds at once.
+    configuration: the configuration.
+    seeds: run numbers; several train side by side, on a member axis.
+    packed: True if the process gets all seeds at once, by --num_seeds.
   """
 
   configuration: Configuration
@@ -50,14 +50,14 @@ class Trial:
 
   @property
   def name(self) -> str:
-    """Unique in its sweep."""
+    """Name that is unique in its sweep."""
     first, last = self.seeds[0], self.seeds[-1]
     span = str(first) if first == last else f'{first}-{last}'
     return f'{self.configuration.name}/run_{span}'
 
   @property
   def experiment(self) -> Experiment:
-    """For the command line."""
+    """Experiment for the command line."""
     return dataclasses.replace(
         self.configuration.experiment,
         run_number=self.seeds[0],
@@ -65,23 +65,23 @@ class Trial:
     )
 
   def directories(self, root: str) -> list[str]:
-    """Of its runs, one a seed, below that of the sweep."""
+    """Directories of its runs, one per seed, in the sweep's directory."""
     folder = os.path.join(root, self.configuration.name)
     return [os.path.join(folder, f'run_{seed}') for seed in self.seeds]
 
   def base_dir(self, root: str) -> str:
-    """As the process is told: a group makes its runs' folders itself."""
+    """--base_dir of the process; packed runs make their own folders in it."""
     if self.packed:
       return os.path.join(root, self.configuration.name)
     return self.directories(root)[0]
 
 
 class _Choice(NamedTuple):
-  """A value of one dimension.
+  """A value of one dimension of the sweep.
 
   Attributes:
-    label: in the name of the folder; '' where there is one value only.
-    bindings: that it comes to.
+    label: label in the name of the folder; '' if there is only one value.
+    bindings: gin bindings of the value.
   """
 
   label: str
@@ -89,11 +89,7 @@ class _Choice(NamedTuple):
 
 
 def configurations(sweep: Sweep) -> list[Configuration]:
-  """All combinations, in the order of the description.
-
-  Args:
-    sweep: what is wanted.
-  """
+  """All combinations of a sweep, in the order of its description."""
   found = []
   for game, method in itertools.product(sweep.games, sweep.agents):
     for choices in itertools.product(
@@ -103,22 +99,20 @@ def configurations(sweep: Sweep) -> list[Configuration]:
   return found
 
 
-def make(
+def make_trials(
     sweep: Sweep, found: Sequence[Configuration], pack: bool
 ) -> list[Trial]:
-  """What processes do; the first seeds of all configurations come first.
+  """Trials of a sweep; the first seeds of all configurations come first.
 
   Args:
-    sweep: whose seeds.
+    sweep: the sweep, which has the seeds.
     found: its configurations.
-    pack: whether seeds that follow each other go into one process.
+    pack: True if consecutive seeds share a process.
   """
-  spans = [(seed,) for seed in sweep.seeds]
-  if pack:
-    spans = list(_consecutive(sweep.seeds))
+  alone = [(seed,) for seed in sweep.seeds]
   return [
       Trial(configuration, span, packed=pack)
-      for span in spans
+      for span in (_consecutive(sweep.seeds) if pack else alone)
       for configuration in found
   ]
 
@@ -165,16 +159,16 @@ def _configuration(
 
 
 def _teachers(sweep: Sweep, method: Method, game: str) -> list[tuple[str, Any]]:
-  """(label, address) of each; agents that learn from nothing have one None."""
+  """Pairs (label, address); agents that train from scratch have one None."""
   if not sweep.teachers or not experiment_flags.has_teacher(method.agent):
     return [('', None)]
-  fill = lambda address: address.replace('{game}', game)
-  found = []
+  found: list[tuple[str, Any]] = []
   for entry in sweep.teachers:
-    together = isinstance(entry, tuple)
-    address = tuple(map(fill, entry)) if together else fill(entry)
-    label = folder('+'.join(address) if together else address)
-    found.append((label if len(sweep.teachers) > 1 else '', address))
+    several = (entry,) if isinstance(entry, str) else entry
+    addresses = tuple(a.replace('{game}', game) for a in several)
+    label = folder('+'.join(addresses)) if len(sweep.teachers) > 1 else ''
+    is_one = isinstance(entry, str)
+    found.append((label, addresses[0] if is_one else addresses))
   return found
 
 
@@ -192,7 +186,7 @@ def _networks(sweep: Sweep) -> list[_Choice]:
 
 
 def _settings(sweep: Sweep) -> Iterator[list[_Choice]]:
-  """A list a dimension: those of the grid, and the samples as one more."""
+  """A list per dimension: those of the grid, and the samples as one more."""
   for name, values in sweep.grid.items():
     several = len(values) > 1
     yield [
@@ -202,7 +196,7 @@ def _settings(sweep: Sweep) -> Iterator[list[_Choice]]:
         for v in values
     ]
   if sweep.population is not None:
-    # For what looks at a configuration; members have their own over these.
+    # For checks of a configuration; each member's bindings come after these.
     first = sweep.population.first_settings(0, sweep.seeds[0])
     yield [_Choice('', api.binding_lines(first))]
   if sweep.sample:
@@ -213,7 +207,7 @@ def _settings(sweep: Sweep) -> Iterator[list[_Choice]]:
 def _draw(sweep: Sweep, index: int, rng: np.random.Generator) -> _Choice:
   drawn = {name: d.draw(rng) for name, d in sweep.sample.items()}
   labels = [_label(name, value) for name, value in drawn.items()]
-  # Numbered, since labels round.
+  # Numbered, since labels are rounded.
   return _Choice(
       ','.join([f'sample_{index}', *labels]), api.binding_lines(drawn)
   )
@@ -227,12 +221,12 @@ def _label(name: str, value: Any) -> str:
 
 
 def folder(text: str) -> str:
-  """Text as the name of a folder."""
+  """Name of a folder for a text."""
   return _short(re.sub(r'[^\w.=+-]+', '_', text).strip('_'))
 
 
 def _short(name: str) -> str:
-  """The same, or what is left of it with a digest of all in front."""
+  """The name, or its end with a digest in front if it is too long."""
   encoded = name.encode()
   if len(encoded) <= _LONGEST_NAME:
     return name

@@ -1,8 +1,12 @@
-"""Takes the flags of `train`, and does in a second what it takes hours for.
+"""Takes the flags of `train`, and does at once what `train` takes hours for.
 
-Started again, it goes on. Bindings say what is to go wrong:
-'fail = 2' (the first two times), 'seconds = 9' (how long an iteration takes),
-or how well it learns: 'learner.rate = 3.0' (that a score rises by).
+Started again, it resumes. Bindings control it:
+'fail = 2': the first two starts fail.
+'hold = /a/file': it waits after the first iteration until the file exists.
+'learner.rate = 3.0': the score rises by this in each iteration.
+
+It starts in a moment since it imports nothing of the package: its summary is
+made from a template, which `launched_trials` writes with the package's code.
 """
 
 import argparse
@@ -10,15 +14,9 @@ import fcntl
 import json
 import os
 import pathlib
-import shutil
 import signal
 import sys
 import time
-
-HELPERS = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HELPERS), str(HELPERS.parents[1])]
-
-import written_runs
 
 NUM_ITERATIONS = 3
 
@@ -33,34 +31,47 @@ def attempts(directory, name='started'):
   return path.read_text().splitlines() if path.exists() else []
 
 
-def carry_out(directory, seed, seconds, num_iterations, rate):
-  scratch = directory / 'scratch'
+def write_whole(path, document):
+  unfinished = path.with_suffix('.part')
+  unfinished.write_text(json.dumps(document))
+  os.replace(unfinished, path)
+
+
+def summarize(template, scores):
+  """Summary of a run with these scores, from one with other scores."""
+  document = json.loads(pathlib.Path(template).read_text())
+  random, teacher = document['random_score'], document['teacher_score']
+  entries = document['iterations']
+  online = [entry for entry in entries if entry['phase'] == 'online']
+  for entry, score in zip(online, scores):
+    entry['student_score'] = score
+    entry['teacher_normalized'] = (score - random) / (teacher - random)
+  rest = len(online) - len(scores)
+  return document | {'iterations': entries[: len(entries) - rest]}
+
+
+def train(directory, seed, template, num_iterations, rate, hold):
   checkpoint = directory / 'checkpoints' / 'scores.json'
   scores = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
   checkpoint.parent.mkdir(exist_ok=True)
   while len(scores) < num_iterations:
-    time.sleep(seconds)
+    while len(scores) == 1 and hold and not os.path.exists(hold):
+      time.sleep(0.01)
     scores.append(scores[-1] + rate if scores else float(seed))
-    shutil.rmtree(scratch, ignore_errors=True)
-    written_runs.write_run(
-        scratch, scores, seed=seed, settings={'num_iterations': num_iterations}
-    )
-    os.replace(scratch / 'metrics.jsonl', directory / 'metrics.jsonl')
-    os.replace(scratch / 'summary.json', directory / 'summary.json')
-    # Replaced, since what a checkpoint is made of never changes.
-    unfinished = directory / 'scores.part'
-    unfinished.write_text(json.dumps(scores))
-    os.replace(unfinished, checkpoint)
+    write_whole(directory / 'summary.json', summarize(template, scores))
+    # Replaced, since the files of a checkpoint never change.
+    write_whole(checkpoint, scores)
     note(directory, 'iterations')
 
 
-def main():
+def main(argv):
   parser = argparse.ArgumentParser()
+  parser.add_argument('--template')
   parser.add_argument('--base_dir', type=pathlib.Path)
   parser.add_argument('--run_number', type=int, default=0)
   parser.add_argument('--num_seeds', type=int)
   parser.add_argument('--gin_bindings', action='append', default=[])
-  flags, _ = parser.parse_known_args()
+  flags, _ = parser.parse_known_args(argv)
   wanted = dict(
       line.split(' = ') for line in flags.gin_bindings if 'game' not in line
   )
@@ -68,25 +79,26 @@ def main():
   if flags.num_seeds is not None:
     seeds = range(flags.run_number, flags.run_number + flags.num_seeds)
     directories = [flags.base_dir / f'run_{seed}' for seed in seeds]
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   for i, directory in enumerate(directories):
     directory.mkdir(parents=True, exist_ok=True)
     note(directory, 'started')
     (directory / 'cwd').write_text(os.getcwd())
-    lock = open(directory / '.lock', 'w')
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if len(attempts(directory)) <= int(wanted.get('fail', 0)):
-      print('It begins.\nError: the disk is full of holes.', file=sys.stderr)
-      return 1
-    carry_out(
-        directory,
-        flags.run_number + i,
-        float(wanted.get('seconds', 0.0)),
-        int(wanted.get('RunnerWithTeacher.stop_after', NUM_ITERATIONS)),
-        float(wanted.get('learner.rate', 1.0)),
-    )
+    with open(directory / '.lock', 'w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      if len(attempts(directory)) <= int(wanted.get('fail', 0)):
+        print('It begins.\nError: the disk is full of holes.', file=sys.stderr)
+        return 1
+      train(
+          directory,
+          flags.run_number + i,
+          flags.template,
+          int(wanted.get('RunnerWithTeacher.stop_after', NUM_ITERATIONS)),
+          float(wanted.get('learner.rate', 1.0)),
+          wanted.get('hold'),
+      )
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  sys.exit(main(sys.argv[1:]))

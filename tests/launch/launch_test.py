@@ -1,5 +1,6 @@
-"""The entry point of sweeps: flags, and all faults at once."""
+"""Entry point of sweeps: flags, and all errors at once."""
 
+from concurrent import futures
 import dataclasses
 import subprocess
 import sys
@@ -20,6 +21,18 @@ from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
 from reincarnating_rl.loop.config.estimate import Memory
+
+
+class _ThisProcess(futures.Executor):
+
+  def map(self, function, *arguments):
+    return map(function, *arguments)
+
+
+@pytest.fixture(name='checks_here')
+def _checks_here(monkeypatch):
+  """Lets `check` work here, since each of its processes imports everything."""
+  monkeypatch.setattr(check, '_executor', lambda count: _ThisProcess())
 
 
 @pytest.fixture(name='values')
@@ -86,6 +99,7 @@ def test_all_faults_are_listed_before_anything_starts(values, tmp_path):
   assert not root.exists()
 
 
+@pytest.mark.usefixtures('checks_here')
 def test_faults_of_a_population_are_among_them(values, tmp_path):
   wanted = lambda mutations, *more: values(
       f'--base_dir={tmp_path}',
@@ -105,6 +119,7 @@ def test_faults_of_a_population_are_among_them(values, tmp_path):
     launch.description(values('--population={a'))
 
 
+@pytest.mark.usefixtures('checks_here')
 def test_each_member_of_a_population_is_checked(values, tmp_path):
   """The second member, and what they may come to between whole numbers."""
   text = (
@@ -130,8 +145,8 @@ def test_each_member_of_a_population_is_checked(values, tmp_path):
 def test_a_sweep_is_carried_out_by_one_launch_at_a_time(tmp_path):
   root = tmp_path / 'sweep'
   program = (
-      'from reincarnating_rl.loop import base_dir\n'
-      f'base_dir.take(base_dir.make({str(root)!r}))\n'
+      'from reincarnating_rl.base import run_lock\n'
+      f'run_lock.take(run_lock.make({str(root)!r}))\n'
       'print("taken", flush=True)\n'
       'input()\n'
   )
@@ -184,6 +199,7 @@ POPULATION = Experiment(
 )
 
 
+@pytest.mark.usefixtures('checks_here')
 def test_packed_seeds_may_be_a_population_and_one_alone_not(tmp_path):
   found = Configuration('Pong/q', POPULATION)
   trials = [Trial(found, seeds, packed=True) for seeds in ((1, 2), (5,))]
@@ -196,7 +212,7 @@ def test_packed_seeds_may_be_a_population_and_one_alone_not(tmp_path):
 
 def test_a_population_needs_and_takes_what_its_runs_do_alone():
   pair = dataclasses.replace(POPULATION, num_seeds=2)
-  alone = rates.alone(POPULATION)
+  alone = rates.without_population(POPULATION)
   assert api.needs_of(pair) == api.needs_of(alone)
 
 

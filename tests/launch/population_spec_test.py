@@ -5,6 +5,7 @@ import pytest
 
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.trials import configurations
+from reincarnating_rl.loop.population import pbt
 
 DESCRIPTION = {
     'mutations': {
@@ -36,13 +37,15 @@ def test_first_settings_differ_and_stay_the_same():
 
 def test_settings_change_a_little_and_stay_in_their_bounds():
   changed = [
-      population(resample_probability=0.0).explored(
+      pbt.explored(
+          population(resample_probability=0.0).training,
           {
               'a.rate': 9e-3,
               'JaxDQNAgent.update_horizon': 3,
               'a.kind': 'x',
               'JaxDQNAgent.gamma': 0.99,
           },
+          {},
           np.random.default_rng(seed),
       )
       for seed in range(20)

@@ -1,9 +1,10 @@
-"""What a sweep looks like while it runs."""
+"""Display of a running sweep."""
 
 import io
 
-from reincarnating_rl.launch import status_display as board_lib
-from reincarnating_rl.launch.progress_on_disk import Reached
+from reincarnating_rl.launch import status_display
+from reincarnating_rl.launch.progress_on_disk import Progress
+from reincarnating_rl.launch.status_display import StatusDisplay
 
 
 class Terminal(io.StringIO):
@@ -12,20 +13,20 @@ class Terminal(io.StringIO):
     return True
 
 
-def make(file, **reached):
-  there = {'a': Reached(), 'b': Reached()} | reached
-  return board_lib.Board({'a': 4, 'b': 2}, there, 2, file)
+def make(file, **others):
+  progress = {'a': Progress(), 'b': Progress()} | others
+  return StatusDisplay({'a': 4, 'b': 2}, progress, 2, file)
 
 
 def test_lines_where_the_output_is_no_terminal():
   file = io.StringIO()
-  with make(file, b=Reached(2, 1.0)) as board:
-    board.started('a')
-    board.reached('a', Reached(1, 2.5, 0.25))
-    board.failed('a', 'no disk', for_good=False)
-    board.started('a')
-    board.reached('a', Reached(4, 3.5, 0.35))
-    board.done('a')
+  with make(file, b=Progress(2, 1.0)) as display:
+    display.started('a')
+    display.progressed('a', Progress(1, 2.5, 0.25))
+    display.failed('a', 'no disk', gives_up=False)
+    display.started('a')
+    display.progressed('a', Progress(4, 3.5, 0.35))
+    display.finished('a')
   text = file.getvalue()
   assert '\r' not in text
   said = [line for line in text.splitlines() if line.startswith('a ')]
@@ -35,7 +36,7 @@ def test_lines_where_the_output_is_no_terminal():
       'a is done, score 3.50',
   ]
   assert '6/6' in text and '2 done' in text
-  lines = board.table().splitlines()
+  lines = display.table().splitlines()
   assert lines[2].split()[:6] == ['a', 'done', 'x2', '4/4', '3.50', '0.35']
   # It was done before.
   assert lines[3].split() == ['b', 'done', '2/2', '1.00']
@@ -43,12 +44,12 @@ def test_lines_where_the_output_is_no_terminal():
 
 def test_a_terminal_has_a_line_for_each_that_runs():
   file = Terminal()
-  with make(file) as board:
-    board.started('a')
-    board.started('b')
-    board.reached('b', Reached(1, -3.0))
+  with make(file) as display:
+    display.started('a')
+    display.started('b')
+    display.progressed('b', Progress(1, -3.0))
     assert 'a: 0/4, no score yet' in file.getvalue()
     assert 'b: 1/2, score -3.00' in file.getvalue()
-    board.failed('b', 'no disk', for_good=True)
-  assert board.names(board_lib.FAILED) == ['b']
-  assert board.rows['b'].error == 'no disk'
+    display.failed('b', 'no disk', gives_up=True)
+  assert display.names(status_display.FAILED) == ['b']
+  assert display.rows['b'].error == 'no disk'

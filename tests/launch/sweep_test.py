@@ -14,7 +14,7 @@ from reincarnating_rl.launch import sampling
 from reincarnating_rl.launch import sweep as sweep_lib
 from reincarnating_rl.launch.sweep import Method
 from reincarnating_rl.launch.trials import configurations
-from reincarnating_rl.launch.trials import make
+from reincarnating_rl.launch.trials import make_trials
 
 YAML = """
 games: [Pong, Boxing]
@@ -70,13 +70,13 @@ def test_all_combinations_with_directories_of_their_own(tmp_path):
 def test_first_seeds_come_first_and_packed_ones_go_together(tmp_path):
   sweep = _read(tmp_path, YAML, {'seeds': [0, 1, 5], 'games': ['Pong']})
   found = configurations(sweep)
-  alone = make(sweep, found, pack=False)
+  alone = make_trials(sweep, found, pack=False)
   assert [t.seeds for t in alone[: len(found) + 1]] == [(0,)] * len(found) + [
       (1,)
   ]
   assert alone[0].experiment.num_seeds is None
   assert alone[0].base_dir('/s') == f'/s/{found[0].name}/run_0'
-  packed = make(sweep, found, pack=True)
+  packed = make_trials(sweep, found, pack=True)
   assert {t.seeds for t in packed} == {(0, 1), (5,)}
   pair = packed[0]
   assert (pair.experiment.run_number, pair.experiment.num_seeds) == (0, 2)

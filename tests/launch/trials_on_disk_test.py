@@ -1,4 +1,4 @@
-"""What a sweep finds of itself on the disk, and what trials take."""
+"""State of a sweep on the disk, and time and memory of trials."""
 
 import json
 
@@ -13,7 +13,7 @@ from reincarnating_rl.launch import population_spec
 from reincarnating_rl.launch import process
 from reincarnating_rl.launch import progress_on_disk
 from reincarnating_rl.launch import rates as rates_lib
-from reincarnating_rl.launch.progress_on_disk import Reached
+from reincarnating_rl.launch.progress_on_disk import Progress
 from reincarnating_rl.launch.rates import Rates
 from reincarnating_rl.launch.trials import Configuration
 from reincarnating_rl.launch.trials import Trial
@@ -36,18 +36,26 @@ def trial(seeds=(1,), bindings=()):
 def test_how_far_a_trial_is(tmp_path):
   one = trial((1, 2))
   directories = one.directories(str(tmp_path))
-  assert progress_on_disk.reached(directories) == Reached()
+  assert progress_on_disk.read(directories) == Progress()
   facts = {'random_score': -20.0, 'teacher_score': 20.0}
   settings = {'num_iterations': 2}
-  written_runs.write_run(
-      directories[0], [0.0, 4.0], seed=1, settings=settings, **facts
-  )
-  reached = progress_on_disk.reached(directories)
-  assert reached == Reached(2, 4.0, 0.6)
-  written_runs.write_run(
-      directories[1], [8.0], seed=2, settings=settings, **facts
-  )
-  assert progress_on_disk.reached(directories) == Reached(
+
+  def normalize(document):
+    for entry in document['iterations']:
+      if entry['student_score'] is not None:
+        entry['teacher_normalized'] = (entry['student_score'] + 20.0) / 40.0
+
+  def write(directory, scores, seed):
+    written_runs.write_run(
+        directory, scores, seed=seed, settings=settings, **facts
+    )
+    written_runs.edit(directory, normalize)
+
+  write(directories[0], [0.0, 4.0], 1)
+  progress = progress_on_disk.read(directories)
+  assert progress == Progress(2, 4.0, 0.6)
+  write(directories[1], [8.0], 2)
+  assert progress_on_disk.read(directories) == Progress(
       3, 6.0, pytest.approx(0.65)
   )
 
@@ -59,10 +67,12 @@ def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):
   progress_on_disk.write_record(root, [before])
   after = trial((1,), ('a = 2',))
   # Nothing ran there yet.
-  assert progress_on_disk.changed(root, [after]) == []
+  assert progress_on_disk.conflicts(root, [after]) == []
   written_runs.write_run(before.directories(root)[0], [1.0], seed=1)
-  assert progress_on_disk.changed(root, [before, trial((1,), ('a = 1',))]) == []
-  [fault] = progress_on_disk.changed(root, [after])
+  assert (
+      progress_on_disk.conflicts(root, [before, trial((1,), ('a = 1',))]) == []
+  )
+  [fault] = progress_on_disk.conflicts(root, [after])
   assert 'run_1 was run with bindings ["a = 1"] instead of ["a = 2"]' in fault
   # More seeds join.
   progress_on_disk.write_record(root, [trial((3,), ('a = 1',))])
@@ -74,16 +84,16 @@ def test_other_settings_in_a_directory_of_ours_are_refused(tmp_path):
     progress_on_disk.read_record(root)
 
 
-def test_other_rules_of_a_population_are_refused(tmp_path):
+def test_other_settings_of_a_population_are_refused(tmp_path):
   root, members = str(tmp_path), [trial((1,)), trial((2,))]
   mutations = {'JaxDQNAgent.gamma': ['uniform', 0.9, 1.0]}
-  rules_of = lambda **kw: population_spec.parse({'mutations': mutations} | kw)
-  progress_on_disk.write_record(root, members, rules_of())
+  parse = lambda **kw: population_spec.parse({'mutations': mutations} | kw)
+  progress_on_disk.write_record(root, members, parse())
   written_runs.write_run(members[0].directories(root)[0], [1.0], seed=1)
-  assert progress_on_disk.changed(root, members, rules_of()) == []
-  [fault] = progress_on_disk.changed(root, members, rules_of(quantile=0.5))
+  assert progress_on_disk.conflicts(root, members, parse()) == []
+  [fault] = progress_on_disk.conflicts(root, members, parse(quantile=0.5))
   assert 'run with population.quantile 0.25 instead of 0.5' in fault
-  [fault] = progress_on_disk.changed(root, members)
+  [fault] = progress_on_disk.conflicts(root, members)
   assert 'population.interval 1 instead of null' in fault
 
 
@@ -119,7 +129,7 @@ def test_rates_of_a_finished_run(tmp_path):
       directory,
       lambda d: d.update(seconds={'online': 50.0, 'pretraining': 10.0, 'x': 1}),
   )
-  rates = rates_lib.of_finished(directory, NEEDS)
+  rates = rates_lib.from_finished_run(directory, NEEDS)
   assert rates == Rates({'online': 0.05, 'pretraining': 0.2})
 
 
@@ -138,7 +148,7 @@ def test_rates_of_a_brief_run_leave_out_compilation(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text(text)
   spent = {'data_collection': 20.0, 'online': 500.0, 'evaluation': 80.0}
   (tmp_path / 'summary.json').write_text(json.dumps({'seconds': spent}))
-  rates = rates_lib.of_brief(rates_lib.Result(str(tmp_path)))
+  rates = rates_lib.from_brief_run(rates_lib.Result(str(tmp_path)))
   assert rates.seconds == {
       'data_collection': 20 / 400,
       'evaluation': 80 / 400,
@@ -161,9 +171,9 @@ def test_configurations_of_one_kind_are_measured_once():
 
 def test_the_last_of_several_at_once():
   # 5 | 3, then 4 on the one that is free first, then 1 on the other.
-  assert rates_lib.together([5.0, 3.0, 4.0, 1.0], 2) == 7.0
-  assert rates_lib.together([5.0, 3.0], 1) == 8.0
-  assert rates_lib.together([], 3) == 0.0
+  assert rates_lib.makespan([5.0, 3.0, 4.0, 1.0], 2) == 7.0
+  assert rates_lib.makespan([5.0, 3.0], 1) == 8.0
+  assert rates_lib.makespan([], 3) == 0.0
 
 
 def test_cores_are_held_by_one_at_a_time(tmp_path, monkeypatch):
