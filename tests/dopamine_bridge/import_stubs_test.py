@@ -102,7 +102,7 @@ def test_a_real_tensorflow_that_was_there_first(tmp_path):
       dispatcher.flush()
       dispatcher.close()
       from reincarnating_rl.dopamine_bridge import logs
-      assert tf.errors.OpError in dopamine_logs._WRITE_ERRORS
+      assert tf.errors.OpError in logs._WRITE_ERRORS
       print('fine')
   """
   assert run_python(code, tmp_path) == ['fine']

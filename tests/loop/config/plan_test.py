@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 import math
+from typing import Optional
 
 import pytest
 
+from reincarnating_rl.envs import atari
+from reincarnating_rl.loop.config import parts
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.due import due
 from reincarnating_rl.loop.config.due import nth_due
@@ -265,6 +268,54 @@ def test_the_teacher_collects_at_least_what_is_asked():
   assert (spec.capacity, spec.num_streams, spec.gamma) == (104, 8, 0.9)
   short = RunConfig(teacher_steps=1, teacher_update_horizon=3)
   assert short.collection_spec().slots == 3 + 4 + 1
+
+
+# -- parts ---------------------------------------------------------------------
+
+
+def test_settings_are_composed_of_parts():
+  student = parts.StudentSettings(batch_size=7, replay_ratio=Fraction(1, 2))
+  reincarnation = parts.ReincarnationSettings(num_envs=3, teacher_steps=5)
+  config = RunConfig.of(student, reincarnation, seed=9, teacher_steps=6)
+  assert (config.batch_size, config.replay_ratio) == (7, Fraction(1, 2))
+  assert (config.num_envs, config.teacher_steps, config.seed) == (3, 6, 9)
+  assert config.training_steps == RunConfig().training_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Overriding(parts.Settings):
+  """Settings of which a run has one."""
+
+  replay_ratio: Optional[Fraction] = None
+  unknown: int = 1
+
+
+def test_a_later_part_wins_unless_it_is_none():
+  student = parts.StudentSettings(replay_ratio=Fraction(1, 2))
+  ratio = lambda *given: RunConfig.of(*given).replay_ratio
+  assert ratio(student, Overriding()) == Fraction(1, 2)
+  assert ratio(student, Overriding(Fraction(3))) == 3
+  assert ratio(Overriding(Fraction(3)), student) == Fraction(1, 2)
+
+
+def test_each_part_checks_its_own():
+  with pytest.raises(ValueError, match='num_envs must be positive, got 0'):
+    parts.ReincarnationSettings(num_envs=0)
+  with pytest.raises(ValueError, match='updates_per_call must be positive'):
+    parts.ReincarnationSettings(updates_per_call=0)
+  with pytest.raises(ValueError, match='sticky_actions must be between 0 and'):
+    parts.EnvironmentSettings(sticky_actions=2.0)
+
+
+def test_the_environment_follows_from_the_settings():
+  make_env = RunConfig(
+      game='Boxing', max_agent_steps_per_episode=9, sticky_actions=0.0
+  ).environment()
+  assert make_env == atari.AtariFactory('Boxing', 9, 0.0)
+  make_env = RunConfig(game='probe/Gridworld', frame_shape=(6, 6)).environment()
+  assert make_env.frame_shape == (6, 6) and make_env.max_agent_steps == 27_000
+  with pytest.raises(ValueError, match='no Atari game'):
+    RunConfig(game='no such').environment()
 
 
 # -- plans ---------------------------------------------------------------------
