@@ -1,36 +1,36 @@
-"""Measures what it costs to save a run, by the size of its replay.
+"""Measures the cost of saving a run, by the size of its replay.
 
-  python benchmarks/benchmark_checkpoints.py
-  python benchmarks/benchmark_checkpoints.py --rows 100000,1000000 --json
+  python -m benchmarks.benchmark_checkpoints
+  python -m benchmarks.benchmark_checkpoints --rows 100000,1000000 --json
 
-A QDagger Rainbow student (Nature's network) in an online phase, its replay
-full of frames of a real game. For each size, of the first checkpoint and of
-one that follows after some thousand new agent steps: the time that training
-waits, the time until it is on the disk, and its bytes; and the rate of
-training while the first one is written, the peer being the rate without. The
-last row is the replay's share: bytes on the disk over bytes in memory. Needs
-layers 0 to 4 of the package only; a million rows need 8 GB of memory.
+A QDagger Rainbow student (Nature's network) in an online phase; its replay is
+full of frames of a real game. For each size, for the first checkpoint and for
+one some thousand agent steps later: the time that training waits, the time
+until the checkpoint is on the disk, and its bytes; and the rate of training
+while the first one is written, with the rate without as the peer. The last row
+is the replay's share: bytes on the disk over bytes in memory. Only layers up to
+the loop are needed; a million rows need 8 GB of memory.
 """
 
 from __future__ import annotations
 
-import os
+import pathlib
 import tempfile
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import app
 from absl import flags
-import bench_frames
-import bench_lib
-from bench_lib import MEBIBYTES
-from bench_lib import MILLISECONDS
-from bench_lib import Result
-from bench_lib import STEPS
-import bench_work
 import numpy as np
 
-from reincarnating_rl.envs.atari import AtariVector
+from benchmarks import game_frames
+from benchmarks import harness
+from benchmarks import output
+from benchmarks import workloads
+from benchmarks.harness import MEBIBYTES
+from benchmarks.harness import MILLISECONDS
+from benchmarks.harness import Result
+from reincarnating_rl.envs.registry import make_factory
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.run.run import Run
@@ -39,7 +39,10 @@ from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 
-_JSON = flags.DEFINE_bool('json', False, 'Print one JSON object, not a table.')
+GAME = 'Pong'  # has as many actions as the networks of `workloads`
+
+
+_JSON, _ = harness.define_flags()
 _ROWS = flags.DEFINE_list('rows', ['100000'], 'Agent steps in the replay.')
 _NEW_ROWS = flags.DEFINE_integer(
     'new_rows', 10_000, 'Agent steps between two checkpoints.', lower_bound=1
@@ -52,15 +55,12 @@ _TICKS = flags.DEFINE_integer(
 )
 
 
-GAME = 'Pong'  # with as many actions as the networks of `bench_work`
-
-
 class Cost(NamedTuple):
-  """Of one checkpoint.
+  """Cost of one checkpoint.
 
   Attributes:
     wait: milliseconds that training waits.
-    disk: milliseconds until it is on the disk.
+    disk: milliseconds until the checkpoint is on the disk.
     size: MiB that are new on the disk.
   """
 
@@ -70,23 +70,23 @@ class Cost(NamedTuple):
 
 
 def make_run(rows: int) -> Run:
-  """A run at the beginning of its online phase."""
+  """A run at the start of its online phase."""
   config = RunConfig(
       game=GAME,
       num_iterations=1,
       training_steps=rows,
       replay_capacity=rows,
-      min_replay_history=1000,
+      min_replay_history=min(1000, rows - 1),
       prioritized=True,
       update_horizon=3,
   )
-  learner = bench_work.make_learner('nature_c51', distill=True)
+  learner = workloads.make_learner('nature_c51', distill=True)
   run = Run(
       config,
       learner,
-      lambda *args: AtariVector(config.game, *args),
+      make_factory(config.game),
       random_score=0.0,
-      teacher=Teacher(bench_work.init_policy(learner), score=1.0),
+      teacher=Teacher(workloads.init_policy(learner), score=1.0),
       coefficients=Coefficients(),
   )
   run.begin(run.plan[0])
@@ -94,10 +94,10 @@ def make_run(rows: int) -> Run:
 
 
 def fill(run: Run, num_rows: int, played: np.ndarray) -> None:
-  """Puts rows of a game behind those that the replay holds."""
-  writer = run.trainer.writer
+  """Adds rows of a game to the replay."""
+  writer: Any = run.trainer.writer
   rng = np.random.default_rng(writer.slots_written)
-  for frames in bench_frames.varied(played, num_rows):
+  for frames in game_frames.varied(played, num_rows):
     num = len(frames)
     num_actions = writer.state.storage.extras['q_teacher'].shape[1]
     columns = {
@@ -117,8 +117,8 @@ def fill(run: Run, num_rows: int, played: np.ndarray) -> None:
 
 
 def make_drawable(run: Run) -> None:
-  """Gives all rows the same weight; the last ones wait for successors."""
-  writer = run.trainer.writer
+  """Gives all rows equal weights, but the last, which lack successors."""
+  writer: Any = run.trainer.writer
   priorities = writer.state.priorities
   leaves = priorities.tree.leaves.at[: writer.slots_written - 8].set(1.0)
   tree = type(priorities.tree)((leaves, *priorities.tree.levels[1:]))
@@ -126,12 +126,11 @@ def make_drawable(run: Run) -> None:
   writer.state = writer.state._replace(priorities=equal)
 
 
-def bytes_below(folder: str) -> int:
-  paths = (os.path.join(r, f) for r, _, files in os.walk(folder) for f in files)
-  return sum(os.path.getsize(path) for path in paths)
+def bytes_below(folder: pathlib.Path) -> int:
+  return sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
 
 
-def save(run: Run, checkpointer: RunCheckpointer, folder: str) -> Cost:
+def save(run: Run, checkpointer: RunCheckpointer, folder: pathlib.Path) -> Cost:
   """Saves a run as its loop does, segment by segment."""
   before, start = bytes_below(folder), time.perf_counter()
   checkpointer.save(run, wait=False)
@@ -144,62 +143,62 @@ def save(run: Run, checkpointer: RunCheckpointer, folder: str) -> Cost:
 
 def rate(run: Run, num_ticks: int) -> float:
   """Agent steps a second of the online loop."""
+  player: Any = run.player
   start = time.perf_counter()
   for _ in range(num_ticks):
     run.trainer.train_step()
-    run.step(run.trainer.act)
-  # The updates that these steps brought about are part of their time.
+    player.decide(run.trainer.act)
+    run.finish_step()
+  # The updates that these steps triggered belong to their time.
   run.trainer.learner_state.updates.block_until_ready()
   return num_ticks / (time.perf_counter() - start)
 
 
 def measure(rows: int) -> list[Result]:
   """All numbers of one size."""
-  run, played = make_run(rows), bench_frames.play(rows)
-  ticks = _TICKS.value
-  room = _NEW_ROWS.value + 2 * (_REPEATS.value + 1) * ticks
+  run, played = make_run(rows), game_frames.play(rows)
+  new_rows, repeats, ticks = _NEW_ROWS.value, _REPEATS.value, _TICKS.value
+  writer: Any = run.trainer.writer
+  room = new_rows + 2 * (repeats + 1) * ticks
   fill(run, max(rows - room, rows // 2), played)
   make_drawable(run)
   rate(run, ticks)  # compiles
-  with tempfile.TemporaryDirectory() as folder:
-    checkpointer = RunCheckpointer(folder)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
+    checkpointer = RunCheckpointer(temporary)
     first = save(run, checkpointer, folder)
-    fill(run, _NEW_ROWS.value, played)
+    fill(run, new_rows, played)
     following = save(run, checkpointer, folder)
-    in_memory = run.trainer.writer.slots_written * 84 * 84
-    on_disk = bytes_below(os.path.join(folder, 'rows'))
+    in_memory = writer.slots_written * 84 * 84
+    on_disk = bytes_below(folder / 'rows')
     checkpointer.close()
     alone, meanwhile = [], []
-    for i in range(_REPEATS.value):
+    for i in range(repeats):
       alone.append(rate(run, ticks))
-      # Everything again, in a directory of its own.
-      busy = RunCheckpointer(os.path.join(folder, str(i)))
+      # The whole checkpoint again, in another directory.
+      busy = RunCheckpointer(str(folder / str(i)))
       busy.save(run, wait=False)
       meanwhile.append(rate(run, ticks))
       busy.close()
   name = f'checkpoint/{rows}_rows'
-  results = [
-      Result(f'{name}/{which}/{what}', unit, [value], [])
-      for which, cost in (('first', first), ('following', following))
-      for what, unit, value in (
-          ('training_waits', MILLISECONDS, cost.wait),
-          ('on_disk_after', MILLISECONDS, cost.disk),
-          ('size', MEBIBYTES, cost.size),
-      )
-  ]
+  results = []
+  for which, cost in (('first', first), ('following', following)):
+    results += [
+        Result(f'{name}/{which}/training_waits', MILLISECONDS, [cost.wait]),
+        Result(f'{name}/{which}/on_disk_after', MILLISECONDS, [cost.disk]),
+        Result(f'{name}/{which}/size', MEBIBYTES, [cost.size]),
+    ]
   return results + [
-      Result(f'{name}/rate_meanwhile', STEPS, meanwhile, alone),
-      Result(f'{name}/packed', 'of the frames', [on_disk / in_memory], []),
+      Result(f'{name}/rate_meanwhile', harness.STEPS, meanwhile, alone),
+      Result(f'{name}/packed', 'of the frames', [on_disk / in_memory]),
   ]
 
 
 def main(argv: list[str]) -> None:
   del argv
-  out = bench_lib.claim_stdout()
-  results = []
-  for rows in _ROWS.value:
-    results += measure(int(rows))
-  bench_lib.write_report(out, results, _JSON.value)
+  out = output.claim_stdout()
+  results = sum((measure(int(rows)) for rows in _ROWS.value), [])
+  harness.write_report(out, results, _JSON.value)
 
 
 if __name__ == '__main__':

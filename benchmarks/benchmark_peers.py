@@ -3,27 +3,27 @@
   python scripts/benchmark_peers.py
   python scripts/benchmark_peers.py --filter updates --json > numbers.json
 
-Each side lives in a process of its own (this script in worker mode), with a
-virtual environment of its own that is made first (bench_environments.py). It
-builds what it needs once and then measures when it is asked to, in turn with
-the other. The networks are the same (Nature C51 with 51 atoms and without
-noise, dueling or double learning; Nature DQN with the Huber loss), so are the
-horizon (3), the batch (32) and the game (Pong, random weights). Ours distills
-from the teacher's stored Q-values in every offline update; Dopamine has no
-such thing and only trains.
+Each side is a process of its own (this script in worker mode) in a virtual
+environment of its own, which is made first (virtual_environments.py). A side
+builds what it needs once, and is then measured in turn with the other. The
+networks are the same (Nature C51 with 51 atoms and without noise, dueling or
+double learning; Nature DQN with the Huber loss), so are the horizon (3), the
+batch (32) and the game (Pong, random weights). Ours distills from the teacher's
+stored Q-values in every offline update; Dopamine only trains.
 
-Names under updates/: `whole` is sampling, update and, for C51, priorities;
-`bare_train` is Dopamine's update on a batch that is already on the device, and
+Names below updates/: `whole` is sampling, update and, for C51, priorities;
+`bare_train` is Dopamine's update on a batch that is on the device already, and
 `fixed_batch` is that on both sides; `asking` is Dopamine's whole update with a
 teacher's forward pass on its batch, as the earlier release distilled. Names
-under online/ and evaluate/ say what ours uses; Dopamine always plays in one
-environment. start/ is the life of a process that ends with its first update;
-ours finds its compiled code in the cache of the process before. memory/ and
-replay/ are of 100,000 transitions, or of a million with --full.
+below online/ and evaluate/ say what ours uses; Dopamine always plays in one
+environment. start/ is the lifetime of a process that ends with its first
+update; ours finds its compiled code in the cache of the process before.
+memory/ and replay/ have 100,000 transitions, or a million with --full.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -35,47 +35,54 @@ from typing import Any, NamedTuple, TextIO
 
 from absl import app
 from absl import flags
-import bench_environments
-import bench_lib
-from bench_lib import MEBIBYTES
-from bench_lib import MICROSECONDS
-from bench_lib import Result
-from bench_lib import SECONDS
-from bench_lib import STEPS
-from bench_lib import UPDATES
 
-_JSON, _FILTER, _QUICK = bench_lib.define_flags()
+from benchmarks import harness
+from benchmarks import machine
+from benchmarks import output
+from benchmarks import virtual_environments
+from benchmarks.harness import Case
+from benchmarks.harness import MEBIBYTES
+from benchmarks.harness import MICROSECONDS
+from benchmarks.harness import Result
+from benchmarks.harness import SECONDS
+from benchmarks.harness import STEPS
+from benchmarks.harness import UPDATES
+from benchmarks.harness import Work
+
+OURS, DOPAMINE = 'ours', 'dopamine'
+
+
+_JSON, _QUICK = harness.define_flags()
+_FILTER = harness.define_filter()
 _ROUNDS = flags.DEFINE_integer(
-    'rounds', 5, 'Measurements of each number, on each side.', lower_bound=1
+    'rounds', 5, 'Measurements of each number on each side.', lower_bound=1
 )
 _ENVIRONMENTS = flags.DEFINE_enum(
     'environments',
     'own',
     ['own', 'this'],
-    'A virtual environment for each side, or the interpreter at hand.',
+    'Use a virtual environment for each side, or the current interpreter.',
 )
 _FULL = flags.DEFINE_bool(
     'full', False, 'Replays of a million transitions (16 GB of memory).'
 )
 _WORKER = flags.DEFINE_enum(
-    'worker', None, ['ours', 'dopamine'], 'Internal: serve one side.'
+    'worker', None, [OURS, DOPAMINE], 'Internal: serve one side.'
 )
-
-OURS, DOPAMINE = 'ours', 'dopamine'
 
 
 class Comparison(NamedTuple):
-  """One line of the outcome: a task of ours against one of Dopamine's."""
+  """One line of the results: a task of ours against one of Dopamine's."""
 
   name: str
   unit: str
   ours: str
   dopamine: str
-  seconds: float = 1.0  # of one measurement, at least
+  seconds: float = 1.0  # shortest duration of a measurement
 
 
 def comparisons() -> list[Comparison]:
-  """What is compared; memory comes first, while the processes hold little."""
+  """All lines; memory comes first, while the processes hold little."""
   out = [
       Comparison(f'memory/{task}', MEBIBYTES, task, task)
       for task in ('resident_total', 'replay_growth')
@@ -112,20 +119,17 @@ class WorkerError(Exception):
 
 
 class Worker:
-  """One side in a process of its own, spoken to in lines of JSON."""
+  """One side in a process of its own; both talk in lines of JSON.
+
+  Attributes:
+    facts: machine and versions of the process.
+  """
 
   def __init__(self, side: str, python: str):
-    """Starts it and waits until it has imported what it needs.
-
-    Args:
-      side: which one.
-      python: its interpreter.
-    """
+    """Starts the process with this interpreter, and waits for its imports."""
     self._side = side
-    self._log = tempfile.NamedTemporaryFile(
-        'w+', prefix=f'benchmark_{side}_', suffix='.log', delete=False
-    )
-    command = [python, os.path.abspath(__file__), f'--worker={side}']
+    self._log = tempfile.TemporaryFile('w+')
+    command = [python, '-m', 'benchmarks.benchmark_peers', f'--worker={side}']
     command += ['--quick'] * _QUICK.value + ['--full'] * _FULL.value
     self._process = subprocess.Popen(
         command,
@@ -133,7 +137,8 @@ class Worker:
         stdout=subprocess.PIPE,
         stderr=self._log,
         text=True,
-        # Two processes share an accelerator, where there is one.
+        cwd=virtual_environments.REPOSITORY,
+        # Two processes share an accelerator, if there is one.
         env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'},
     )
     try:
@@ -142,41 +147,31 @@ class Worker:
       self.close()
       raise
 
-  def build(self, task: str) -> None:
-    """Lets it build a task and run its work once."""
-    self._ask(task, {'do': 'build', 'task': task})
+  def work(self, task: str, unit: str, seconds: float) -> Work:
+    """A work whose value is measured by the process, which builds it first."""
+    request = json.dumps({'task': task, 'unit': unit, 'seconds': seconds})
 
-  def measure(self, task: str, unit: str, seconds: float) -> float:
-    """Lets it measure a task that it has built."""
-    request = {'do': 'measure', 'task': task, 'unit': unit, 'seconds': seconds}
-    return self._ask(task, request)['value']
+    def measured() -> float:
+      try:
+        print(request, file=self._process.stdin, flush=True)
+      except BrokenPipeError:
+        pass  # the process is dead; the missing answer leads to its error
+      return self._answer(f'running {task}')['value']
+
+    return measured
 
   def close(self) -> None:
-    """Ends it; its log goes, too."""
+    """Ends the process."""
     try:
-      self._process.stdin.close()
-    except BrokenPipeError:
-      pass  # it is dead, and a request to it was never read
-    try:
-      self._process.wait(timeout=20)
+      self._process.communicate(timeout=20)
     except subprocess.TimeoutExpired:
       self._process.kill()
-      self._process.wait()
-    self._process.stdout.close()
+      self._process.communicate()
     self._log.close()
-    os.unlink(self._log.name)
-
-  def _ask(self, task: str, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-      self._process.stdin.write(json.dumps(request) + '\n')
-      self._process.stdin.flush()
-    except BrokenPipeError:
-      pass  # what it died of is told by the missing answer
-    return self._answer(f'running {task}')
 
   def _answer(self, doing: str) -> dict[str, Any]:
-    line = self._process.stdout.readline()
-    if line:
+    assert self._process.stdout is not None
+    if line := self._process.stdout.readline():
       answer = json.loads(line)
       if 'error' not in answer:
         return answer
@@ -198,6 +193,17 @@ class Worker:
 # -- a worker, from inside ----------------------------------------------------
 
 
+def require_dopamine() -> None:
+  """Raises an ImportError with one sentence if Dopamine is missing."""
+  try:
+    import dopamine as _  # noqa: F401
+  except ImportError as error:
+    raise ImportError(
+        f'{sys.executable} cannot import Dopamine ({error}); '
+        'dopamine-rl 4.1.2 must be installed beside this package'
+    ) from error
+
+
 def serve(side_name: str, out: TextIO) -> None:
   """Answers requests from stdin until it ends."""
 
@@ -206,28 +212,24 @@ def serve(side_name: str, out: TextIO) -> None:
     out.flush()
 
   try:
-    import bench_sides
+    if side_name == DOPAMINE:
+      require_dopamine()  # before the imports that take seconds
+    from benchmarks import sides
 
-    sizes = bench_sides.Sizes()
-    if _FULL.value:
-      sizes = sizes._replace(rows=1_000_000)
-    sizes = bench_sides.QUICK_SIZES if _QUICK.value else sizes
-    side = bench_sides.SIDES[side_name](sizes)
-    tasks, works = side.tasks(), {}
+    rows = 1_000_000 if _FULL.value else 100_000
+    sizes = sides.QUICK_SIZES if _QUICK.value else sides.Sizes(rows)
+    side = sides.make(side_name, sizes)
+    tasks = side.tasks()
+    work_of = functools.cache(lambda task: tasks[task]())
     answer(
-        machine=bench_lib.describe_machine(),
-        versions=bench_lib.package_versions(*side.packages),
+        machine=machine.describe(),
+        versions=machine.package_versions(*side.packages),
     )
     for line in sys.stdin:
       request = json.loads(line)
-      task = request['task']
-      if request['do'] == 'build':
-        works[task] = tasks[task]()
-        works[task]()
-        answer()
-      else:
-        unit, seconds = request['unit'], request['seconds']
-        answer(value=bench_lib.measure(unit, works[task], seconds))
+      work = work_of(request['task'])
+      value = harness.measure(request['unit'], work, request['seconds'])
+      answer(value=value)
   except Exception as error:
     traceback.print_exc()
     answer(error=f'{type(error).__name__}: {error}'.splitlines()[0])
@@ -238,60 +240,59 @@ def serve(side_name: str, out: TextIO) -> None:
 
 
 def compare(
-    workers: dict[str, Worker],
-    chosen: list[Comparison],
-    rounds: int,
-    quick: bool,
+    workers: dict[str, Worker], chosen: list[Comparison], rounds: int
 ) -> list[Result]:
-  """Builds every task, then measures them all in turn, round by round."""
-  jobs = {}  # (side, task) -> (unit, seconds); a task may stand in many lines
+  """Builds every task, then measures all in turn, round by round.
+
+  A task may stand in many lines; it is measured once a round. The workers
+  measure, so that the harness takes their values as they are.
+  """
+  cases = {}
   for c in chosen:
     for side, task in ((OURS, c.ours), (DOPAMINE, c.dopamine)):
-      jobs[side, task] = (c.unit, 0.0 if quick else c.seconds)
-  values = {job: [] for job in jobs}
-  with bench_lib.progress(len(jobs) * (rounds + 1)) as bar:
-    for side, task in jobs:
-      bar.set_description(f'building {task} of {side}', refresh=False)
-      workers[side].build(task)
-      bar.update()
-    for r in range(rounds):
-      for side, task in bench_lib.alternate(list(jobs), r):
-        bar.set_description(f'{task} of {side}', refresh=False)
-        unit, seconds = jobs[side, task]
-        value = workers[side].measure(task, unit, seconds)
-        values[side, task].append(value)
-        bar.update()
+      seconds = 0.0 if _QUICK.value else c.seconds
+      build = functools.partial(workers[side].work, task, c.unit, seconds)
+      name = f'{task} of {side}'
+      cases[name] = Case(name, harness.MEASURED, build)
+  jobs = list(cases.values())
+  with output.progress(harness.num_measurements(jobs, rounds)) as bar:
+    results = harness.run_cases(jobs, rounds, _QUICK.value, bar)
+  values = {r.name: r.ours for r in results}
   return [
-      Result(c.name, c.unit, values[OURS, c.ours], values[DOPAMINE, c.dopamine])
+      Result(
+          c.name,
+          c.unit,
+          values[f'{c.ours} of {OURS}'],
+          values[f'{c.dopamine} of {DOPAMINE}'],
+      )
       for c in chosen
   ]
 
 
 def main(argv: list[str]) -> None:
   del argv
-  out = bench_lib.claim_stdout()
-  quick = _QUICK.value
+  out = output.claim_stdout()
   if _WORKER.value is not None:
     serve(_WORKER.value, out)
     return
-  chosen = bench_lib.select(comparisons(), _FILTER.value)
-  rounds = min(_ROUNDS.value, 2) if quick else _ROUNDS.value
+  chosen = harness.select(comparisons(), _FILTER.value)
+  rounds = min(_ROUNDS.value, 2) if _QUICK.value else _ROUNDS.value
   workers: dict[str, Worker] = {}
   try:
-    # Dopamine first: where it is missing, this ends at once.
+    # Dopamine first: if it is missing, this ends at once.
     for side in (DOPAMINE, OURS):
       python = sys.executable
       if _ENVIRONMENTS.value == 'own':
-        python = bench_environments.python_of(side)
+        python = virtual_environments.python_of(side)
       workers[side] = Worker(side, python)
-    results = compare(workers, chosen, rounds, quick)
+    results = compare(workers, chosen, rounds)
     facts = workers[DOPAMINE].facts
-  except (WorkerError, bench_environments.InstallError) as error:
+  except (WorkerError, virtual_environments.InstallError) as error:
     raise SystemExit(str(error)) from None
   finally:
     for worker in workers.values():
       worker.close()
-  bench_lib.write_report(
+  harness.write_report(
       out, results, _JSON.value, facts['machine'], facts['versions']
   )
 

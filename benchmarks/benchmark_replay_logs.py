@@ -1,153 +1,142 @@
-"""Measures how a teacher's replay log is loaded: its memory and its time.
+"""Measures the loading of a teacher's replay log: memory and time.
 
-  python benchmarks/benchmark_replay_logs.py
-  python benchmarks/benchmark_replay_logs.py --rows 1000000 --json
+  python -m benchmarks.benchmark_replay_logs
+  python -m benchmarks.benchmark_replay_logs --rows 1000000 --json
 
-Writes a log in the format of Dopamine up to 4.0, of frames of a game played at
-random, and loads it in a fresh process. Memory is the most that the process
-ever held, less what it held before; over the bytes of the data 1 is the least.
-The peer is what Dopamine does with such a file: `numpy.load` into the host's
-memory. Needs layers 0 to 3 of the package only, and the room of the log in
-memory, on the disk a fiftieth of it.
+Writes a log in the format of Dopamine up to 4.0, with frames of a random game,
+and loads it in a fresh process. Memory is the peak of that process, less its
+memory before; the least possible is 1 over the bytes of the data. The peer is
+what Dopamine does with such a file: `numpy.load` into the host's memory. Only
+layers up to the teachers are needed, and memory for the log; the log takes a
+fiftieth of it on the disk.
 """
 
 from __future__ import annotations
 
-import json
+from concurrent import futures
+import gzip
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
+from typing import Any, Callable, NamedTuple
 
 from absl import app
 from absl import flags
-import bench_frames
-import bench_lib
-import dopamine_logs
 import numpy as np
 
-_JSON = flags.DEFINE_bool('json', False, 'Print one JSON object, not a table.')
+from benchmarks import game_frames
+from benchmarks import harness
+from benchmarks import machine
+from benchmarks import output
+from benchmarks import replay_log_writer
+from benchmarks.harness import Result
+
+_JSON, _ = harness.define_flags()
 _ROWS = flags.DEFINE_integer(
     'rows', 100_000, 'Rows of the log.', lower_bound=100
 )
-_MEASURE = flags.DEFINE_enum(
-    'measure', None, ['ours', 'peer'], 'Load a log once: what a child does.'
-)
-_FOLDER = flags.DEFINE_string('folder', None, 'Where the log of a child lies.')
 
 NUMBER = 0
 EPISODE_ROWS = 1000
 FASTEST = 1  # level of compression
 
 
+class Cost(NamedTuple):
+  """Cost of loading a log."""
+
+  seconds: float
+  data_mebibytes: float
+  memory_mebibytes: float
+
+
 def write_log(folder: str, num_rows: int) -> None:
-  """A full ring whose head is in the middle of a row of episodes."""
+  """A full ring; its head stands in the middle of an episode's rows."""
   rng = np.random.default_rng(0)
   terminal = np.zeros(num_rows, np.uint8)
   terminal[EPISODE_ROWS - 1 :: EPISODE_ROWS] = 1
-  columns = dopamine_logs.Columns(
+  columns = replay_log_writer.Columns(
       rng.integers(0, 4, num_rows).astype(np.int32),
       rng.choice([0.0, 0.0, 1.0], num_rows).astype(np.float32),
       terminal,
       add_count=num_rows + num_rows // 3,
       ends=np.flatnonzero(terminal),
   )
-  frames = bench_frames.varied(bench_frames.play(num_rows), num_rows)
-  dopamine_logs.write(folder, NUMBER, columns, frames, level=FASTEST)
+  frames = game_frames.varied(game_frames.play(num_rows), num_rows)
+  replay_log_writer.write(folder, NUMBER, columns, frames, level=FASTEST)
 
 
-def measure_ours(folder: str) -> dict[str, float]:
+def _cost(load: Callable[[], list[Any]]) -> Cost:
+  """Cost of a function that returns arrays."""
+  before, start = machine.resident_mebibytes(peak=True), time.perf_counter()
+  arrays = load()
+  seconds = time.perf_counter() - start
+  peak = machine.resident_mebibytes(peak=True)
+  data = sum(x.nbytes for x in arrays) / 2**20
+  return Cost(seconds, data, peak - before)
+
+
+def measure_ours(folder: str) -> Cost:
   import jax
 
   from reincarnating_rl.teachers.formats import replay_logs
 
-  files = replay_logs.find(folder, NUMBER)
+  files: Any = replay_logs.find(folder, NUMBER)
+
+  def load() -> list[Any]:
+    replay: Any = replay_logs.open_replay(files)
+    replay.read()
+    return jax.tree.leaves(replay.storage)
+
   jax.block_until_ready(jax.numpy.zeros(1))
-  before, start = peak_bytes(), time.perf_counter()
-  replay = replay_logs.open_replay(files)
-  replay.read()
-  seconds = time.perf_counter() - start
-  data = sum(x.nbytes for x in jax.tree.leaves(replay.storage))
-  return {
-      'seconds': seconds,
-      'data': data,
-      'memory': peak_bytes() - before,
-  }
+  return _cost(load)
 
 
-def measure_peer(folder: str) -> dict[str, float]:
-  import gzip
+def measure_peer(folder: str) -> Cost:
+  def load() -> list[Any]:
+    arrays = []
+    for name in ('observation', 'action', 'reward', 'terminal'):
+      file = f'$store$_{name}_{replay_log_writer.PREFIX}.{NUMBER}.gz'
+      with gzip.open(os.path.join(folder, file)) as f:
+        arrays.append(np.load(f))
+    return arrays
 
-  before, start = peak_bytes(), time.perf_counter()
-  arrays = []
-  for name in ('observation', 'action', 'reward', 'terminal'):
-    file = f'$store$_{name}_{dopamine_logs.PREFIX}.{NUMBER}.gz'
-    with gzip.open(os.path.join(folder, file)) as f:
-      arrays.append(np.load(f))
-  seconds = time.perf_counter() - start
-  return {
-      'seconds': seconds,
-      'data': sum(x.nbytes for x in arrays),
-      'memory': peak_bytes() - before,
-  }
+  return _cost(load)
 
 
-def peak_bytes() -> int:
-  """The most memory that this process ever held."""
-  with open('/proc/self/status') as f:
-    line = next(line for line in f if line.startswith('VmHWM'))
-  return int(line.split()[1]) * 1024
+def in_fresh_process(measure: Callable[[str], Cost], folder: str) -> Cost:
+  """The same function in a process that has held nothing yet."""
+  spawn = multiprocessing.get_context('spawn')
+  with futures.ProcessPoolExecutor(1, spawn) as pool:
+    return pool.submit(measure, folder).result()
 
 
-def in_child(side: str, folder: str) -> dict[str, float]:
-  """What a fresh process measures."""
-  command = [sys.executable, os.path.abspath(__file__)]
-  command += [f'--measure={side}', f'--folder={folder}']
-  done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-  return json.loads(done.stdout)
-
-
-def make_results(
-    rows: int, ours: dict[str, float], peer: dict[str, float]
-) -> list[bench_lib.Result]:
-  result = lambda what, unit, value: bench_lib.Result(
-      f'replay_log/{rows}_rows/{what}', unit, [value(ours)], [value(peer)]
-  )
-  overhead = result(
-      'memory_over_data',
-      'of the data',
-      lambda side: side['memory'] / side['data'],
-  )
+def make_results(rows: int, ours: Cost, peer: Cost) -> list[Result]:
+  name = f'replay_log/{rows}_rows'
+  load = [1e6 * cost.seconds / rows for cost in (ours, peer)]
+  memory = [cost.memory_mebibytes for cost in (ours, peer)]
+  overhead = ours.memory_mebibytes / ours.data_mebibytes
   return [
-      result(
-          'load_a_row',
-          bench_lib.MICROSECONDS,
-          lambda side: 1e6 * side['seconds'] / rows,
-      ),
-      result(
-          'memory', bench_lib.MEBIBYTES, lambda side: side['memory'] / 2**20
-      ),
-      # A ratio of ratios would say nothing.
-      overhead._replace(peer=()),
+      Result(f'{name}/load_a_row', harness.MICROSECONDS, load[:1], load[1:]),
+      Result(f'{name}/memory', harness.MEBIBYTES, memory[:1], memory[1:]),
+      # Without a peer: a ratio of ratios would say nothing.
+      Result(f'{name}/memory_over_data', 'of the data', [overhead]),
   ]
 
 
 def main(argv: list[str]) -> None:
   del argv
-  out = bench_lib.claim_stdout()
-  if _MEASURE.value:
-    measure = {'ours': measure_ours, 'peer': measure_peer}[_MEASURE.value]
-    json.dump(measure(_FOLDER.value), out)
-    out.flush()
-    return
+  out = output.claim_stdout()
   with tempfile.TemporaryDirectory() as folder:
     start = time.perf_counter()
     write_log(folder, _ROWS.value)
     print(f'Wrote in {time.perf_counter() - start:.0f} s.', file=sys.stderr)
-    sides = {side: in_child(side, folder) for side in ('ours', 'peer')}
-  results = make_results(_ROWS.value, sides['ours'], sides['peer'])
-  bench_lib.write_report(out, results, _JSON.value)
+    costs = [
+        in_fresh_process(measure, folder)
+        for measure in (measure_ours, measure_peer)
+    ]
+  harness.write_report(out, make_results(_ROWS.value, *costs), _JSON.value)
 
 
 if __name__ == '__main__':

@@ -1,73 +1,77 @@
-"""Where the time of an update and of an agent step goes on this machine.
+"""Measures the parts of an update and of an agent step on this machine.
 
-  python benchmarks/profile_parts.py
-  python benchmarks/profile_parts.py --network impala_c51 --json
-  python benchmarks/profile_parts.py --form blocks,products
+  python -m benchmarks.profile_parts
+  python -m benchmarks.profile_parts --network impala_c51 --json
+  python -m benchmarks.profile_parts --form blocks,products
 
-An update of QDagger (batch 32) is taken apart: each part is compiled alone and
-measured in turn with the others, on an accelerator as 32 steps of one scan, as
-updates are made there. Parts alone do not add up to the whole: the compiler
-fuses what it is given together. Beside each stand its floating-point operations
-(as XLA counts them) and the time that they would take at the rate of a large
-matrix product of this machine, `limit`; for the optimizer that of moving its
-bytes once at the bandwidth of a large copy.
+An update of QDagger (batch 32) is taken apart. Each part is compiled alone and
+measured in turn with the others; on an accelerator as 32 steps of one scan, as
+updates are made there. The parts do not add up to the whole, since the compiler
+fuses what it is given together. Each part has its floating-point operations (as
+XLA counts them) and `limit`, the time of so many operations in a large matrix
+product on this machine; the limit of the optimizer is the time to move its
+bytes once in a large copy.
 
-An agent step is taken apart the same way: the emulator, with the frames'
-preprocessing; choosing an action; storing the step.
+An agent step is taken apart the same way: the emulator with the preprocessing
+of frames; choosing an action; storing the step.
 
-Needs layers 0 to 4 of the package only.
+Only layers up to the loop are needed.
 """
 
 from __future__ import annotations
 
 import functools
-import statistics
-import time
 from typing import Any, Callable, NamedTuple, Optional
 
 from absl import app
 from absl import flags
-import bench_lib
-import bench_work
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.envs.atari import AtariVector
-from reincarnating_rl.learner import Learner
+from benchmarks import harness
+from benchmarks import machine
+from benchmarks import output
+from benchmarks import workloads
+from benchmarks.harness import Builder
+from benchmarks.harness import Case
+from benchmarks.harness import Work
+from reincarnating_rl.base import tables
+from reincarnating_rl.envs.registry import make_factory
+from reincarnating_rl.learner import Sampler
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.networks import convolution
 from reincarnating_rl.replay import frame_replay
 
-_JSON = flags.DEFINE_bool('json', False, 'Print one JSON object, not a table.')
-_QUICK = flags.DEFINE_bool(
-    'quick', False, 'Tiny sizes: a test, no measurement.'
-)
+_JSON, _QUICK = harness.define_flags()
 _NETWORK = flags.DEFINE_enum(
-    'network', 'nature_c51', list(bench_work.NETWORKS), 'Of the student.'
+    'network', 'nature_c51', list(workloads.NETWORKS), 'Network of the student.'
 )
 _FORM = flags.DEFINE_list(
     'form',
     None,
-    'How convolutions are executed: plain, or any of blocks, products '
-    '(reincarnating_rl/networks/convolution.py); default what is best here.',
+    'Forms of the convolutions: plain, or any of blocks, products '
+    '(reincarnating_rl/networks/convolution.py); default is the best here.',
 )
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Measurements.', lower_bound=1)
-_ROWS = flags.DEFINE_integer('rows', 100_000, 'Of the replay.', lower_bound=64)
+_ROWS = flags.DEFINE_integer(
+    'rows', 100_000, 'Rows of the replay.', lower_bound=64
+)
 
 # (carry, data) -> carry
 Body = Callable[[Any, Any], Any]
 
 
 class Part(NamedTuple):
-  """A piece of an update.
+  """A part of an update.
 
   Attributes:
-    name: for people.
+    name: name in the table.
     body: one step of it.
-    carry: what it changes.
-    data: what it only reads.
-    moved_bytes: that it must move; None = what it computes is the limit.
+    carry: arrays that it changes.
+    data: arrays that it only reads.
+    moved_bytes: bytes that it must move; None = its operations are the limit.
   """
 
   name: str
@@ -78,10 +82,10 @@ class Part(NamedTuple):
 
 
 class Limits(NamedTuple):
-  """What the machine can do.
+  """Rates of the machine.
 
   Attributes:
-    flops: floating-point operations a second, of a matrix product.
+    flops: floating-point operations a second of a matrix product.
     bandwidth: bytes a second, read and written, of a copy.
   """
 
@@ -90,47 +94,48 @@ class Limits(NamedTuple):
 
 
 class Row(NamedTuple):
-  """One line of the outcome; microseconds."""
+  """One line of the results; microseconds."""
 
   name: str
-  time: float
-  limit: Optional[float]
-  gflop: Optional[float]
+  time: Optional[float]
+  limit: Optional[float] = None
+  gflop: Optional[float] = None
 
 
-# -- pieces of an update ------------------------------------------------------
+# -- parts of an update -------------------------------------------------------
 
 
-def parts_of_update(learner: Learner, rows: int) -> list[Part]:
-  """The whole update first, then its pieces."""
-  spec = bench_work.taught_spec(rows)
-  replay = bench_work.filled_replay(spec)
-  state = functools.partial(bench_work.init_state, learner)
+def parts_of_update(learner: ValueLearner, rows: int) -> list[Part]:
+  """The whole update first, then its parts."""
+  spec = workloads.taught_spec(rows)
+  replay = workloads.filled_replay(spec)
+  state = functools.partial(workloads.init_state, learner)
   batch, indices = frame_replay.sample(
       spec,
       replay.storage,
       replay.priorities,
       jax.random.PRNGKey(0),
-      bench_work.BATCH_SIZE,
+      workloads.BATCH_SIZE,
   )
   priorities = lambda: jax.tree.map(jnp.copy, replay.priorities)
 
   def whole(carry, storage):
-    return learner.update_from_replay(
-        spec, bench_work.BATCH_SIZE, carry[0], storage, carry[1], True
+    return Sampler(learner, spec, workloads.BATCH_SIZE, True).update(
+        carry[0], storage, carry[1]
     )[:2]
 
   def sample(carry, data):
     key, sample_key = jax.random.split(carry[0])
+    storage, priorities = data
     drawn, _ = frame_replay.sample(
-        spec, *data, sample_key, bench_work.BATCH_SIZE
+        spec, storage, priorities, sample_key, workloads.BATCH_SIZE
     )
     used = sum(jnp.sum(x, dtype=jnp.float32) for x in jax.tree.leaves(drawn))
     return key, carry[1] + used
 
   def forward(carry, data):
     params, states = data
-    # Something of the carry, so that no two steps are the same.
+    # Depends on the carry, so that no two steps are the same.
     states = states + carry.astype(jnp.uint8)
     return jnp.sum(learner.apply(params, states).q_values)
 
@@ -174,141 +179,128 @@ def parts_of_update(learner: Learner, rows: int) -> list[Part]:
   ]
 
 
-def timed(part: Part, steps: int) -> tuple[Callable[[], float], float]:
+def compile_part(part: Part, steps: int) -> tuple[Callable, float]:
   """Compiles a part.
 
   Args:
-    part: of an update.
-    steps: of one call, as one scan; 1 = no scan.
+    part: part of an update.
+    steps: steps of one call, as one scan; 1 = no scan.
 
   Returns:
-    What measures one step in microseconds, and its operations.
+    The call (carry, data) -> carry, and the operations of one step.
   """
-  one = jax.jit(part.body).lower(part.carry, part.data).compile()
-  operations = float((one.cost_analysis() or {}).get('flops', 0.0))
+  compiled = (
+      jax.jit(part.body, donate_argnums=0)
+      .lower(part.carry, part.data)
+      .compile()
+  )
+  operations = float((compiled.cost_analysis() or {}).get('flops', 0.0))
+  if steps == 1:
+    return compiled, operations
 
   @functools.partial(jax.jit, donate_argnums=0)
   def call(carry, data):
-    if steps == 1:
-      return part.body(carry, data)
     body = lambda c, _: (part.body(c, data), None)
     return jax.lax.scan(body, carry, length=steps)[0]
 
-  alive = [jax.block_until_ready(call(part.carry, part.data))]
-  calls = 1 if _QUICK.value else 8
-
-  def measure() -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-      alive[0] = call(alive[0], part.data)
-    jax.block_until_ready(alive)
-    return 1e6 * (time.perf_counter() - start) / (calls * steps)
-
-  return measure, operations
+  return call, operations
 
 
-# -- pieces of an agent step --------------------------------------------------
+# -- parts of an agent step ---------------------------------------------------
 
 
-def pieces_of_step(
-    learner: Learner, num_envs: int
-) -> dict[str, Callable[[], float]]:
-  """What measures a piece, in microseconds of one agent step."""
-  env = AtariVector(bench_work.GAME, num_envs, 0)
-  env.reset()
-  rng = np.random.default_rng(0)
-  spec = bench_work.student_spec(1_000 * num_envs, num_envs)
-  writer = ReplayWriter(spec, chunk=bench_work.UPDATE_PERIOD)
+def works_of_step(learner: ValueLearner, num_envs: int) -> dict[str, Builder]:
+  """Builders of the works of an agent step's parts."""
   calls = 8 if _QUICK.value else 200
 
-  def emulator() -> int:
-    for _ in range(calls):
-      env.step(rng.integers(0, env.num_actions, num_envs))
-    return calls * num_envs
+  def emulator() -> Work:
+    env = make_factory(workloads.GAME)(num_envs, 0)
+    env.reset()
+    rng = np.random.default_rng(0)
+    step = lambda: env.step(rng.integers(0, env.num_actions, num_envs)).reward
+    return workloads.repeated(step, calls, num_envs)
 
-  works = {
+  def acting() -> Work:
+    return workloads.act_work(learner, num_envs, calls)
+
+  def storing() -> Work:
+    spec = workloads.student_spec(1_000 * num_envs, num_envs)
+    writer = ReplayWriter(spec, chunk=workloads.UPDATE_PERIOD)
+    return workloads.add_work(writer, workloads.noise_steps(num_envs), calls)
+
+  return {
       'emulator and preprocessing': emulator,
-      'choosing an action': bench_work.act_work(learner, num_envs, calls),
-      'storing a step': bench_work.add_work(
-          writer, bench_work.noise_steps(num_envs), calls
-      ),
+      'choosing an action': acting,
+      'storing a step': storing,
   }
-  for work in works.values():
-    work()
-
-  def microseconds(work: Callable[[], float]) -> float:
-    start = time.perf_counter()
-    units = work()
-    return 1e6 * (time.perf_counter() - start) / units
-
-  return {k: functools.partial(microseconds, w) for k, w in works.items()}
 
 
 # -- the machine --------------------------------------------------------------
 
 
-def limits() -> Limits:
+def measure_limits() -> Limits:
   """Rates of a large matrix product and of a large copy."""
-  size = 256 if _QUICK.value else 2048
   on_cpu = jax.default_backend() == 'cpu'
-  size *= 1 if on_cpu else 4
+  size = (256 if _QUICK.value else 2048) * (1 if on_cpu else 4)
   x = jax.random.normal(jax.random.PRNGKey(0), (size, size))
-  product = jax.jit(lambda a: a @ a)
   length = 2**20 if _QUICK.value else 2**26 if on_cpu else 2**29
   vector = jnp.zeros(length)
-  copy = jax.jit(lambda a: a + 1.0)
   return Limits(
-      flops=2 * size**3 / _fastest(product, x),
-      bandwidth=2 * vector.nbytes / _fastest(copy, vector),
+      flops=2 * size**3 / _fastest(lambda a: a @ a, x),
+      bandwidth=2 * vector.nbytes / _fastest(lambda a: a + 1.0, vector),
   )
 
 
 def _fastest(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> float:
-  """Seconds of the fastest of some calls."""
-  jax.block_until_ready(function(x))
-  seconds = []
-  for _ in range(7):
-    start = time.perf_counter()
-    jax.block_until_ready(function(x))
-    seconds.append(time.perf_counter() - start)
-  return min(seconds)
+  """Seconds of the fastest of seven calls, after a first one."""
+  compiled = jax.jit(function)
+  work = workloads.repeated(lambda: compiled(x), 1)
+  work()
+  times = [harness.measure(harness.MICROSECONDS, work, 0.0) for _ in range(7)]
+  return min(times) / 1e6
 
 
-# -- outcome ------------------------------------------------------------------
+# -- results ------------------------------------------------------------------
 
 
-def medians(measures: dict[str, Callable[[], float]]) -> dict[str, float]:
-  """Of several rounds, in turn."""
-  values = {name: [] for name in measures}
+def medians(builders: dict[str, Builder]) -> dict[str, Optional[float]]:
+  """Microseconds by name, measured in turn, one round of a work at a time."""
+  cases = [Case(k, harness.MICROSECONDS, b, 0.0) for k, b in builders.items()]
   repeats = 1 if _QUICK.value else _REPEATS.value
-  for r in range(repeats):
-    for name in bench_lib.alternate(list(measures), r):
-      values[name].append(measures[name]())
-  return {name: statistics.median(v) for name, v in values.items()}
+  with output.progress(harness.num_measurements(cases, repeats)) as bar:
+    results = harness.run_cases(cases, repeats, _QUICK.value, bar)
+  return {r.name: harness.median(r.ours) for r in results}
 
 
-def update_rows(learner: Learner, machine: Limits) -> list[Row]:
+def update_rows(learner: ValueLearner, limits: Limits) -> list[Row]:
   """Parts of an update."""
   steps = 1 if jax.default_backend() == 'cpu' else 32
+  calls = 1 if _QUICK.value else 8
   parts = parts_of_update(learner, 600 if _QUICK.value else _ROWS.value)
-  compiled = {p.name: timed(p, steps) for p in parts}
-  times = medians({name: measure for name, (measure, _) in compiled.items()})
+  operations = {}
+
+  def build(part: Part) -> Work:
+    call, operations[part.name] = compile_part(part, steps)
+    step = workloads.carried(lambda c: call(c, part.data), part.carry)
+    return workloads.repeated(step, calls, steps)
+
+  times = medians({p.name: functools.partial(build, p) for p in parts})
   rows = []
   for part in parts:
-    operations = compiled[part.name][1]
-    limit = operations / machine.flops
+    flop = operations[part.name]
+    limit = flop / limits.flops
     if part.moved_bytes is not None:
-      limit = part.moved_bytes / machine.bandwidth
-    rows.append(Row(part.name, times[part.name], 1e6 * limit, operations / 1e9))
+      limit = part.moved_bytes / limits.bandwidth
+    rows.append(Row(part.name, times[part.name], 1e6 * limit, flop / 1e9))
   return rows
 
 
-def step_rows(learner: Learner) -> list[Row]:
-  """Pieces of an agent step, in one environment and in eight."""
+def step_rows(learner: ValueLearner) -> list[Row]:
+  """Parts of an agent step, in one environment and in eight."""
   return [
-      Row(f'{name}, {num_envs} at a time', value, None, None)
+      Row(f'{name}, {num_envs} at a time', value)
       for num_envs in (1, 8)
-      for name, value in medians(pieces_of_step(learner, num_envs)).items()
+      for name, value in medians(works_of_step(learner, num_envs)).items()
   ]
 
 
@@ -317,14 +309,14 @@ def table(rows: list[Row]) -> str:
   lines = [['part', 'us', 'limit us', 'GFLOP']]
   for r in rows:
     lines.append([r.name, cell(r.time, 1), cell(r.limit, 1), cell(r.gflop, 3)])
-  return bench_lib.format_table(lines)
+  return tables.table(lines)
 
 
 def choose_form(names: list[str]) -> None:
-  """Lets all encoders have a form.
+  """Sets the form of the convolutions of all encoders.
 
   Raises:
-    SystemExit: with one sentence, if there is none of that name.
+    SystemExit: with one sentence, if a name is unknown.
   """
   unknown = set(names) - {'plain', *convolution.Form._fields}
   if unknown:
@@ -338,24 +330,21 @@ def choose_form(names: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
   del argv
-  out = bench_lib.claim_stdout()
+  out = output.claim_stdout()
   if _FORM.value is not None:
     choose_form(_FORM.value)
-  learner = bench_work.make_learner(_NETWORK.value, distill=True)
-  machine = limits()
-  rows = update_rows(learner, machine) + step_rows(learner)
-  facts = bench_lib.describe_machine() | {
-      'TFLOP/s': round(machine.flops / 1e12, 3),
-      'GB/s': round(machine.bandwidth / 1e9, 1),
+  learner = workloads.make_learner(_NETWORK.value, distill=True)
+  limits = measure_limits()
+  rows = update_rows(learner, limits) + step_rows(learner)
+  facts = machine.describe() | {
+      'TFLOP/s': round(limits.flops / 1e12, 3),
+      'GB/s': round(limits.bandwidth / 1e9, 1),
   }
   if _JSON.value:
-    bench_lib.write_json(
-        out, {'parts': [r._asdict() for r in rows], 'machine': facts}
-    )
-    return
-  out.write(table(rows) + '\n\n')
-  out.write(', '.join(f'{k} {v}' for k, v in facts.items()) + '\n')
-  out.flush()
+    document = {'parts': [r._asdict() for r in rows], 'machine': facts}
+    output.write_json(out, document)
+  else:
+    harness.write_table(out, table(rows), facts)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Copies teachers out of a bucket of Google Cloud Storage.
+"""Downloads teachers from Google Cloud Storage.
 
   python -m reincarnating_rl.download --list
   python -m reincarnating_rl.download --game Breakout --run 1 --list
@@ -6,9 +6,9 @@
     --checkpoint 399 --to DIR
   python -m reincarnating_rl.download gs://BUCKET/PATH/Breakout/1 --to DIR
 
-The files lie in DIR/Breakout/1, which is then a teacher. What is there
-already, whole and unchanged, is not copied again; interrupted, the same
-command goes on from there.
+The files lie in DIR/Breakout/1, which is then a teacher. Files that are there
+unchanged are not copied again; the same command resumes an interrupted
+download. gsutil copies: pip install gsutil.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn, Sequence, Union
+from typing import Any, NoReturn, Sequence, Union
 
 from absl import app
 from absl import flags
@@ -25,45 +25,47 @@ from absl import logging
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import files
 from reincarnating_rl.storage.gcs import address as addresses
-from reincarnating_rl.storage.gcs import client as client_lib
 from reincarnating_rl.storage.gcs import download
+from reincarnating_rl.storage.gcs import gsutil
 from reincarnating_rl.storage.gcs import listing
 from reincarnating_rl.storage.gcs import run_layout
 from reincarnating_rl.storage.gcs.address import Address
 from reincarnating_rl.storage.gcs.errors import BucketError
 
-_GAME = flags.DEFINE_string('game', None, 'Game, such as Breakout.')
-_RUN = flags.DEFINE_string('run', None, 'Run of the game, such as 1.')
-_CHECKPOINT = flags.DEFINE_string(
-    'checkpoint',
-    None,
-    "Only this checkpoint: its number, or 'newest'. Default: the whole run.",
-)
-_TO = flags.DEFINE_string('to', None, 'Folder to copy to.')
-_BUCKET = flags.DEFINE_string(
-    'bucket', 'gs://rl_checkpoints/DQN_400', 'Where the games are.'
-)
-_LIST = flags.DEFINE_bool(
-    'list', False, 'Prints what is there, with sizes, and copies nothing.'
-)
-_REPLAY = flags.DEFINE_bool('replay', True, 'Copies the data to learn from.')
-_CLIENT = flags.DEFINE_enum(
-    'client',
-    client_lib.AUTO,
-    client_lib.NAMES,
-    'gsutil, the Python package google-cloud-storage, or the first of the two '
-    'that is installed.',
-)
-_VERIFY = flags.DEFINE_bool(
-    'verify', False, 'Reads every file again and compares it with the bucket.'
-)
-
-# What a shell answers for a program that was interrupted.
+# Exit code of a program that was interrupted, as shells use it.
 _INTERRUPTED = 130
 
 
-def where(argv: Sequence[str]) -> Address:
-  """The place in a bucket that the command line names.
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the flags of this entry point; called once per set of values."""
+  new: Any = {'flag_values': values}
+  flags.DEFINE_string('game', None, 'Game, such as Breakout.', **new)
+  flags.DEFINE_string('run', None, 'Run of the game, such as 1.', **new)
+  flags.DEFINE_string(
+      'checkpoint',
+      None,
+      "Only this checkpoint: a number, or 'newest'. Default: the whole run.",
+      **new,
+  )
+  flags.DEFINE_string('to', None, 'Folder to copy to.', **new)
+  flags.DEFINE_string(
+      'bucket', 'gs://rl_checkpoints/DQN_400', 'Folder of the games.', **new
+  )
+  flags.DEFINE_bool(
+      'list', False, 'Print names and sizes, and copy nothing.', **new
+  )
+  flags.DEFINE_bool('replay', True, 'Copy the replay data, too.', **new)
+  flags.DEFINE_bool(
+      'verify', False, 'Read all files again and compare checksums.', **new
+  )
+
+
+def where(argv: Sequence[str], values: flags.FlagValues) -> Address:
+  """Returns the address that the command line names.
+
+  Args:
+    argv: program and positional arguments.
+    values: values of the flags.
 
   Raises:
     UserError: if it names none, or two.
@@ -73,27 +75,26 @@ def where(argv: Sequence[str]) -> Address:
         f'{" ".join(argv[2:])} is one address too many: name one run at a time.'
     )
   if len(argv) == 2:
-    if _GAME.value or _RUN.value:
+    if values.game or values.run:
       raise errors.UserError(
           f'{argv[1]} names a run, and so do --game and --run: leave one out.'
       )
     return listing.run_address(addresses.parse(argv[1]))
-  address = addresses.parse(_BUCKET.value)
-  if _RUN.value and not _GAME.value:
-    raise errors.UserError(f'--run={_RUN.value} of which game? Add --game.')
-  for name in (_GAME.value, _RUN.value):
+  address = addresses.parse(values.bucket)
+  if values.run and not values.game:
+    raise errors.UserError(f'--run={values.run} of which game? Add --game.')
+  for name in (values.game, values.run):
     if name:
       address = addresses.parse(str(address.child(name)))
   return address
 
 
-def checkpoint() -> Union[int, str]:
-  """Which checkpoint the flags ask for.
+def checkpoint(text: str | None) -> Union[int, str]:
+  """Parses --checkpoint.
 
   Raises:
     UserError: if it is no number.
   """
-  text = _CHECKPOINT.value
   if text is None:
     return download.ALL
   if text == download.NEWEST:
@@ -108,14 +109,17 @@ def checkpoint() -> Union[int, str]:
 # -- listing -------------------------------------------------------------------
 
 
-def print_listing(address: Address, wanted: Union[int, str]) -> None:
+def print_listing(
+    address: Address, wanted: Union[int, str], replay: bool
+) -> None:
   """Prints games, runs of a game, or checkpoints or files of a run.
 
   Args:
-    address: what to list.
+    address: address to list.
     wanted: a checkpoint whose files are printed one by one, or ALL.
+    replay: True to print the files of the checkpoint's replay, too.
   """
-  client = client_lib.choose(_CLIENT.value)
+  client = gsutil.find()
   folder = client.folder(address)
   if not folder.folders and not folder.files:
     raise listing.missing(client, address)
@@ -127,7 +131,7 @@ def print_listing(address: Address, wanted: Union[int, str]) -> None:
   sizes = {name: file.size for name, file in remote.items()}
   if wanted != download.ALL:
     number = listing.pick(str(address), list(remote), wanted)
-    selection = download.Selection(number, _REPLAY.value)
+    selection = download.Selection(number, replay)
     sizes = {n: sizes[n] for n in listing.select(list(remote), selection)}
     for name in addresses.natural_order(list(sizes)):
       print(f'{files.size_text(sizes[name]):>12}  {name}')
@@ -137,10 +141,10 @@ def print_listing(address: Address, wanted: Union[int, str]) -> None:
 
 
 def checkpoint_table(sizes: dict[str, int]) -> str:
-  """One line for each checkpoint of a run.
+  """Formats one line for each checkpoint of a run.
 
   Args:
-    sizes: of its files, by their paths within it.
+    sizes: sizes of its files, by their paths within it.
   """
   lines = [f'{"checkpoint":>10}  {"size":>12}  {"replay":>12}']
   for number, entry in run_layout.checkpoints(sizes).items():
@@ -155,37 +159,38 @@ def checkpoint_table(sizes: dict[str, int]) -> str:
 # -- copying -------------------------------------------------------------------
 
 
-def check_flags(argv: Sequence[str]) -> None:
-  """Checks that the command line says what to copy and where to.
+def check_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
+  """Checks that the command line names a run and a folder.
 
   Raises:
     UserError: if it does not.
   """
-  if len(argv) < 2 and not (_GAME.value and _RUN.value):
-    lacking = '--run' if _GAME.value else '--game and --run'
+  if len(argv) < 2 and not (values.game and values.run):
+    lacking = '--run' if values.game else '--game and --run'
     raise errors.UserError(
         f'Say which run to copy: {lacking} (--list prints what is there).'
     )
-  if _TO.value is None:
+  if values.to is None:
     raise errors.UserError('Say where to copy to: --to=DIR.')
 
 
-def copy(address: Address, wanted: Union[int, str]) -> download.Outcome:
-  """Copies a run, or one checkpoint, to DIR/<game>/<run>."""
+def copy(
+    address: Address, wanted: Union[int, str], values: flags.FlagValues
+) -> download.Outcome:
+  """Downloads a run, or one checkpoint of it, to DIR/<game>/<run>."""
   name = '/'.join(address.path.split('/')[-2:]) or address.bucket
   return download.download(
       address,
-      _TO.value,
+      values.to,
       name,
       wanted,
-      replay=_REPLAY.value,
-      client=_CLIENT.value,
-      verify=_VERIFY.value,
+      replay=values.replay,
+      verify=values.verify,
   )
 
 
 def report(outcome: download.Outcome) -> str:
-  """What a download has come to, and how to use it."""
+  """Says what was downloaded, and which flags use it."""
   copied = 'nothing had to be copied'
   if outcome.copied_files:
     size = files.size_text(outcome.copied_size)
@@ -197,36 +202,32 @@ def report(outcome: download.Outcome) -> str:
   return f'{outcome.files} files, {size}, are verified ({copied}).\nUse: {use}'
 
 
-def main(argv: Sequence[str]) -> None:
-  wanted = checkpoint()
-  if _LIST.value:
-    print_listing(where(argv), wanted)
+def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
+  wanted = checkpoint(values.checkpoint)
+  if values.list:
+    print_listing(where(argv, values), wanted, values.replay)
     return
-  check_flags(argv)
-  print(report(copy(where(argv), wanted)))
+  check_flags(argv, values)
+  print(report(copy(where(argv, values), wanted, values)))
 
 
-def run() -> None:
-  """Runs the entry point as `command_line.run` does, but without jax."""
-
-  def wrapped(argv: Sequence[str]) -> None:
-    # A job scheduler's way to stop a program ends it as the user's does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-      main(argv)
-    except (errors.UserError, BucketError) as e:
-      _fail(f'Error: {e}', 1)
-    except KeyboardInterrupt:
-      _fail(
-          'Stopped. What has arrived is kept: the same command goes on from '
-          'there.',
-          _INTERRUPTED,
-      )
-    except BrokenPipeError:
-      # The reader of the listing has seen enough.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-  app.run(wrapped)
+def run(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
+  """Runs `main`; an error becomes one sentence on stderr and an exit code."""
+  # Job schedulers end a program with SIGTERM, a user with SIGINT.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    main(argv, values)
+  except (errors.UserError, BucketError) as e:
+    _fail(f'Error: {e}', 1)
+  except KeyboardInterrupt:
+    _fail(
+        'Stopped. What has arrived is kept: the same command goes on from '
+        'there.',
+        _INTERRUPTED,
+    )
+  except BrokenPipeError:
+    # The reader of the listing, such as `head`, has closed it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -236,4 +237,6 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 if __name__ == '__main__':
-  run()
+  define_flags()
+  # Not `command_line.run`: that imports jax, which nothing here needs.
+  app.run(run)

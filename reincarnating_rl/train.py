@@ -11,7 +11,7 @@ from typing import Sequence
 
 from absl import flags
 
-from reincarnating_rl.app import api
+from reincarnating_rl.app import experiment
 from reincarnating_rl.app.experiment import AGENTS
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.base import command_line
@@ -19,74 +19,82 @@ from reincarnating_rl.base import errors
 
 FLAGS = flags.FLAGS
 _AGENT = flags.DEFINE_string(
-    'agent', 'qdagger_rainbow', f'Who learns: {", ".join(AGENTS)}.'
+    'agent',
+    'qdagger_rainbow',
+    f'Student: {", ".join(AGENTS)}, or a class as module:class.',
 )
-_GIN_FILES = flags.DEFINE_multi_string('gin_files', [], 'Configurations.')
+_GIN_FILES = flags.DEFINE_multi_string(
+    'gin_files', [], "Gin configurations; default the agent's own."
+)
 _GIN_BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings',
     [],
-    "Bindings that override them, such as 'Runner.training_steps = 100'; a "
-    'bare @network binds the network of the agent.',
+    "Gin bindings that override the files, such as 'Runner.training_steps = "
+    "100'; a bare @network binds the network of the agent.",
 )
-_BASE_DIR = flags.DEFINE_string('base_dir', None, 'Where the run goes.')
+_BASE_DIR = flags.DEFINE_string('base_dir', None, 'Directory of the run.')
 _TEACHER_DIR = flags.DEFINE_multi_string(
     'teacher_checkpoint_dir',
     [],
-    'The teacher: a run directory, its checkpoints/, a gs:// address, or '
-    "'bundled:Pong'; given several times, all of them together, as "
-    'TeacherEnsemble says.',
+    'Teacher: a run directory, its checkpoints/, a gs:// address, or '
+    "'bundled:Pong'. Given several times, the teachers form an ensemble "
+    '(TeacherEnsemble).',
 )
 _TEACHER_NUMBER = flags.DEFINE_multi_integer(
     'teacher_checkpoint_number',
     [],
-    'Its checkpoint; default the newest. Of several teachers: given once for '
-    'all of them, or once for each.',
+    "Number of the teacher's checkpoint; default the newest. For several "
+    'teachers: once for all, or once for each.',
 )
 _TEACHER_PREFIX = flags.DEFINE_string(
-    'teacher_checkpoint_file_prefix', 'ckpt', 'Of its checkpoint files.'
+    'teacher_checkpoint_file_prefix',
+    'ckpt',
+    "Prefix of the teacher's checkpoint files (ckpt or tf_ckpt).",
 )
 _TEACHER_AGENT = flags.DEFINE_enum(
     'teacher_agent',
     None,
     ('dqn', 'rainbow', 'iqn'),
-    'What kind of agent it was; default: as its parameters tell.',
+    "Kind of the teacher's network; default as its parameters tell.",
 )
 _RUN_NUMBER = flags.DEFINE_integer('run_number', 0, 'Seed of the run.')
 _NUM_SEEDS = flags.DEFINE_integer(
     'num_seeds',
     None,
-    'Runs so many seeds side by side, from --run_number on, each in a folder '
-    'run_<seed> of --base_dir.',
+    'Number of seeds to run side by side, from --run_number on. Each has a '
+    'folder run_<seed> in --base_dir.',
     lower_bound=1,
 )
 _POPULATION = flags.DEFINE_string(
     'population',
     None,
-    'A JSON list with one object a run: settings in which the runs side by '
-    'side differ.',
+    'JSON file with a list of objects, one a run: settings in which the runs '
+    'side by side differ.',
 )
 _FORK_FROM = flags.DEFINE_string(
     'fork_from',
     None,
-    'The directory of a run, whose newest checkpoint this one begins with, '
-    'whatever else its settings are.',
+    'Directory of a run. This run begins with its newest checkpoint, under '
+    'settings of its own.',
 )
 _ROMS_PATH = flags.DEFINE_string(
-    'atari_roms_path', None, 'Folder with ROMs to play instead of the bundled.'
+    'atari_roms_path',
+    None,
+    'Folder with ROMs to play instead of those that ale-py ships.',
 )
 _DISABLE_JIT = flags.DEFINE_bool(
-    'disable_jit', False, 'Runs without compilation, to debug.'
+    'disable_jit', False, 'Run without compilation, to debug.'
 )
 _ALLOW_RANDOM_TEACHER = flags.DEFINE_bool(
-    'allow_random_teacher', False, 'Takes an untrained network as the teacher.'
+    'allow_random_teacher', False, 'Use an untrained network as the teacher.'
 )
 _DRY_RUN = flags.DEFINE_bool(
-    'dry_run', False, 'Prints the plan of the run, and runs nothing.'
+    'dry_run', False, 'Print the plan of the run and exit.'
 )
 
 
 def experiment_of_flags() -> Experiment:
-  """What the command line asks for."""
+  """The experiment that the command line describes."""
   return Experiment(
       agent=_AGENT.value,
       gin_files=tuple(_GIN_FILES.value),
@@ -107,15 +115,15 @@ def experiment_of_flags() -> Experiment:
 def main(argv: Sequence[str]) -> None:
   del argv
   if not _BASE_DIR.value:
-    raise errors.UserError('--base_dir is missing: say where the run goes.')
+    raise errors.UserError('--base_dir is missing: give a directory.')
   import jax
 
   jax.config.update('jax_disable_jit', _DISABLE_JIT.value)
   wanted = experiment_of_flags()
   if _DRY_RUN.value:
-    print(api.describe_plan(wanted))
+    print(experiment.describe_plan(wanted))
   else:
-    api.carry_out(wanted, _BASE_DIR.value)
+    experiment.carry_out(wanted, _BASE_DIR.value)
 
 
 if __name__ == '__main__':

@@ -1,19 +1,18 @@
-"""Trains a teacher from nothing and saves it in this package's own format.
+"""Trains a teacher from scratch and saves it in this package's own format.
 
   python -um reincarnating_rl.train_teacher --game Pong --base_dir /tmp/pong
 
-BASE_DIR then is a teacher directory (`--teacher_checkpoint_dir /tmp/pong`):
-the newest and the best parameters, and the replay of the newest. Needs neither
-Dopamine nor TensorFlow. Interrupted, it goes on from its last iteration when
-it is started again with the same flags; more `--num_iterations` prolong it,
-and `--learning_rate` may be lowered meanwhile.
+BASE_DIR then is a teacher directory (`--teacher_checkpoint_dir /tmp/pong`) with
+the newest and the best parameters, and the replay of the newest. Neither
+Dopamine nor TensorFlow is needed. Run the same command again to resume after
+the last iteration. A larger `--num_iterations` prolongs the run, and
+`--learning_rate` may be lowered meanwhile.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-import functools
 import os
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from reincarnating_rl.base import errors
 
 _GAME = flags.DEFINE_string('game', 'Pong', 'Game, such as MsPacman.')
 _BASE_DIR = flags.DEFINE_string(
-    'base_dir', None, 'The teacher directory to write.', required=True
+    'base_dir', None, 'Teacher directory to write.', required=True
 )
 _AGENT = flags.DEFINE_enum(
     'agent', 'dqn', ['dqn', 'rainbow'], 'Nature DQN, or C51 on its encoder.'
@@ -49,7 +48,7 @@ _UPDATE_HORIZON = flags.DEFINE_integer(
 )
 _DOUBLE = flags.DEFINE_bool('double', False, 'Double Q-learning.')
 _PRIORITIZED = flags.DEFINE_bool('prioritized', True, 'Prioritized replay.')
-_LEARNING_RATE = flags.DEFINE_float('learning_rate', 1e-4, 'Of Adam.')
+_LEARNING_RATE = flags.DEFINE_float('learning_rate', 1e-4, 'Learning rate.')
 _ADAM_EPS = flags.DEFINE_float('adam_eps', 1e-5, 'Epsilon of Adam.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Transitions an update.')
 _GAMMA = flags.DEFINE_float('gamma', 0.99, 'Discount of one agent step.')
@@ -66,7 +65,9 @@ _EPSILON_DECAY_PERIOD = flags.DEFINE_integer(
     'epsilon_decay_period', 60_000, 'Agent steps of the decay from 1.'
 )
 _EPSILON_TRAIN = flags.DEFINE_float('epsilon_train', 0.01, 'Final exploration.')
-_HIDDEN_SIZE = flags.DEFINE_integer('hidden_size', 512, 'Of the dense layer.')
+_HIDDEN_SIZE = flags.DEFINE_integer(
+    'hidden_size', 512, 'Width of the dense layer.'
+)
 _FEATURES = flags.DEFINE_list(
     'features', ['32', '64', '64'], 'Widths of the three convolutions.'
 )
@@ -77,7 +78,7 @@ EPSILON_EVAL = 0.001
 
 
 def network_options(num_actions: int) -> dict[str, Any]:
-  """Keyword arguments of `networks.make_network` that the flags ask for."""
+  """Keyword arguments of `networks.make_network`, from the flags."""
   from reincarnating_rl import networks
 
   distributional = _AGENT.value == 'rainbow'
@@ -91,8 +92,8 @@ def network_options(num_actions: int) -> dict[str, Any]:
   }
 
 
-def run_config():
-  """The settings that the flags ask for.
+def run_config() -> Any:
+  """Settings of the run, from the flags.
 
   Raises:
     ValueError: if they make no sense.
@@ -136,7 +137,7 @@ def parse_ratio(text: str) -> Fraction:
 
 
 def git_revision() -> str:
-  """Revision of the code that runs, where it is a git checkout."""
+  """Revision of this code if it is a git checkout, else 'unknown'."""
   folder = os.path.dirname(os.path.abspath(__file__))
   command = ['git', '-C', folder, 'describe', '--always', '--dirty']
   try:
@@ -154,8 +155,8 @@ class TeacherWriter:
     self._directory = directory
     self._network = network
 
-  def save(self, run) -> None:
-    """Adds the run's present parameters, and removes what is superseded."""
+  def save(self, run: Any) -> None:
+    """Adds the run's present parameters, and removes superseded ones."""
     from reincarnating_rl.replay import frame_replay
     from reincarnating_rl.rundir.summary import versions
     from reincarnating_rl.teachers.formats import native
@@ -195,11 +196,11 @@ class TeacherWriter:
 
 
 def make_learner(network: Any) -> Any:
-  """The learner that the flags ask for."""
+  """The learner, from the flags."""
   from reincarnating_rl import learner as learner_lib
 
   td = 'categorical' if _AGENT.value == 'rainbow' else 'huber'
-  return learner_lib.Learner(
+  return learner_lib.ValueLearner(
       network,
       learner_lib.Objective(td, double=_DOUBLE.value),
       learner_lib.adam_direction(eps=_ADAM_EPS.value),
@@ -215,14 +216,14 @@ def make_run(base_dir: str) -> tuple[Any, Any, TeacherWriter]:
   from reincarnating_rl import networks
   from reincarnating_rl.base import run_lock as base_dir_lib
   from reincarnating_rl.base import scores
-  from reincarnating_rl.envs.atari import AtariVector
+  from reincarnating_rl.envs import registry
   from reincarnating_rl.loop.run.run import Run
   from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
   from reincarnating_rl.rundir.progress_bars import ProgressBar
 
   config = run_config()
-  make_env = functools.partial(AtariVector, config.game)
-  options = network_options(make_env(1, config.seed).num_actions)
+  make_env = config.environment()
+  options = network_options(registry.num_actions(make_env))
   network = networks.make_network(**options)
   base_dir = base_dir_lib.make(base_dir)
   base_dir_lib.take(base_dir)

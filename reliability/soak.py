@@ -1,25 +1,25 @@
-"""Proves that a run is never lost: it is stopped, damaged, and goes on.
+"""Tests that a run is never lost: it is stopped and damaged, and resumes.
 
   python scripts/soak.py --faults 50
   python scripts/soak.py --faults 10 --kinds kill,full_disk --json
 
-A small but whole training on Pong is carried out once without interruption.
-The same training then suffers one fault after the other, and is started again
-after each, until it ends; what it leaves must be what the first one left, bit
-for bit, times excepted: summary, records, counters, arrays and replay of the
-newest checkpoint, TensorBoard's events, Dopamine's pickles. So it goes on until
-there were enough faults (the last run suffers what is left). Kinds:
+A small but whole training on Pong runs once without interruption. The same
+training then suffers one fault after the other, and is restarted after each,
+until it ends. It must leave what the first one left, bit for bit, times
+excepted: summary, records, counters, arrays and replay of the newest
+checkpoint, TensorBoard's events, Dopamine's pickles. This is repeated until
+there were enough faults; the last run suffers the rest. Kinds:
 
-  kill                   kill -9 at any moment, while it starts, too
+  kill                   kill -9 at any moment, also at the start
   kill_in_checkpoint     kill -9 while a part of a checkpoint is written
-  sigterm, sigint        a signal, at which the run saves itself
-  sigint_twice           a second signal, at which it does not
+  sigterm, sigint        a signal at which the run saves itself
+  sigint_twice           a second signal at which it does not
   truncate, flip, delete kill -9, and a damaged file of the newest checkpoint
   full_disk              no room for a checkpoint, for a while
   clock                  a wall clock that jumps by days, forward and back
 
-Differences of a run count for every kind that it suffered, and once in the sum.
-Exit code 1 unless all was survived without any.
+The differences of a run count for each of its kinds, and once in the total. The
+exit code is 1 unless every fault was survived without a difference.
 """
 
 from __future__ import annotations
@@ -32,40 +32,35 @@ import sys
 import tempfile
 from typing import Sequence
 
-sys.path.append(
-    os.path.join(
-        os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-        'benchmarks',
-    )
-)
-
 from absl import app
 from absl import flags
-import bench_lib
 import numpy as np
-import soak_compare
-from soak_compare import Outcome
-import soak_faults
-import soak_victim
 import tqdm
 
-_FAULTS = flags.DEFINE_integer(
-    'faults', 50, 'How many faults there are.', lower_bound=1
-)
-_KINDS = flags.DEFINE_list('kinds', list(soak_faults.KINDS), 'Of these kinds.')
+from benchmarks import output
+from reliability import faults
+from reliability import results
+from reliability import run_contents
+from reliability import victim as victim_lib
+from reliability.results import Outcome
+from reliability.victim import LostError
+from reliability.victim import Victim
+
+_FAULTS = flags.DEFINE_integer('faults', 50, 'Number of faults.', lower_bound=1)
+_KINDS = flags.DEFINE_list('kinds', list(faults.KINDS), 'Kinds of faults.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Chooses kinds, moments and files.')
 _OUT = flags.DEFINE_string(
-    'out', None, 'Where the runs go, and stay; default a folder that goes.'
+    'out', None, 'Folder that keeps the runs; default a temporary one.'
 )
 _TIMEOUT = flags.DEFINE_float(
-    'timeout', 900.0, 'Seconds that a process may take.', lower_bound=1.0
+    'timeout', 900.0, 'Limit for one process, in seconds.', lower_bound=1.0
 )
 _BINDINGS = flags.DEFINE_multi_string(
-    'gin_bindings', [], 'Another training: a shorter one, say.'
+    'gin_bindings', [], 'Changes to the training, such as a shorter one.'
 )
 _JSON = flags.DEFINE_bool('json', False, 'Print one JSON object, not a table.')
 
-# All phases, and a replay that begins anew twice, in half a minute.
+# All phases, and a replay that wraps around twice, in half a minute.
 TRAINING = (
     'Runner.evaluation_steps = 300',
     'Runner.max_steps_per_episode = 150',
@@ -88,7 +83,7 @@ _RUNS_WITHOUT_FAULT = 3
 
 
 def training_flags() -> list[str]:
-  """Of the entry point, but --base_dir."""
+  """Flags of the entry point without --base_dir."""
   found = ['--agent', 'qdagger_rainbow', '--gin_files', 'qdagger_rainbow.gin']
   found += ['--teacher_checkpoint_dir', 'bundled:Pong', '--run_number', '1']
   for binding in (*TRAINING, *_BINDINGS.value):
@@ -97,20 +92,19 @@ def training_flags() -> list[str]:
 
 
 def make_reference(folder: str) -> float:
-  """Trains without interruption; returns the seconds that its steps took.
+  """Trains without a fault; returns the duration of the steps in seconds.
 
   Raises:
-    SystemExit: if it fails, with the end of what it said.
+    SystemExit: if the training fails, with the end of its output.
   """
   command = [sys.executable, '-um', 'reincarnating_rl.train']
-  command += ['--base_dir', folder, *training_flags()]
   try:
     done = subprocess.run(
-        command,
+        [*command, '--base_dir', folder, *training_flags()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd=soak_victim.REPOSITORY,
+        cwd=victim_lib.REPOSITORY,
         timeout=_TIMEOUT.value,
         check=False,
     )
@@ -123,60 +117,51 @@ def make_reference(folder: str) -> float:
     return sum(json.load(f)['seconds'].values())
 
 
-# -- comparing -----------------------------------------------------------------
+# -- the faults ----------------------------------------------------------------
 
 
-def suffer(
-    victim: soak_victim.Victim, queue: list[str], bar: tqdm.tqdm
-) -> None:
-  """Lets a run suffer faults until its end; those are taken from the queue.
+def suffer(victim: Victim, queue: list[str], bar: tqdm.tqdm) -> None:
+  """Lets a run suffer faults until its end, and takes them from the queue.
 
   Raises:
-    LostError: if it does not come to its end.
+    LostError: if the run does not come to its end.
   """
   victim.start()
-  while True:
-    fits = [k for k in queue if k != 'full_disk' or victim.has_own_disk]
-    if not fits:
-      break
+  while fits := [k for k in queue if k != 'full_disk' or victim.has_own_disk]:
+    kind = fits[0]
+    happened = True  # also if it raises
     try:
-      happened = soak_faults.KINDS[fits[0]](victim)
-    except soak_victim.LostError:
-      _took(victim, fits[0], queue, bar)
-      raise
+      happened = faults.KINDS[kind](victim)
+    finally:
+      if happened:
+        queue.remove(kind)
+        victim.faults.append(kind)
+        victim.lost.append(0)
+        bar.update()
     if not happened:
       break
-    _took(victim, fits[0], queue, bar)
     if victim.exit_code is not None:
       victim.start()
   victim.finish()
 
 
-def _took(
-    victim: soak_victim.Victim, kind: str, queue: list[str], bar: tqdm.tqdm
-) -> None:
-  queue.remove(kind)
-  victim.faults.append(kind)
-  victim.lost.append(0)
-  bar.update()
-
-
 def soak(folder: str, kinds: Sequence[str]) -> list[Outcome]:
-  """Makes the reference and its victims; what became of these."""
+  """Makes the reference and the runs with faults; returns their outcomes."""
   rng = np.random.default_rng(_SEED.value)
   rounds = -(-_FAULTS.value // len(kinds))
-  # Each kind as often as the others, but for the last round.
-  queue = [k for _ in range(rounds) for k in rng.permutation(kinds)]
-  queue = [str(kind) for kind in queue[: _FAULTS.value]]
+  # Each kind as often as the others, the last round excepted.
+  queue = [str(k) for _ in range(rounds) for k in rng.permutation(kinds)]
+  del queue[_FAULTS.value :]
   reference = os.path.join(folder, 'reference')
   say('Training without any fault.')
   seconds = make_reference(reference)
   say(f'Its steps took {seconds:.0f} seconds.')
-  num_phases = soak_compare.contents(reference)['checkpoint/next_phase']
-  outcomes, unharmed = [], 0
-  with tqdm.tqdm(total=len(queue), unit=' faults', file=sys.stderr) as bar:
+  num_phases = run_contents.contents(reference)['checkpoint/next_phase']
+  outcomes: list[Outcome] = []
+  unharmed = 0
+  with output.progress(len(queue), ' faults') as bar:
     while queue:
-      victim = soak_victim.Victim(
+      victim = Victim(
           os.path.join(folder, f'victim_{len(outcomes) + unharmed}'),
           training_flags(),
           num_phases,
@@ -185,7 +170,7 @@ def soak(folder: str, kinds: Sequence[str]) -> list[Outcome]:
           rng,
           has_own_disk=queue[0] == 'full_disk',
       )
-      outcome = one_outcome(victim, reference, queue, bar)
+      outcome = outcome_of(victim, reference, queue, bar)
       if outcome.faults:
         outcomes.append(outcome)
         continue
@@ -195,59 +180,56 @@ def soak(folder: str, kinds: Sequence[str]) -> list[Outcome]:
   return outcomes
 
 
-def one_outcome(
-    victim: soak_victim.Victim,
-    reference: str,
-    queue: list[str],
-    bar: tqdm.tqdm,
+def outcome_of(
+    victim: Victim, reference: str, queue: list[str], bar: tqdm.tqdm
 ) -> Outcome:
-  """What becomes of one run; it is said, and nothing of it is left."""
+  """Carries out one run, says its outcome, and leaves no process behind."""
   survived, found = True, []
   try:
     suffer(victim, queue, bar)
-    found = soak_compare.differences(reference, victim.base_dir)
-  except soak_victim.LostError as e:
+    found = run_contents.differences(reference, victim.base_dir)
+  except LostError as e:
     survived = False
-    say(f'{_named(victim)}: not survived, {e}')
+    say(f'{_title(victim)}: not survived, {e}')
   finally:
     found = victim.complaints + found
     for difference in found:
-      say(f'{_named(victim)}: {difference}')
+      say(f'{_title(victim)}: {difference}')
     if found or not survived:
-      # A disk of its own goes with what is on it.
+      # A disk of its own goes with everything on it.
       kept = os.path.join(victim.folder, 'kept')
       shutil.copytree(victim.base_dir, kept, dirs_exist_ok=True)
     victim.close()
   return Outcome(victim.faults, victim.lost, survived, found)
 
 
-def _named(victim: soak_victim.Victim) -> str:
+def _title(victim: Victim) -> str:
   name = os.path.basename(victim.folder)
   return f'{name} ({", ".join(victim.faults) or "no fault"})'
 
 
 def say(text: str) -> None:
-  """Says something beside the progress bar."""
+  """Prints a line beside the progress bar."""
   tqdm.tqdm.write(text, file=sys.stderr)
 
 
-# -- what is reported ----------------------------------------------------------
+# -- entry point ---------------------------------------------------------------
 
 
 def chosen_kinds(folder: str) -> list[str]:
-  """Kinds that are wanted and can be.
+  """Kinds that are wanted and possible.
 
   Raises:
-    SystemExit: one sentence, if there are none, or none of that name.
+    SystemExit: with one sentence, if there are none, or none of that name.
   """
-  unknown = sorted(set(_KINDS.value) - set(soak_faults.KINDS))
+  unknown = sorted(set(_KINDS.value) - set(faults.KINDS))
   if unknown:
     sys.exit(
         f'Error: there is no kind called {", ".join(unknown)}; choose from '
-        f'{", ".join(soak_faults.KINDS)}.'
+        f'{", ".join(faults.KINDS)}.'
     )
   kinds = list(dict.fromkeys(_KINDS.value))
-  if 'full_disk' in kinds and not soak_victim.can_mount(folder):
+  if 'full_disk' in kinds and not victim_lib.can_mount(folder):
     say('No full_disk: to mount a small disk is not permitted here.')
     kinds.remove('full_disk')
   if not kinds:
@@ -257,7 +239,7 @@ def chosen_kinds(folder: str) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  out = bench_lib.claim_stdout()
+  out = output.claim_stdout()
   if _OUT.value and os.path.isdir(_OUT.value) and os.listdir(_OUT.value):
     sys.exit(f'Error: {_OUT.value} is not empty: choose another folder.')
   folder = os.path.abspath(_OUT.value or tempfile.mkdtemp(prefix='soak_'))
@@ -266,17 +248,12 @@ def main(argv: Sequence[str]) -> None:
   try:
     kinds = chosen_kinds(folder)
     outcomes = soak(folder, kinds)
-    report = soak_compare.summarize(outcomes, kinds)
-    is_clean = report['faults'] == report['survived'] and not any(
-        o.differences for o in outcomes
-    )
-    print(
-        json.dumps(report) if _JSON.value else soak_compare.table(report),
-        file=out,
-    )
-    out.flush()
+    report = results.summarize(outcomes, kinds)
+    is_clean = all(o.survived and not o.differences for o in outcomes)
+    text = json.dumps(report) if _JSON.value else results.table(report)
+    print(text, file=out, flush=True)
   finally:
-    if _OUT.value is None and (is_clean or len(os.listdir(folder)) == 0):
+    if _OUT.value is None and (is_clean or not os.listdir(folder)):
       shutil.rmtree(folder)
     else:
       say(f'The runs are in {folder}.')

@@ -1,9 +1,8 @@
-"""Runs `benchmarks/benchmark.py`, kept under the path that users know."""
+"""Runs `benchmarks/benchmark.py` from any folder."""
 
 import pathlib
 import runpy
 import sys
 
-_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'benchmarks'
-sys.path[0] = str(_FOLDER)
-runpy.run_path(str(_FOLDER / 'benchmark.py'), run_name='__main__')
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+runpy.run_module('benchmarks.benchmark', run_name='__main__', alter_sys=True)

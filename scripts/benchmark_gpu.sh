@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Measures what docs/performance.md says of a GPU, with the Python at hand.
+# Measures the GPU numbers of docs/performance.md with the current Python.
 #
 #   bash scripts/benchmark_gpu.sh OUT [MINUTES]
 #
-# Each group writes OUT/<group>.json when it is done; groups that are there are
-# not measured again, and MINUTES (default 20) end it between two groups. Peers
-# need Dopamine beside this package (dopamine-rl, gin-config, python-snappy;
-# TensorFlow is not needed).
+# Each finished group writes OUT/<group>.json, and is not measured again. After
+# MINUTES (default 20) no further group starts. Peers need Dopamine beside this
+# package (dopamine-rl, gin-config, python-snappy; TensorFlow is not needed).
 set -euo pipefail
 
 out=$(realpath -m "${1:?Usage: bash scripts/benchmark_gpu.sh OUT [MINUTES]}")
@@ -38,14 +37,14 @@ some() {
   group "$1" scripts/benchmark.py --repeats 3 --seconds 0.3 --filter "$2"
 }
 
-group parts_nature benchmarks/profile_parts.py --repeats 5
+group parts_nature -m benchmarks.profile_parts --repeats 5
 group peers scripts/benchmark_peers.py --environments this --rounds 3 \
   --filter 'updates/c51/whole|online/(1_env|8_envs)$'
 some members '^members/nature_c51/.*/(1|4|10|40)$'
 some ratio_nature '^replay_ratio/nature_c51/8$'
 some online_nature '^online/nature_c51/'
 some updates_nature '^updates/nature_c51/update_many'
-group parts_impala benchmarks/profile_parts.py --network impala_c51 --repeats 5
+group parts_impala -m benchmarks.profile_parts --network impala_c51 --repeats 5
 some ratio_impala '^replay_ratio/impala_c51/8$'
 some updates_impala '^updates/impala_c51/update_many'
 some updates_nature_bf16 '^updates/nature_c51_bf16/update_many'

@@ -1,9 +1,10 @@
-"""Runs `benchmarks/benchmark_peers.py`, kept under the path that users know."""
+"""Runs `benchmarks/benchmark_peers.py` from any folder."""
 
 import pathlib
 import runpy
 import sys
 
-_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'benchmarks'
-sys.path[0] = str(_FOLDER)
-runpy.run_path(str(_FOLDER / 'benchmark_peers.py'), run_name='__main__')
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+runpy.run_module(
+    'benchmarks.benchmark_peers', run_name='__main__', alter_sys=True
+)

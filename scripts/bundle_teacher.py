@@ -2,9 +2,9 @@
 
   python scripts/bundle_teacher.py --teacher /tmp/pong
 
-Plays whole episodes with the parameters as they will be stored (float16, say),
-and writes them with a record of their origin into the package. No replay is
-bundled: a run lets the teacher collect data.
+Rounds the parameters to the dtype in which they are stored, plays whole
+episodes with them, and writes them into the package with a record of their
+origin. No replay is bundled: runs let the teacher collect data.
 """
 
 from __future__ import annotations
@@ -23,23 +23,30 @@ from reincarnating_rl.base import command_line
 from reincarnating_rl.base import files
 from reincarnating_rl.envs.atari import STICKY_ACTION_PROBABILITY
 from reincarnating_rl.evaluate import scoring
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.teachers.formats import native
 
 _TEACHER = flags.DEFINE_string(
-    'teacher', None, 'A directory of train_teacher.', required=True
+    'teacher', None, 'Directory made by train_teacher.', required=True
 )
 _CHECKPOINT = flags.DEFINE_integer(
-    'checkpoint', None, 'Which checkpoint; default the one of best score.'
+    'checkpoint',
+    None,
+    'Number of the checkpoint; default the one with the best score.',
 )
 _TO = flags.DEFINE_string(
-    'to', None, "Where to; default the package's bundled/<Game>."
+    'to', None, "Output folder; default the package's bundled/<Game>."
 )
 _EPISODES = flags.DEFINE_integer('episodes', 30, 'Episodes to evaluate.')
 _SEED = flags.DEFINE_integer('seed', 2026, 'Seed of the evaluation.')
-_EPSILON = flags.DEFINE_float('epsilon', 0.001, 'Exploration meanwhile.')
+_EPSILON = flags.DEFINE_float(
+    'epsilon', 0.001, 'Exploration of the evaluation.'
+)
 _DTYPE = flags.DEFINE_enum(
-    'dtype', 'float16', ['float16', 'float32'], 'Type of what is stored.'
+    'dtype',
+    'float16',
+    ['float16', 'float32'],
+    'Dtype of the stored parameters.',
 )
 
 PROVENANCE_FILE = 'provenance.json'
@@ -47,14 +54,14 @@ _BUNDLED = os.path.join(os.path.dirname(teachers.__file__), 'bundled')
 
 
 def best_checkpoint(directory: str) -> int:
-  """The checkpoint with the best score on record, the newest of equals."""
+  """Checkpoint with the best recorded score, the newest of equals."""
   scores = native.read_manifest(directory).scores
   numbers = native.checkpoint_numbers(directory)
   return max(numbers, key=lambda n: (scores.get(str(n), -np.inf), n))
 
 
 def without_paths(command: str) -> str:
-  """The command with DIR for its --base_dir: nobody else has that place."""
+  """The command with DIR as its --base_dir, a folder of one machine."""
   return re.sub(r'(--base_dir[ =])\S+', r'\1DIR', command)
 
 
@@ -64,13 +71,14 @@ def main(argv: Sequence[str]) -> None:
   number = _CHECKPOINT.value
   if number is None:
     number = best_checkpoint(directory)
+  original = native.read_manifest(directory)
   dtype = np.dtype(_DTYPE.value)
   teacher = teachers.load(_TEACHER.value, number, read_replay=False)
   stored = jax.tree.map(lambda x: x.astype(dtype), teacher.params)
   rounded = jax.tree.map(lambda x: x.astype(np.float32), stored)
   episodes = scoring.play_episodes(
-      Policy(teacher.network, rounded),
-      teacher.game,
+      value_policy(teacher.network, rounded),
+      original.game,
       _EPISODES.value,
       epsilon=_EPSILON.value,
       seed=_SEED.value,
@@ -80,9 +88,8 @@ def main(argv: Sequence[str]) -> None:
       f'{len(returns)} episodes: mean {np.mean(returns):.2f}, min '
       f'{np.min(returns):.0f}, max {np.max(returns):.0f}'
   )
-  original = native.read_manifest(directory)
   key = str(number)
-  to = _TO.value or os.path.join(_BUNDLED, teacher.game)
+  to = _TO.value or os.path.join(_BUNDLED, original.game)
   manifest = dataclasses.replace(
       original,
       scores={key: float(np.mean(returns))},

@@ -3,8 +3,8 @@
 #
 #   bash scripts/quickstart.sh [OUT]     (default: runs/quickstart)
 #
-# Installs into .venv first, if need be. Ends with a table, OUT/summary.json and
-# OUT/learning_curve.png. Interrupted, it goes on where it was.
+# Installs into .venv first, if necessary. Ends with a table, OUT/summary.json and
+# OUT/learning_curve.png. Run it again after an interruption: it resumes.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

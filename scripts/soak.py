@@ -1,9 +1,8 @@
-"""Runs `reliability/soak.py`, kept under the path that users know."""
+"""Runs `reliability/soak.py` from any folder."""
 
 import pathlib
 import runpy
 import sys
 
-_FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'reliability'
-sys.path[0] = str(_FOLDER)
-runpy.run_path(str(_FOLDER / 'soak.py'), run_name='__main__')
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+runpy.run_module('reliability.soak', run_name='__main__', alter_sys=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, formatting and tests; installs into .venv first, if need be.
+# Lint, formatting and tests; installs into .venv first, if necessary.
 #
 #   bash scripts/test.sh [pytest arguments]
 set -euo pipefail
@@ -12,6 +12,6 @@ use_venv
 ruff check .
 lint-imports --no-logo
 pyink --check --quiet .
-# Tests of one file share what was compiled: each process has half of the files,
-# and who is done takes over from the other.
+# Tests of one file share compiled code: each process has half of the files, and
+# the one that is done takes over files of the other.
 python -m pytest -n 2 --dist worksteal "${@:-tests}"

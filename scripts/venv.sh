@@ -1,8 +1,8 @@
-# Sourced by the other scripts: puts an installed virtual environment on PATH.
+# Functions for the other scripts, which source this file.
 #
-# use_venv: makes .venv in the repository, installs this checkout into it, test
-# tools included, and activates it. Installs again only when setup.py or the
-# interpreter has changed.
+# use_venv: makes .venv in the repository, installs this checkout and the test
+# tools into it, and puts it on PATH. Installs again only after a change of
+# setup.py or of the interpreter.
 
 find_python() {
   local candidate

@@ -1,13 +1,10 @@
-"""Every config that is shipped: loaded, built, and run for some iterations."""
+"""Every shipped config: loaded, built, and run for some iterations."""
 
-import json
-import os
 import pathlib
 
-from absl.testing import flagsaver
 import gin
-from paths import TESTDATA
 import pytest
+import tiny_runs
 
 from reincarnating_rl import configs
 from reincarnating_rl import train
@@ -38,49 +35,13 @@ AGENTS = {
     'reloaded_dqn': 'reloaded_dqn',
     'reloaded_dqn_nature': 'reloaded_dqn',
 }
-# Seconds instead of days; what makes a method is left as its config has it.
-# Emulators take longest to begin an episode: there are few.
-TINY = (
-    'Runner.num_iterations = 2',
-    'Runner.training_steps = 48',
-    'Runner.evaluation_steps = 20',
-    'Runner.max_steps_per_episode = 30',
-    'RunnerWithTeacher.num_pretraining_steps = 3',
-    'RunnerWithTeacher.num_envs = 2',
-    'RunnerWithTeacher.num_eval_envs = 1',
-    'RunnerWithTeacher.teacher_steps = 0',
-    'JaxDQNAgent.min_replay_history = 30',
-    'JaxDQNAgent.epsilon_decay_period = 40',
-    'ReplayBuffer.max_capacity = 2000',
-    'ReplayBuffer.batch_size = 4',
-)
-# Two of them in the steps above, the first of which only fill the replay.
-RESETS = (
-    'ResetSchedule.period = 32',
-    'ResetSchedule.distill_updates_after = 2',
-)
-NARROW = {
-    'ImpalaRainbowNetwork': (
-        'nn_scale = 1',
-        'stack_sizes = (4, 4, 4)',
-        'num_blocks = 1',
-        'hidden_size = 16',
-    ),
-    'NatureDQNNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
-    'FullRainbowNetwork': ('features = (4, 8, 8)', 'hidden_size = 16'),
-    'ImpalaImplicitQuantileNetwork': (
-        'stack_sizes = (4, 4, 4)',
-        'num_blocks = 1',
-        'hidden_size = 16',
-    ),
+# Two resets in the steps of such a run; before the first one the replay fills.
+RESETS = {
+    'ResetSchedule.period': 32,
+    'ResetSchedule.distill_updates_after': 2,
 }
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
+# The paper's method plays the game; all others play a probe.
+ON_ATARI = ('qdagger_rainbow',)
 
 
 def shipped():
@@ -114,26 +75,17 @@ def test_a_config_that_names_what_does_not_exist_is_refused(tmp_path):
     gin_files.parse([str(tmp_path / 'mine.gin')], [])
 
 
-def run_config(config, base_dir, *bindings):
-  """Runs a config with a tiny budget; the summary."""
-  teacher = TESTDATA / 'dopamine_406_small'
+def run_config(config, base_dir, bindings):
+  """Runs a config with a tiny budget; returns the summary."""
   agent = AGENTS[config]
   flags = [f'--agent={agent}', f'--gin_files={config}.gin']
   flags += [f'--base_dir={base_dir}']
   if experiment.agent_class(agent).needs_teacher:
-    flags += [f'--teacher_checkpoint_dir={teacher}']
-  narrow = [
-      f'reincarnation_networks.{network}.{setting}'
-      for network, settings in NARROW.items()
-      for setting in settings
-  ]
-  flags += [f'--gin_bindings={b}' for b in (*TINY, *narrow, *bindings)]
-  train.FLAGS.unparse_flags()
-  with flagsaver.flagsaver():
-    train.FLAGS(['train'] + flags)
-    train.main(['train'])
-  with open(os.path.join(base_dir, 'summary.json'), encoding='utf-8') as f:
-    return json.load(f)
+    flags += [f'--teacher_checkpoint_dir={tiny_runs.TEACHER}']
+  game = {} if config in ON_ATARI else {tiny_runs.GAME: tiny_runs.PROBE}
+  flags += tiny_runs.binding_flags(tiny_runs.TINY | game | bindings)
+  tiny_runs.run_train(*flags)
+  return tiny_runs.summary(base_dir)
 
 
 def _pretrains(config):
@@ -148,12 +100,14 @@ def _pretrains(config):
 @pytest.mark.parametrize('config', sorted(AGENTS))
 def test_every_config_runs(config, tmp_path):
   pretrains = _pretrains(config)
-  bindings = ()
+  bindings = {}
   if pretrains:
-    bindings = ('RunnerWithTeacher.num_pretraining_iterations = 1',)
+    bindings = {'RunnerWithTeacher.num_pretraining_iterations': 1}
   if config in ('qdagger_bbf', 'qdagger_rainbow_sr', 'quickstart_sr'):
-    bindings += RESETS
-  summary = run_config(config, tmp_path, *bindings)
+    bindings |= RESETS
+  summary = run_config(config, tmp_path, bindings)
+  game = 'Pong' if config in ON_ATARI else tiny_runs.PROBE
+  assert summary['game'] == game
   needs_teacher = experiment.agent_class(AGENTS[config]).needs_teacher
   phases = ['teacher_evaluation'] * needs_teacher
   phases += ['pretraining'] * pretrains + ['online'] * 2
@@ -169,14 +123,9 @@ def test_every_config_runs(config, tmp_path):
 
 
 def test_a_teacher_without_data_is_refused_by_rehearsal(tmp_path):
-  gin_files.parse(['rehearsal_dqn.gin'], [])
-  gin.clear_config()
-  train.FLAGS.unparse_flags()
   flags = ['--agent=pretrained_dqn', '--gin_files=rehearsal_dqn.gin']
   flags += [f'--base_dir={tmp_path}', '--teacher_checkpoint_dir=bundled:Pong']
-  with flagsaver.flagsaver():
-    train.FLAGS(['train'] + flags)
-    with pytest.raises(
-        errors.UserError, match='bind RunnerWithTeacher.teacher_s'
-    ):
-      train.main(['train'])
+  with pytest.raises(
+      errors.UserError, match='bind RunnerWithTeacher.teacher_s'
+  ):
+    tiny_runs.run_train(*flags)

@@ -1,5 +1,5 @@
 """Settings of every test: two CPU devices, quick compilation, no silent
-broadcasting.
+broadcasting, files without fsync, and an empty gin configuration.
 
 The environment is set before jax is imported; what is already set there wins.
 Warnings that the package causes are errors (pyproject.toml).
@@ -25,7 +25,7 @@ def _add_xla_flags(flags: dict[str, object]) -> None:
 
 
 def _xla_knows(flags: str) -> bool:
-  """Whether this release does: XLA ends a process that names another one."""
+  """True if this release has the flags; XLA ends a process with others."""
   flags = os.environ['XLA_FLAGS'] + f' {flags}'
   return not subprocess.run(
       [sys.executable, '-c', 'import jax; jax.devices()'],
@@ -37,7 +37,7 @@ def _xla_knows(flags: str) -> bool:
 
 
 def _forget_old(cache: pathlib.Path, days: float = 7.0) -> None:
-  """Deletes what was compiled long ago, whether or not it is still used."""
+  """Deletes programs that were compiled long ago, used since or not."""
   for path in cache.glob('*'):
     if path.stat().st_mtime < time.time() - days * 86_400:
       path.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ _add_xla_flags(
         '--xla_backend_optimization_level': 0,
     }
 )
-# The first nearly halves the time that compilation takes; programs as small as
+# The first flag nearly halves the time of compilation; programs as small as
 # those of the tests take a quarter longer in parts than in one piece.
 _QUICKER = {
     '--xla_cpu_use_fusion_emitters': 'false',
@@ -61,8 +61,8 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
   if _xla_knows(' '.join(f'{k}={v}' for k, v in _QUICKER.items())):
     _add_xla_flags(_QUICKER)
 if 'PYTEST_XDIST_WORKER' not in os.environ:
-  # What one process has compiled serves all, those that tests start included,
-  # and those of the next time.
+  # Programs that one process has compiled serve all processes, those that tests
+  # start included, and those of the next time.
   _CACHE = _REPOSITORY / '.pytest_cache' / 'xla'
   _forget_old(_CACHE)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
@@ -79,6 +79,31 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 GOLDEN_FOLDER = pathlib.Path(__file__).parent / 'testdata' / 'golden'
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
+
+
+def _clear_gin() -> None:
+  """Removes all bindings, if anything has imported gin."""
+  if 'gin' in sys.modules:
+    sys.modules['gin'].clear_config()
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  """Each test begins without bindings."""
+  _clear_gin()
+  yield
+  _clear_gin()
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _no_fsync():
+  """Files of tests need not survive a power failure, and fsync is slow.
+
+  Processes that tests start have the real one.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(os, 'fsync', lambda descriptor: None)
+    yield
 
 
 @pytest.fixture
@@ -105,7 +130,7 @@ def x64():
 
 
 class CompilationCounter:
-  """How many programs XLA has compiled since the tests began."""
+  """Number of programs that XLA has compiled since the tests began."""
 
   def __init__(self):
     self.count = 0

@@ -8,7 +8,6 @@ import shlex
 import sys
 
 from absl.testing import flagsaver
-import gin
 from paths import ROOT
 import pytest
 import small_teacher
@@ -35,13 +34,6 @@ create_optimizer.learning_rate = 0.001
 reincarnation_networks.NatureDQNNetwork.features = (4, 8, 8)
 reincarnation_networks.NatureDQNNetwork.hidden_size = 16
 """
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _commands():

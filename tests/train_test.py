@@ -1,42 +1,29 @@
 """The entry point: the contract's command, determinism, and bad input."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 
-from absl.testing import flagsaver
 import events
 import gin
 import pytest
 import small_teacher
+import tiny_runs
+from tiny_runs import metrics
+from tiny_runs import summary
 
 from reincarnating_rl import train
+from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
 from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.dopamine_bridge import settings
 
-_GAME = 'create_atari_environment.game_name'
-_SETTINGS = (
-    'Runner.evaluation_steps = 10',
-    'Runner.max_steps_per_episode = 40',
-    'Runner.num_iterations = 1',
-    'Runner.training_steps = 100',
-    'RunnerWithTeacher.num_pretraining_iterations = 2',
-    'RunnerWithTeacher.num_pretraining_steps = 4',
-    'RunnerWithTeacher.num_eval_envs = 1',
-    'RunnerWithTeacher.teacher_steps = 60',
-    'JaxDQNAgent.min_replay_history = 64',
-    'ReplayBuffer.max_capacity = 2000',
-    'ReplayBuffer.batch_size = 4',
-    'reincarnation_networks.FullRainbowNetwork.features = (4, 8, 8)',
-    'reincarnation_networks.FullRainbowNetwork.hidden_size = 16',
-    'reincarnation_networks.NatureDQNNetwork.features = (4, 8, 8)',
-    'reincarnation_networks.NatureDQNNetwork.hidden_size = 16',
-    'reincarnation_networks.ImpalaRainbowNetwork.stack_sizes = (4, 4, 4)',
-    'reincarnation_networks.ImpalaRainbowNetwork.hidden_size = 16',
-)
+# What a run pretrains on, the teacher collects.
+_BINDINGS = tiny_runs.COLLECTING | {
+    'RunnerWithTeacher.num_pretraining_iterations': 2,
+    'RunnerWithTeacher.num_pretraining_steps': 4,
+}
 
 
 def _flags(base_dir, *more, agent='qdagger_rainbow'):
@@ -44,17 +31,12 @@ def _flags(base_dir, *more, agent='qdagger_rainbow'):
   flags = [f'--base_dir={base_dir}', f'--agent={agent}']
   if not any(flag.startswith('--gin_files') for flag in more):
     flags += [f'--gin_files=reincarnating_rl/configs/{agent}.gin']
-  flags += [f'--gin_bindings={binding}' for binding in _SETTINGS]
-  return flags + list(more)
+  return [*flags, *tiny_runs.binding_flags(_BINDINGS), *more]
 
 
 def _train(*args, **options):
   """Runs the entry point in this process."""
-  gin.clear_config()
-  train.FLAGS.unparse_flags()
-  with flagsaver.flagsaver():
-    train.FLAGS(['train'] + _flags(*args, **options))
-    train.main(['train'])
+  tiny_runs.run_train(*_flags(*args, **options))
 
 
 # Runs a module where some packages are there but cannot be imported, and says
@@ -93,23 +75,24 @@ def _process_of_its_own(*args, without=(), **options):
   )
 
 
-def _summary(base_dir):
-  with open(os.path.join(base_dir, 'summary.json')) as f:
-    return json.load(f)
-
-
 @pytest.fixture(name='teacher', scope='module')
 def _teacher(tmp_path_factory):
   return small_teacher.write(tmp_path_factory.mktemp('teacher') / 'Pong' / '1')
 
 
+@pytest.fixture(name='of_probe', scope='module')
+def _of_probe(tmp_path_factory):
+  path = tmp_path_factory.mktemp('teacher') / 'probe'
+  return small_teacher.write(path, game=tiny_runs.PROBE)
+
+
 def _run(base_dir, teacher, *flags, **options):
   _train(base_dir, f'--teacher_checkpoint_dir={teacher}', *flags, **options)
-  return _summary(base_dir)
+  return summary(base_dir)
 
 
 def test_stopped_and_started_again_it_is_the_same_run(tmp_path, teacher):
-  flags = ['--run_number=1', '--gin_bindings=Runner.num_iterations = 2']
+  flags = ['--run_number=1']
   whole = _run(tmp_path / 'whole', teacher, *flags)
 
   victim = _process_of_its_own(
@@ -124,12 +107,12 @@ def test_stopped_and_started_again_it_is_the_same_run(tmp_path, teacher):
   said += victim.communicate(timeout=300)[1]
   assert victim.returncode == 128 + signal.SIGTERM, said
   assert 'everything up to there is saved. To go on, run the same' in said
-  before = _summary(tmp_path / 'parts')
+  before = summary(tmp_path / 'parts')
   assert len(before['iterations']) < len(whole['iterations'])
 
   parts = _run(tmp_path / 'parts', teacher, *flags)
   assert parts['iterations'] == whole['iterations']
-  assert _metrics(tmp_path / 'parts') == _metrics(tmp_path / 'whole')
+  assert metrics(tmp_path / 'parts') == metrics(tmp_path / 'whole')
   assert parts['run_number'] == 1
 
   # What the contract says of the summary.
@@ -144,34 +127,36 @@ def test_stopped_and_started_again_it_is_the_same_run(tmp_path, teacher):
       'online',
   ]
   last = whole['iterations'][-2]
-  assert last['agent_steps'] == 100
-  # 8 pretraining updates; online every fourth training step once 64 steps are
-  # in the replay: training steps 76, 80, ... 104 of 8 + [0, 100).
-  assert last['updates'] == 8 + 8
+  assert last['agent_steps'] == 48
+  # 8 pretraining updates; online every fourth training step once the replay
+  # has more than 30 steps: training steps 40, 44, ... 52 of 8 + [0, 48).
+  assert last['updates'] == 8 + 4
   assert None not in last.values()
   assert 'total' not in whole['seconds']
   assert os.path.exists(tmp_path / 'parts' / 'config.gin')
 
 
-def _metrics(base_dir):
-  """Losses and returns of each phase, from the newest checkpoint."""
-  numbers = [n for n in os.listdir(base_dir / 'checkpoints') if n.isdigit()]
-  newest = max(numbers, key=int)
-  path = base_dir / 'checkpoints' / newest / 'document.json'
-  with open(path) as f:
-    return [record['metrics'] for record in json.load(f)['records']]
+def test_impala_network_by_a_bare_reference(tmp_path, of_probe):
+  def begin():
+    runner = experiment.make_runner(train.experiment_of_flags(), str(tmp_path))
+    run, checkpointer = runner.make_run()
+    runner.saved(run)
+    runner.close(checkpointer)
 
-
-def test_impala_network_by_a_bare_reference(tmp_path, teacher):
-  _run(
+  flags = _flags(
       tmp_path,
-      teacher,
+      f'--teacher_checkpoint_dir={of_probe}',
       '--gin_bindings',
       '@reincarnation_networks.ImpalaRainbowNetwork',
   )
-  with open(tmp_path / 'config.gin') as f:
-    config = f.read()
-  assert 'network = @reincarnation_networks.ImpalaRainbowNetwork' in config
+  tiny_runs.with_flags(begin, flags)
+  network = summary(tmp_path)['config']['network']
+  assert network['name'] == 'Impala C51'
+  used = (tmp_path / 'config.gin').read_text()
+  assert 'network = @reincarnation_networks.ImpalaRainbowNetwork' in used
+  # The environment is part of it, though Dopamine's is never made.
+  assert f'{tiny_runs.GAME} = {tiny_runs.PROBE!r}' in used
+  assert 'create_atari_environment.sticky_actions = True' in used
 
 
 def test_a_run_never_imports_tensorflow(tmp_path, teacher):
@@ -185,9 +170,8 @@ def test_a_run_never_imports_tensorflow(tmp_path, teacher):
   said = run.communicate(timeout=300)[1]
   assert run.returncode == 0, said
   assert said.strip().split('\n')[-1].strip() == 'Tried:'
-  summary = _summary(tmp_path)
-  score = summary['iterations'][-1]['student_score']
-  number = summary['iterations'][-1]['iteration']
+  last = summary(tmp_path)['iterations'][-1]
+  score, number = last['student_score'], last['iteration']
   logged = ('Eval/AverageReturns', number, score)
   assert logged in events.scalars(tmp_path)
   assert logged in events.scalars(tmp_path / 'metrics' / 'tensorboard')
@@ -196,10 +180,11 @@ def test_a_run_never_imports_tensorflow(tmp_path, teacher):
 
 
 def test_tabula_rasa_needs_no_teacher(tmp_path):
-  _train(tmp_path, agent='dqn')
-  summary = _summary(tmp_path)
-  assert [e['phase'] for e in summary['iterations']] == ['online']
-  assert summary['teacher_score'] is None
+  probe = f'--gin_bindings={tiny_runs.GAME} = {tiny_runs.PROBE!r}'
+  _train(tmp_path, probe, agent='dqn')
+  found = summary(tmp_path)
+  assert [e['phase'] for e in found['iterations']] == ['online'] * 2
+  assert found['teacher_score'] is None
 
 
 @pytest.mark.parametrize(
@@ -217,14 +202,14 @@ def test_tabula_rasa_needs_no_teacher(tmp_path):
         (
             [
                 '--teacher_checkpoint_dir={teacher}',
-                f"--gin_bindings={_GAME} = 'Pnog'",
+                f"--gin_bindings={tiny_runs.GAME} = 'Pnog'",
             ],
             'Did you mean Pong',
         ),
         (
             [
                 '--teacher_checkpoint_dir={teacher}',
-                f"--gin_bindings={_GAME} = 'Breakout'",
+                f"--gin_bindings={tiny_runs.GAME} = 'Breakout'",
             ],
             'the teacher was trained on Pong',
         ),
@@ -314,7 +299,7 @@ def test_files_of_older_releases_load(tmp_path, teacher, capsys):
       'import dopamine.replay_memory.circular_replay_buffer\n'
       'import reincarnating_rl.persistence_networks\n'
       "include 'reincarnating_rl/configs/qdagger_rainbow.gin'\n"
-      'OutOfGraphPrioritizedReplayBuffer.replay_capacity = 2000\n'
+      'OutOfGraphPrioritizedReplayBuffer.replay_capacity = 90\n'
   )
   _train(
       tmp_path / 'run',
@@ -325,4 +310,4 @@ def test_files_of_older_releases_load(tmp_path, teacher, capsys):
   assert 'pretraining' in capsys.readouterr().out
   gin_files.parse([str(old)], [])
   assert gin.query_parameter('JaxDQNAgent.update_horizon') == 3
-  assert settings.replay_capacity() == 2000
+  assert settings.replay_capacity() == 90

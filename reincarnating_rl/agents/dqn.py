@@ -17,21 +17,24 @@ from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.loop.config.guide_config import GuideConfig
-from reincarnating_rl.loop.config.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.parts import NEVER_DECAY
 
 
 @gin.configurable
 class ReincarnationDQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
-  """Learns by Q-learning alone; base of the other DQN students."""
+  """Q-learning alone; base of the other DQN students."""
 
   def objective(self, **terms: Any) -> Objective:
-    options = {'td': self._loss_type, 'augment': self._data_augmentation}
+    options: dict[str, Any] = {
+        'td': self._loss_type,
+        'augment': self._data_augmentation,
+    }
     return Objective(**(options | terms))
 
 
 @gin.configurable
 class TeacherDQNAgent(ActingOnly, ReincarnationDQNAgent):
-  """A DQN teacher under Dopamine's Runner: it acts and never learns."""
+  """A DQN teacher under Dopamine's Runner: acts and never learns."""
 
 
 @gin.configurable
@@ -52,21 +55,20 @@ class DQfDAgent(ReincarnationDQNAgent):
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       margin: float = 1.0,
       margin_coefficient: float = 1.0,
       dqfd_margin: bool = False,
       use_teacher_actions: bool = True,
       decay_period: int = NEVER_DECAY,
       lr_decay: bool = False,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
+    """Adds to the parameters of the family.
 
     Args:
-      num_actions: A.
-      margin: m, by which the expert's action should stand out.
+      *args: passed on.
+      margin: m, distance between the expert's action and the others.
       margin_coefficient: weight of the margin loss at lambda = 1.
       dqfd_margin: max_a [Q + m 1(a != a_E)] - Q(a_E), as Hester et al. have
         it, instead of the mean of max(Q + m 1(a != a_E) - Q(a_E), 0).
@@ -74,9 +76,8 @@ class DQfDAgent(ReincarnationDQNAgent):
         its data (no margin then on the student's own data).
       decay_period: online agent steps after which lambda is 0; negative =
         the score alone decides.
-      lr_decay: whether the learning rate follows lambda.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      lr_decay: True if the learning rate follows lambda.
+      **kwargs: passed on.
     """
     self._coefficients = Coefficients(
         margin=margin_coefficient, margin_size=margin
@@ -85,9 +86,7 @@ class DQfDAgent(ReincarnationDQNAgent):
     self._use_teacher_actions = use_teacher_actions
     self._decay_period = decay_period
     self._lr_decay = lr_decay
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
 
   def method(self) -> Method:
     demonstrations = self.objective(
@@ -118,33 +117,29 @@ class PretrainedDQNAgent(ReincarnationDQNAgent):
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       cql_coefficient: float = 1.0,
       temperature: float = 0.1,
       teacher_data_ratio: float = 0.0,
       use_offline_samples_only: bool = False,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
+    """Adds to the parameters of the family.
 
     Args:
-      num_actions: A.
+      *args: passed on.
       cql_coefficient: alpha, weight of the conservative term offline.
       temperature: tau of that term.
       teacher_data_ratio: probability that an online sample is taken from the
         teacher's data.
       use_offline_samples_only: teacher_data_ratio = 1.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      **kwargs: passed on.
     """
     self._coefficients = Coefficients(
         cql=cql_coefficient, temperature=temperature
     )
     self._ratio = 1.0 if use_offline_samples_only else teacher_data_ratio
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
 
   def method(self) -> Method:
     offline = Offline(
@@ -165,29 +160,27 @@ class JSRLAgent(ReincarnationDQNAgent):
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       max_roll_in_steps: int = 1000,
       roll_in_guide: bool = False,
       roll_out_guide_prob: float = 1.0,
       roll_out_decay_period: int = 2_500_000,
       decay_roll_in_steps: bool = True,
       roll_out_decay_fn: Optional[Any] = None,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
+    """Adds to the parameters of the family.
 
     Args:
-      num_actions: A.
+      *args: passed on.
       max_roll_in_steps: H; an episode rolls in for U{1..H} agent steps.
-      roll_in_guide: whether the teacher rolls in, else the student.
+      roll_in_guide: True if the teacher rolls in, else the student does.
       roll_out_guide_prob: probability that the teacher takes a later step.
       roll_out_decay_period: online agent steps in which that falls to 0.
-      decay_roll_in_steps: whether H shrinks by a fifth an iteration.
+      decay_roll_in_steps: True if H shrinks by a fifth each iteration.
       roll_out_decay_fn: Dopamine's linearly_decaying_epsilon (the default)
         or identity_epsilon, which keeps the probability.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      **kwargs: passed on.
 
     Raises:
       ValueError: for another roll_out_decay_fn.
@@ -200,9 +193,7 @@ class JSRLAgent(ReincarnationDQNAgent):
         roll_out_guide_prob=roll_out_guide_prob,
         roll_out_decay_period=roll_out_decay_period if decays else NEVER_DECAY,
     )
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
 
   def method(self) -> Method:
     return Method(self.objective(), guide=self._guide)
@@ -210,31 +201,27 @@ class JSRLAgent(ReincarnationDQNAgent):
 
 @gin.configurable
 class ReloadedDQNAgent(ReincarnationDQNAgent):
-  """Fine-tuning: the student is the teacher, and goes on where it stopped."""
+  """Fine-tuning: the student continues the teacher where it stopped."""
 
   needs_teacher = True
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       load_replay: bool = True,
       reload_optimizer: bool = True,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
+    """Adds to the parameters of the family.
 
     Args:
-      num_actions: A.
-      load_replay: whether the student's replay starts with the teacher's.
-      reload_optimizer: whether the optimizer goes on with its moments.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of sampling and acting.
+      *args: passed on.
+      load_replay: True if the student's replay starts with the teacher's.
+      reload_optimizer: True if the optimizer keeps the teacher's moments.
+      **kwargs: passed on.
     """
     self._reload = Reload(load_replay, reload_optimizer)
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
 
   def method(self) -> Method:
     return Method(self.objective(), reload=self._reload)

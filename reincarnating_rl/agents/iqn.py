@@ -7,7 +7,7 @@ hold for every student.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from dopamine.jax.agents.dqn import dqn_agent
 import gin
@@ -15,6 +15,7 @@ import gin
 from reincarnating_rl.agents.one_step import OneStepAgent
 from reincarnating_rl.agents.qdagger import QDagger
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import Quantile
 
 
 @gin.configurable
@@ -23,36 +24,30 @@ class ReincarnationIQNAgent(OneStepAgent, dqn_agent.JaxDQNAgent):
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       num_tau_samples: int = 64,
       num_tau_prime_samples: int = 64,
       double_dqn: bool = False,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxDQNAgent`.
+    """Adds to the parameters of `JaxDQNAgent`.
 
     Args:
-      num_actions: A.
+      *args: passed on.
       num_tau_samples: N, online quantiles of the loss.
       num_tau_prime_samples: N', target quantiles of the loss.
       double_dqn: bootstrap from the action that the online network prefers.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      **kwargs: passed on.
     """
     self._num_tau_samples = num_tau_samples
     self._num_tau_prime_samples = num_tau_prime_samples
     self._double_dqn = double_dqn
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
 
   def objective(self, **terms: Any) -> Objective:
-    options = {
-        'td': 'quantile',
+    options: dict[str, Any] = {
+        'td': Quantile(self._num_tau_samples, self._num_tau_prime_samples),
         'double': self._double_dqn,
-        'num_quantiles': self._num_tau_samples,
-        'num_target_quantiles': self._num_tau_prime_samples,
     }
     return Objective(**(options | terms))
 

@@ -1,4 +1,4 @@
-"""What distinguishes one way of reincarnation from another, as data."""
+"""Ways of reincarnation, as data: objective, coefficients, schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reincarnating_rl.dopamine_bridge.settings import OptimizerSettings
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.loop.config.guide_config import GuideConfig
-from reincarnating_rl.loop.config.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.parts import NEVER_DECAY
 
 # method_type -> (has TD, lambda and learning rate decay).
 METHOD_TYPES = {
@@ -19,13 +19,13 @@ METHOD_TYPES = {
 
 
 class Offline(NamedTuple):
-  """A pretraining that minimises something else than the online phase.
+  """A pretraining with another loss than the online phase.
 
   Attributes:
     objective: terms of its loss.
-    coefficients: their weights.
-    optimizer: its own, the online phase then starts with a fresh one; None =
-      the one of the online phase, which goes on with its moments.
+    coefficients: weights of the terms.
+    optimizer: optimizer of the pretraining; the online phase then starts with
+      a fresh one. None = the online optimizer, which keeps its moments.
   """
 
   objective: Objective
@@ -34,11 +34,11 @@ class Offline(NamedTuple):
 
 
 class Reload(NamedTuple):
-  """What a student that is the teacher's continuation takes over.
+  """Parts of the teacher's checkpoint that a continuation takes over.
 
   Attributes:
-    replay: whether its data start the student's replay.
-    optimizer: whether the optimizer goes on with its moments.
+    replay: True if the student's replay starts with the teacher's.
+    optimizer: True if the optimizer keeps the teacher's moments.
   """
 
   replay: bool = True
@@ -50,14 +50,14 @@ class Method(NamedTuple):
 
   Attributes:
     objective: terms of the loss.
-    coefficients: their weights, those that do not decay.
+    coefficients: weights of the terms that do not decay.
     distill_decay_period: online agent steps after which lambda is 0.
-    lr_decay: whether the learning rate follows lambda.
-    wean: whether lambda falls as the student catches up.
-    offline: a pretraining of its own; None = as online.
+    lr_decay: True if the learning rate follows lambda.
+    wean: True if lambda falls as the student catches up.
+    offline: pretraining with another loss; None = as online.
     teacher_data_ratio: share of online samples from the teacher's data.
     guide: how the teacher acts along; None = it does not.
-    reload: what is taken over from the teacher's checkpoint; None = nothing.
+    reload: parts taken over from the teacher's checkpoint; None = none.
   """
 
   objective: Objective

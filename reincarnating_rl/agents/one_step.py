@@ -1,14 +1,14 @@
 """Dopamine's one-step interface on top of the loop's trainer.
 
-Under Dopamine's own Runner an agent is asked for one action at a time. The
-mixin here answers with the very functions of the vectorised loop: the trainer
-acts, stores and learns.
+Dopamine's own Runner asks an agent for one action at a time. The mixin here
+answers with the functions of the vectorised loop: the trainer acts, stores and
+learns.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -18,15 +18,22 @@ from reincarnating_rl.dopamine_bridge import networks
 from reincarnating_rl.dopamine_bridge import replay_ratio
 from reincarnating_rl.dopamine_bridge import reset_settings
 from reincarnating_rl.dopamine_bridge import settings
-from reincarnating_rl.learner import Learner
+from reincarnating_rl.dopamine_bridge import signatures
 from reincarnating_rl.learner import Objective
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.loop.config.parts import StudentSettings
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.trainer import Trainer
 
-_EPSILON_SCHEDULES = {
+if TYPE_CHECKING:
+  from dopamine.jax.agents.dqn.dqn_agent import JaxDQNAgent as _DopamineAgent
+else:
+  _DopamineAgent = object  # A mixin stands before the agent, not above it.
+
+_EPSILON_SCHEDULES: dict[str, Callable[[Any], dict[str, Any]]] = {
     'reincarnation_linearly_decaying_epsilon': lambda agent: {
         'epsilon_decay_period': agent.epsilon_decay_period
     },
@@ -42,53 +49,66 @@ _EPSILON_SCHEDULES = {
 }
 
 
-class OneStepAgent:
+class OneStepAgent(_DopamineAgent):
   """Mixin for subclasses of Dopamine's JaxDQNAgent.
 
-  A leaf says what it learns by `method()`, starting from `objective()` of its
-  family; everything else is configuration that Dopamine's constructor has put
-  on the instance.
+  A leaf defines its way of learning by `method()`, starting from `objective()`
+  of its family. Everything else is configuration that Dopamine's constructor
+  has put on the instance. A constructor names its own parameters and passes
+  the others on: every parameter can be bound under the name of every subclass.
 
   Attributes:
-    needs_teacher: whether it can only learn from one.
-    pretrains: whether it begins offline.
-    network_binding: what `--gin_bindings @network` binds.
-    prioritized: whether online samples are drawn by priority.
+    needs_teacher: True if the agent learns only from a teacher.
+    pretrains: True if the agent begins offline.
+    network_binding: parameter that `--gin_bindings @network` binds.
+    prioritized: True if online samples are drawn by priority.
   """
 
   needs_teacher = False
   pretrains = False
   network_binding = 'JaxDQNAgent.network'
-  prioritized = False
+  # Attributes that Dopamine's agent sets.
+  network_def: Any
+  state: Any
+
+  @property
+  def prioritized(self) -> bool:
+    return False
+
+  def __init_subclass__(cls, **options: Any) -> None:
+    super().__init_subclass__(**options)
+    signatures.declare_constructor(cls, last=OneStepAgent)
 
   def __init__(
       self,
-      num_actions: int,
-      num_updates_per_train_step: int = 1,
+      *args: Any,
+      num_updates_per_train_step: Optional[int] = None,
       num_updates_per_reincarnation_step: int = 1,
       num_updates_per_persistent_step: Optional[int] = None,
       data_augmentation: bool = False,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from the class that it is mixed into.
+    """Adds to the hyperparameters of Dopamine's agent.
 
     Args:
-      num_actions: A.
-      num_updates_per_train_step: updates every `update_period` agent steps.
+      *args: passed on to Dopamine's agent: num_actions.
+      num_updates_per_train_step: updates every `update_period` agent steps;
+        None = as Dopamine's agent has it, else 1.
       num_updates_per_reincarnation_step: updates of a pretraining step.
-      num_updates_per_persistent_step: its name in an earlier release.
+      num_updates_per_persistent_step: older name of the same.
       data_augmentation: random shifts and intensities of DrQ.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      **kwargs: passed on to Dopamine's agent: seed, summary_writer.
     """
+    super().__init__(*args, **kwargs)
+    if num_updates_per_train_step is None:
+      # Dopamine's Rainbow has a parameter for it, its DQN has none.
+      num_updates_per_train_step = getattr(
+          self, '_num_updates_per_train_step', 1
+      )
     self._data_augmentation = data_augmentation
     self.num_updates_per_train_step = num_updates_per_train_step
     self.num_updates_per_reincarnation_step = (
         num_updates_per_persistent_step or num_updates_per_reincarnation_step
-    )
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
     )
 
   def objective(self, **terms: Any) -> Objective:
@@ -97,24 +117,24 @@ class OneStepAgent:
     Args:
       **terms: fields of an `Objective`; they override the configured ones.
     """
-    raise TypeError(f'{type(self).__name__} does not say what its loss is.')
+    raise TypeError(f'{type(self).__name__} does not define its objective.')
 
   def method(self) -> Method:
     """The way of learning; by default TD learning and nothing else."""
     return Method(self.objective())
 
-  # -- what the loop needs ---------------------------------------------------
+  # -- parts that the loop needs ---------------------------------------------
 
-  def make_learner(self) -> Learner:
+  def make_learner(self) -> ValueLearner:
     """Network, objective and optimizer, as configured."""
     optimizer = settings.optimizer_settings(self._optimizer_name)
     return self._learner(self.method().objective, optimizer)
 
   def _learner(
       self, objective: Objective, optimizer: settings.OptimizerSettings
-  ) -> Learner:
+  ) -> ValueLearner:
     schedule = reset_settings.reset_schedule()
-    return Learner(
+    return ValueLearner(
         self.network_def,
         objective,
         optimizer.direction,
@@ -139,8 +159,12 @@ class OneStepAgent:
         offline.optimizer is None,
     )
 
-  def run_settings(self) -> dict[str, Any]:
-    """The fields of a RunConfig that are the agent's affair."""
+  def student_settings(self) -> StudentSettings:
+    """The part of a run's settings that the agent decides.
+
+    Raises:
+      ValueError: one sentence, for bindings that make no sense.
+    """
     method = self.method()
     schedule = getattr(self.epsilon_fn, '__name__', repr(self.epsilon_fn))
     if schedule not in _EPSILON_SCHEDULES:
@@ -156,30 +180,33 @@ class OneStepAgent:
     resets, update_horizon = reset_settings.reset_schedule(), None
     if resets is not None and resets.annealing is not None:
       update_horizon = resets.annealing.max_update_horizon
-    return {
-        'batch_size': settings.batch_size(),
-        'replay_capacity': settings.replay_capacity(),
-        'update_horizon': update_horizon or self.update_horizon,
-        'gamma': self.gamma,
-        'min_replay_history': self.min_replay_history,
-        'replay_ratio': replay_ratio.of_agent(
-            self.num_updates_per_train_step, self.update_period
-        ),
-        'target_update_period': self.target_update_period,
-        # Priorities are of the TD loss; without one there are none.
-        'prioritized': self.prioritized and method.objective.td != 'none',
-        'resets': resets,
-        'act_with_target': reset_settings.target_network().acts,
+    epsilons = {
         'epsilon_train': self.epsilon_train,
         'epsilon_eval': self.epsilon_eval,
-        'learning_rate': rates.initial,
-        'final_learning_rate': rates.final,
-        'distill_decay_period': method.distill_decay_period,
-        'wean': method.wean,
-        'updates_per_pretraining_step': self.num_updates_per_reincarnation_step,
-        'teacher_data_ratio': method.teacher_data_ratio,
-        'guide': method.guide,
     } | _EPSILON_SCHEDULES[schedule](self)
+    return StudentSettings(
+        batch_size=settings.batch_size(),
+        replay_capacity=settings.replay_capacity(),
+        update_horizon=update_horizon or self.update_horizon,
+        gamma=self.gamma,
+        min_replay_history=self.min_replay_history,
+        replay_ratio=replay_ratio.of_agent(
+            self.num_updates_per_train_step, self.update_period
+        ),
+        target_update_period=self.target_update_period,
+        # Priorities come from the TD loss.
+        prioritized=self.prioritized and method.objective.td is not None,
+        resets=resets,
+        act_with_target=reset_settings.target_network().acts,
+        learning_rate=rates.initial,
+        final_learning_rate=rates.final,
+        distill_decay_period=method.distill_decay_period,
+        wean=method.wean,
+        updates_per_pretraining_step=self.num_updates_per_reincarnation_step,
+        teacher_data_ratio=method.teacher_data_ratio,
+        guide=method.guide,
+        **epsilons,
+    )
 
   # -- Dopamine's interface --------------------------------------------------
 
@@ -203,12 +230,12 @@ class OneStepAgent:
     """The trainer behind the one-step interface, made when first needed."""
     if self._trainer is None:
       learner = self.make_learner()
-      if learner.objective.needs_teacher and self._teacher is None:
+      if learner.needs_teacher and self._teacher is None:
         raise ValueError(
             f'{type(self).__name__} learns from a teacher: call set_teacher.'
         )
       self._trainer = Trainer(
-          RunConfig(seed=self._seed % 2**31, **self.run_settings()),
+          RunConfig.of(self.student_settings(), seed=self._seed % 2**31),
           learner,
           teacher=self._teacher,
           coefficients=self.method().coefficients,
@@ -239,17 +266,21 @@ class OneStepAgent:
   def _next_action(self, observation: np.ndarray) -> int:
     self._record_observation(observation)
     state = np.moveaxis(self.state.astype(np.uint8), -1, 0)[None]  # [1,C,H,W]
-    trainer = self.trainer
+    trainer, first = self.trainer, np.array([self._first])
+    if self._first:
+      self._carry = trainer.policy.actor.initial_carry(1)
     if self.eval_mode:
-      actions, trainer.eval_key = act(
+      actions, self._carry, trainer.eval_key = act(
           *trainer.policy,
           state,
+          first,
+          self._carry,
           np.float32(self.epsilon_eval),
           trainer.eval_key,
       )
     else:
       trainer.train_step()
-      actions = trainer.act(state, np.array([self._first]))
+      actions, self._carry = trainer.act(state, first, self._carry)
       self._acted_on = state
     self.training_steps = trainer.counters.training_steps
     self.action = int(actions[0])
@@ -313,32 +344,29 @@ class OneStepAgent:
     return True
 
 
-class ActingOnly:
+class ActingOnly(_DopamineAgent):
   """Mixin, before an agent: plays a teacher's policy and keeps nothing."""
+
+  eval_mode: bool
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       update_horizon: Optional[int] = None,
       load_replay: bool = True,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from those of the agent's class.
+    """Adds to the parameters of the agent.
 
     Args:
-      num_actions: A.
-      update_horizon: n that the teacher's data is read with; default the
-        student's.
-      load_replay: of files of the earlier release, without effect: a teacher's
-        replay is read where it is learned from.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of acting.
+      *args: passed on to the agent.
+      update_horizon: n of the teacher's data; default the student's.
+      load_replay: no effect; gin files of the earlier release bind it. A
+        teacher's replay is read where it is learned from.
+      **kwargs: passed on to the agent.
     """
     del load_replay
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
+    super().__init__(*args, **kwargs)
     if update_horizon is not None:
       self.update_horizon = update_horizon
 

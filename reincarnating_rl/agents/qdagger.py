@@ -6,15 +6,20 @@ Kickstarting (Schmitt et al., 2018) is QDagger without pretraining; DAgger
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, TYPE_CHECKING
 
 from reincarnating_rl.agents.methods import Method
 from reincarnating_rl.agents.methods import METHOD_TYPES
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.loop.config.plan import NEVER_DECAY
+from reincarnating_rl.loop.config.parts import NEVER_DECAY
+
+if TYPE_CHECKING:
+  from reincarnating_rl.agents.one_step import OneStepAgent as _Agent
+else:
+  _Agent = object  # A mixin stands before the agent, not above it.
 
 
-class QDagger:
+class QDagger(_Agent):
   """Mixin, before an agent: adds the distillation to its objective."""
 
   needs_teacher = True
@@ -22,7 +27,7 @@ class QDagger:
 
   def __init__(
       self,
-      num_actions: int,
+      *args: Any,
       distill_loss_coefficient: float = 1.0,
       distill_temperature: float = 1.0,
       distill_decay_period: int = NEVER_DECAY,
@@ -31,13 +36,12 @@ class QDagger:
       td_loss_coefficient: float = 1.0,
       method_type: str = 'reincarnation',
       lr_decay: bool = True,
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from those of the agent's class.
+    """Adds to the parameters of the agent.
 
     Args:
-      num_actions: A.
+      *args: passed on to the agent.
       distill_loss_coefficient: c, weight of the distillation at lambda = 1.
       distill_temperature: tau of both softmax policies.
       distill_decay_period: online agent steps after which lambda is 0;
@@ -47,14 +51,14 @@ class QDagger:
       distill_type: 'policy', 'value' or 'both'.
       td_loss_coefficient: weight of the TD loss.
       method_type: one of METHOD_TYPES.
-      lr_decay: whether the learning rate follows lambda, as
-        `create_linear_schedule` says.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      lr_decay: True if the learning rate follows lambda
+        (`create_linear_schedule`).
+      **kwargs: passed on to the agent.
 
     Raises:
       ValueError: for an unknown method_type.
     """
+    super().__init__(*args, **kwargs)
     if method_type not in METHOD_TYPES:
       raise ValueError(
           f'method_type is {method_type!r}; choose one of '
@@ -70,16 +74,13 @@ class QDagger:
     self._distill_best_action_only = distill_best_action_only
     self._distill_decay_period = distill_decay_period
     self._lr_decay = lr_decay
-    super().__init__(
-        num_actions=num_actions, summary_writer=summary_writer, seed=seed
-    )
 
   def method(self) -> Method:
     has_td, decays = METHOD_TYPES[self._method_type]
     objective = self.objective(
         distill=self._distill_type,
         distill_best_action_only=self._distill_best_action_only,
-        **({} if has_td else {'td': 'none'}),
+        **({} if has_td else {'td': None}),
     )
     return Method(
         objective,

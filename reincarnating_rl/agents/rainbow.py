@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from dopamine.jax.agents.full_rainbow import full_rainbow_agent
 import gin
@@ -41,21 +41,17 @@ class ReincarnationRainbowAgent(
 
   def __init__(
       self,
-      num_actions: int,
-      data_augmentation: bool = False,
+      *args: Any,
       teacher_replay_scheme: str = 'uniform',
-      summary_writer: Optional[Any] = None,
-      seed: Optional[int] = None,
+      **kwargs: Any,
   ):
-    """Takes Dopamine's hyperparameters from `JaxFullRainbowAgent`.
+    """Adds to the parameters of `JaxFullRainbowAgent`.
 
     Args:
-      num_actions: A.
-      data_augmentation: random shifts and intensities of DrQ.
+      *args: passed on.
       teacher_replay_scheme: how pretraining draws from the teacher's data:
         'uniform', as in the paper, and nothing else.
-      summary_writer: directory or writer of TensorBoard events.
-      seed: of networks, sampling and acting.
+      **kwargs: passed on.
 
     Raises:
       ValueError: for another teacher_replay_scheme.
@@ -65,14 +61,7 @@ class ReincarnationRainbowAgent(
           f'teacher_replay_scheme is {teacher_replay_scheme!r}; the data of a '
           "teacher, which runs share, is drawn from uniformly: 'uniform'."
       )
-    super().__init__(
-        num_actions=num_actions,
-        data_augmentation=data_augmentation,
-        summary_writer=summary_writer,
-        seed=seed,
-    )
-    # Rainbow has a binding of its own for it.
-    self.num_updates_per_train_step = self._num_updates_per_train_step
+    super().__init__(*args, **kwargs)
 
   def _build_networks_and_optimizer(self) -> None:
     super()._build_networks_and_optimizer()
@@ -84,7 +73,7 @@ class ReincarnationRainbowAgent(
 
   def objective(self, **terms: Any) -> Objective:
     td = 'mse' if self._mse_loss else 'huber'
-    options = {
+    options: dict[str, Any] = {
         'td': 'categorical' if self._distributional else td,
         'double': self._double_dqn,
         'augment': self._data_augmentation,

@@ -1,4 +1,4 @@
-"""What a fine-tuned student takes over from the teacher that it is."""
+"""Initial state of a student that continues its teacher."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Optional
 from absl import logging
 
 from reincarnating_rl.agents.methods import Reload
-from reincarnating_rl.learner import Learner
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.training.initial_state import Beginning
 from reincarnating_rl.teachers import LoadedTeacher
 
-# State of the optimizers' direction by the kind that a teacher had.
+# Kind of a teacher's optimizer -> state class of our direction.
 _STATE_NAMES = {
     'adam': 'ScaleByAdamState',
     'rmsprop': 'ScaleByRStdDevState',
@@ -21,19 +21,19 @@ _STATE_NAMES = {
 
 def begin_as(
     teacher: LoadedTeacher,
-    learner: Learner,
+    learner: ValueLearner,
     reload: Reload,
     update_horizon: int,
     gamma: float,
 ) -> Beginning:
-  """The beginning of a student that goes on where its teacher stopped.
+  """Initial state of a student that continues where its teacher stopped.
 
-  What the teacher's checkpoint does not hold is said, and starts fresh.
+  A part that the teacher's checkpoint lacks starts fresh, with a warning.
 
   Args:
-    teacher: whose network the learner has.
-    learner: the student's.
-    reload: what is wanted.
+    teacher: teacher, whose network the learner has.
+    learner: learner of the student.
+    reload: parts to take over.
     update_horizon: n of the student's transitions.
     gamma: discount of one agent step.
   """
@@ -71,7 +71,9 @@ def begin_as(
   )
 
 
-def _optimizer_state(teacher: LoadedTeacher, learner: Learner) -> Optional[Any]:
+def _optimizer_state(
+    teacher: LoadedTeacher, learner: ValueLearner
+) -> Optional[Any]:
   """The student's optimizer state with the teacher's moments, or None."""
   moments = teacher.optimizer
   state = learner.optimizer.init(teacher.params)

@@ -1,1 +1,1 @@
-"""What a user asks for, and the Python interface that carries it out."""
+"""Experiments, and the Python interface that carries them out."""

@@ -12,36 +12,34 @@ The command line goes through the same functions.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import json
-import os
 import re
-import tempfile
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from reincarnating_rl import show_run
 from reincarnating_rl.app import experiment
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import run_lock as base_dir_lib
 from reincarnating_rl.loop.config.estimate import Memory
+from reincarnating_rl.rundir import learning_curve
 from reincarnating_rl.rundir import metrics_file
+from reincarnating_rl.rundir import summary as summary_lib
 
 
 class Score(NamedTuple):
-  """What one iteration came to.
+  """Evaluation of the student after one iteration.
 
   Attributes:
     phase: 'pretraining' or 'online'.
-    iteration: as in the plan.
-    agent_steps: of the student, online, so far.
+    iteration: number in the plan.
+    agent_steps: online agent steps so far.
     updates: gradient steps so far.
-    score: mean return of the evaluation after it.
-    normalized: that score, random play 0 and teacher 1; None without teacher.
+    score: mean return of the evaluation.
+    normalized: score with random play at 0 and the teacher at 1; None without
+      a teacher.
   """
 
   phase: str
@@ -54,31 +52,31 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """A run on the disk, finished or not.
+  """A run directory, of a run that has finished or not.
 
   Attributes:
-    base_dir: its directory.
+    base_dir: path of the directory.
   """
 
   base_dir: str
 
   @property
   def summary(self) -> dict[str, Any]:
-    """What summary.json says; see docs/run_directory.md.
+    """Content of summary.json; docs/run_directory.md documents it.
 
     Raises:
-      UserError: if there is none, or it is damaged.
+      UserError: if there is no summary, or it is damaged.
     """
-    return show_run.read_summary(self.base_dir)
+    return summary_lib.read(self.base_dir)
 
   @property
   def in_use(self) -> bool:
-    """Whether a process has taken the directory, and has not ended."""
+    """True while a process holds the directory's lock."""
     return base_dir_lib.is_taken(self.base_dir)
 
   @property
   def scores(self) -> list[Score]:
-    """The student's, one an iteration."""
+    """Evaluations of the student, one per iteration."""
     return [
         Score(
             entry['phase'],
@@ -94,49 +92,52 @@ class Result:
 
   @property
   def teacher_score(self) -> Optional[float]:
-    """Mean return of the teacher; None if it learned from nothing."""
+    """Mean return of the teacher; None for a run from scratch."""
     return self.summary['teacher_score']
 
-  def metrics(self, kind: str = 'phase') -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl.
+  def metrics(self, kind: str = metrics_file.PHASE) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; none if the run has not written the file.
 
     Args:
       kind: 'phase' or 'updates'.
-    """
-    path = os.path.join(self.base_dir, metrics_file.FILE_NAME)
-    with open(path, encoding='utf-8') as f:
-      lines = [json.loads(line) for line in f]
-    return [line for line in lines if line['kind'] == kind]
-
-  def evaluate(self, **options: Any) -> dict[str, Any]:
-    """Plays whole episodes with a checkpoint, and films one if asked to.
-
-    Args:
-      **options: as the flags of `reincarnating_rl.evaluate` are called:
-        episodes=30, checkpoint=None (the newest), video=None (a folder).
-
-    Returns:
-      What that prints with --json: 'score', 'interval', 'returns', 'video'.
 
     Raises:
-      UserError: one sentence, for what does not fit.
+      UserError: if the file cannot be read, or is damaged.
+    """
+    return metrics_file.read(self.base_dir, kind)
+
+  def evaluate(self, **options: Any) -> dict[str, Any]:
+    """Plays whole episodes with a checkpoint and, on request, films one.
+
+    Args:
+      **options: fields of `evaluate.evaluation.Options`, named like the flags
+        of `reincarnating_rl.evaluate`: episodes=30, checkpoint=None (the
+        newest), video=None (a folder).
+
+    Returns:
+      The object that --json prints: 'score', 'interval', 'returns', 'video'
+      and more.
+
+    Raises:
+      UserError: for bad options, or a checkpoint that cannot be evaluated.
     """
     from reincarnating_rl.envs import roms
-    from reincarnating_rl.evaluate import __main__ as evaluate_lib
+    from reincarnating_rl.evaluate import evaluation
 
     with roms.put_back(), errors.user_errors():
-      return evaluate_lib.evaluate(self.base_dir, evaluate_lib.values(options))
+      return evaluation.evaluate(self.base_dir, evaluation.options(**options))
 
   def plot(self, path: Optional[str] = None) -> Any:
     """Draws the learning curve.
 
     Args:
-      path: where to save it, too; the ending says as what.
+      path: file to save the figure to; its ending selects the format. None =
+        do not save.
 
     Returns:
-      matplotlib's Figure; a notebook shows it after `%matplotlib inline`.
+      A matplotlib Figure; a notebook shows it after `%matplotlib inline`.
     """
-    figure = show_run.figure(self.summary)
+    figure = learning_curve.figure(self.summary)
     if path is not None:
       figure.savefig(path, dpi=150)
     return figure
@@ -197,7 +198,9 @@ def is_bound_name(text: str) -> bool:
   return re.fullmatch(r'[\w/.]+\.\w+', text) is not None
 
 
-def binding_lines(bindings: Mapping[str, Any] | Sequence[str]) -> tuple[str]:
+def binding_lines(
+    bindings: Mapping[str, Any] | Sequence[str],
+) -> tuple[str, ...]:
   """Bindings as gin writes them."""
   if isinstance(bindings, Mapping):
     return tuple(f'{k} = {_literal(v)}' for k, v in bindings.items())
@@ -221,26 +224,7 @@ def _plain(value: Any) -> Any:
   return value
 
 
-@contextlib.contextmanager
-def _of_its_own() -> Iterator[None]:
-  """What is bound, and played, meanwhile is as before afterwards."""
-  from reincarnating_rl.dopamine_bridge import gin_files
-  from reincarnating_rl.envs import roms
-
-  with gin_files.of_its_own(), roms.put_back():
-    yield
-
-
-def describe_plan(wanted: Experiment) -> str:
-  """What an experiment would do: phases, updates, resets, memory.
-
-  Raises:
-    UserError: for whatever does not resolve or fit.
-  """
-  with tempfile.TemporaryDirectory() as scratch:
-    with _of_its_own(), errors.user_errors():
-      runner = experiment.make_runner(wanted, scratch, dry_run=True)
-      return runner.describe_plan()
+describe_plan = experiment.describe_plan
 
 
 class Needs(NamedTuple):
@@ -273,17 +257,16 @@ def needs_of(wanted: Experiment) -> Needs:
   """
   from reincarnating_rl.loop.config import plan
 
-  with tempfile.TemporaryDirectory() as scratch:
-    with _of_its_own(), errors.user_errors():
-      runner = experiment.make_runner(wanted, scratch, dry_run=True)
-      one = runner.runners[0] if runner.is_group else runner
-      problem = one.missing_data()
-      if problem:
-        raise errors.UserError(problem)
-      runner.check_memory()
-      forecasts, memory = one.forecasts(), one.memory()
-      evaluation_steps = one.run_config.evaluation_steps
-  agent_steps, updates = collections.Counter(), collections.Counter()
+  with experiment.planned(wanted) as runner:
+    one = runner.runners[0] if runner.is_group else runner
+    problem = one.missing_data()
+    if problem:
+      raise errors.UserError(problem)
+    runner.check_memory()
+    forecasts, memory = one.forecasts(), one.memory()
+    evaluation_steps = one.run_config.evaluation_steps
+  agent_steps: collections.Counter[str] = collections.Counter()
+  updates: collections.Counter[str] = collections.Counter()
   iterations = online = 0
   for forecast in forecasts:
     kind = forecast.phase.kind
@@ -299,15 +282,7 @@ def needs_of(wanted: Experiment) -> Needs:
 
 
 def carry_out(wanted: Experiment, base_dir: str) -> Result | list[Result]:
-  """Carries an experiment out, or goes on with it; see `reincarnate`."""
-  from reincarnating_rl.loop.training.events import TrainingDivergedError
-
-  with _of_its_own():
-    with errors.user_errors():
-      runner = experiment.make_runner(wanted, base_dir)
-      runner.check_memory()
-      runner.prepare()
-    with errors.user_errors(TrainingDivergedError):
-      runner.run_experiment()
-  results = [Result(directory) for directory in runner.directories]
-  return results if runner.is_group else results[0]
+  """Carries an experiment out, or resumes it; see `reincarnate`."""
+  results = [Result(path) for path in experiment.carry_out(wanted, base_dir)]
+  is_group = wanted.num_seeds is not None or wanted.population
+  return results if is_group else results[0]

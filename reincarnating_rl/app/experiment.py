@@ -1,23 +1,28 @@
-"""What a user asks for, as data, and the runner that does it.
+"""An experiment as data, and the runner that carries it out.
 
-The command line (`train`), the Python interface (`api`) and sweeps all say what
-they want as an `Experiment`.
+The command line (`train`), the Python interface (`api`) and sweeps all describe
+their runs as an `Experiment`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import glob
 import importlib
 import os
-from typing import Any, Optional, Sequence
+import tempfile
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 from absl import logging
 
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
+from reincarnating_rl.envs import roms
+from reincarnating_rl.envs.base import EnvironmentFactory
 
 # Agents by name, as 'module:class'; `--agent` takes that form as well.
 AGENTS = {
@@ -40,21 +45,25 @@ class Experiment:
   """A run, or several side by side; each field is a flag of `train`.
 
   Attributes:
-    agent: name, or 'module:class'.
+    agent: name of the agent, or 'module:class'.
     gin_files: configurations; none = the agent's own.
-    bindings: such as 'Runner.training_steps = 100', over those of the files.
+    bindings: bindings such as 'Runner.training_steps = 100'; they win over
+      those of the files.
     teacher: a run directory, its checkpoints/, a gs:// address or
       'bundled:<Game>'; a sequence of them = all together.
-    teacher_checkpoint_number: None = the newest; a sequence = one of each.
-    teacher_checkpoint_file_prefix: of Dopamine's checkpoint files.
+    teacher_checkpoint_number: checkpoint of the teacher; None = the newest; a
+      sequence = one for each teacher.
+    teacher_checkpoint_file_prefix: prefix of Dopamine's checkpoint files.
     teacher_agent: 'dqn', 'rainbow' or 'iqn'; None = as its parameters tell.
-    allow_random_teacher: whether an untrained network may stand in for one.
-    game: None = as bound, else the teacher's.
+    allow_random_teacher: True to learn from an untrained network where no
+      teacher is named.
+    game: game, or another name of an environment; None = as bound, else the
+      teacher's.
     atari_roms_path: folder with ROMs to play instead of those that are shipped.
-    run_number: seed of the run, or of the first one.
+    run_number: seed of the run, or of the first run.
     num_seeds: runs side by side; None = one run, without a folder of its own.
-    population: path of a JSON list of what the members differ in.
-    fork_from: directory of a run to begin with.
+    population: path of a JSON list of settings in which the members differ.
+    fork_from: directory of a run whose checkpoint this one begins with.
   """
 
   agent: str = 'qdagger_rainbow'
@@ -69,7 +78,7 @@ class Experiment:
   atari_roms_path: Optional[str] = None
   run_number: int = 0
   num_seeds: Optional[int] = None
-  member_settings: Optional[str] = None
+  population: Optional[str] = None
   fork_from: Optional[str] = None
 
   @property
@@ -77,7 +86,7 @@ class Experiment:
     """Path and checkpoint of each teacher; none if a path is empty.
 
     Raises:
-      UserError: if it is not clear which checkpoint is whose.
+      UserError: if checkpoints cannot be assigned to teachers.
     """
     paths = as_tuple(self.teacher)
     numbers = as_tuple(self.teacher_checkpoint_number) or (None,)
@@ -95,7 +104,7 @@ class Experiment:
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-  """What is given once, several times or not at all."""
+  """A value that is given once, several times or not at all, as a tuple."""
   if value is None:
     return ()
   return (value,) if isinstance(value, (str, int)) else tuple(value)
@@ -122,7 +131,7 @@ def agent_class(name: str) -> Any:
 
 
 def own_files(agent: str) -> tuple[str, ...]:
-  """The configuration that an agent has if none is named: at most one."""
+  """The agent's own configuration, used where none is named; may be none."""
   from reincarnating_rl.dopamine_bridge import gin_files
 
   name = f'{agent}.gin'
@@ -184,11 +193,16 @@ def load_teacher(wanted: Experiment, agent: Any) -> Optional[Any]:
 
 def choose_game(
     wanted: Experiment, bound: Optional[str], teacher: Optional[Any]
-) -> str:
+) -> EnvironmentFactory:
   """The game: bound, else the teacher's, else by its path, else Pong.
 
+  Args:
+    wanted: the experiment.
+    bound: game that gin binds; None without a binding.
+    teacher: the loaded teacher; None to learn from scratch.
+
   Raises:
-    UserError: for a game that is not the teacher's.
+    UserError: if the game and the teacher's game differ.
     ValueError: for an unknown game.
   """
   game, reason = bound, 'by its binding'
@@ -205,14 +219,14 @@ def choose_game(
     reason = f'from the {source} of the teacher'
   if game is None:
     game, reason = DEFAULT_GAME, 'by default'
-  atari.check_game(game)
+  environment = registry.make_factory(game)
   if teacher is not None and teacher.game not in (None, game):
     raise errors.UserError(
         f'The game is {game}, but the teacher was trained on {teacher.game}: '
         'remove the binding of the game, or choose another teacher.'
     )
   logging.info('The game is %s (%s).', game, reason)
-  return game
+  return environment
 
 
 def game_of_teacher(teacher: Any) -> Optional[str]:
@@ -236,17 +250,7 @@ def game_of_teacher(teacher: Any) -> Optional[str]:
   return next(iter(told.values()), None)
 
 
-def check_teacher_fits(teacher: Any, game: str) -> None:
-  """Refuses a teacher whose actions or observations are not the game's."""
-  num_actions = atari.AtariVector(game, 1, 0).num_actions
-  if teacher.num_actions != num_actions:
-    raise errors.UserError(
-        f'The teacher has {teacher.num_actions} actions, {game} has '
-        f'{num_actions}: it was trained on another game or action set.'
-    )
-
-
-def random_teacher(game: str, seed: int) -> Any:
+def random_teacher(environment: EnvironmentFactory, seed: int) -> Any:
   """An untrained network in a teacher's place."""
   import jax
 
@@ -254,17 +258,19 @@ def random_teacher(game: str, seed: int) -> Any:
   from reincarnating_rl.teachers import LoadedTeacher
 
   logging.warning('The teacher is an untrained network.')
-  network = networks.make_network(atari.AtariVector(game, 1, 0).num_actions)
-  states = jax.numpy.zeros((1, 84, 84, 4), jax.numpy.uint8)
+  network = networks.make_network(registry.num_actions(environment))
+  shape = (1, *environment.observation_spec.shape, environment.stack_size)
+  states = jax.numpy.zeros(shape, jax.numpy.uint8)
   params = network.init(jax.random.PRNGKey(seed), states)
-  return LoadedTeacher('random', network, params['params'], 0, game)
+  name = environment.name
+  return LoadedTeacher('random', network, params['params'], 0, name)
 
 
 def members(wanted: Experiment) -> Optional[list[dict[str, float]]]:
-  """What each run of a population differs in; None without one.
+  """Settings in which the members of a population differ; None without one.
 
   Raises:
-    UserError: if its size is another than that of the experiment.
+    UserError: if its size and the experiment's number of seeds differ.
     ValueError: if the file cannot be read.
   """
   if not wanted.population:
@@ -287,11 +293,11 @@ def fork_source(
 
   Args:
     wanted: the experiment.
-    base_dir: of the run that begins.
-    in_group: whether it is one of many.
+    base_dir: directory of the run that begins.
+    in_group: True if the run is one of many.
 
   Raises:
-    UserError: if it is named and is no run.
+    UserError: if the directory that is named holds no run.
   """
   if not wanted.fork_from:
     return None
@@ -311,34 +317,34 @@ def fork_source(
   )
 
 
-def make_runner(
-    wanted: Experiment, base_dir: str, dry_run: bool = False
-) -> Any:
-  """Parses the configuration and builds the runner, or one of many runs.
+class Resolved(NamedTuple):
+  """An experiment whose names are resolved; gin holds its bindings.
 
-  Nothing is played yet. gin is left with the bindings that it then has.
+  Attributes:
+    agent: class of the student.
+    environment: the game that is played.
+    teacher: None to learn from scratch.
+    gin_files: base names of the configurations.
+  """
 
-  Args:
-    wanted: the experiment.
-    base_dir: where it goes, or the place of a dry run.
-    dry_run: whether only the plan is wanted.
+  agent: Any
+  environment: EnvironmentFactory
+  teacher: Optional[Any]
+  gin_files: tuple[str, ...]
+
+
+def resolve(wanted: Experiment) -> Resolved:
+  """Parses the configuration, loads the teacher and finds the game.
 
   Raises:
-    UserError, ValueError: for whatever does not resolve or fit; nothing is
-      written then.
+    UserError, ValueError: for a name that does not resolve, or a teacher that
+      does not fit the game.
   """
-  from reincarnating_rl.dopamine_bridge import compat
-
-  compat.prepare_dopamine()
   import gin
 
   from reincarnating_rl.dopamine_bridge import gin_files
-  from reincarnating_rl.dopamine_bridge import population_settings
   from reincarnating_rl.dopamine_bridge import settings
-  from reincarnating_rl.loop.training import member_settings as population_lib
-  from reincarnating_rl.runners import group_runner
-  from reincarnating_rl.runners import runner as runner_lib
-  from reincarnating_rl.teachers.ensemble import mixes_policies
+  from reincarnating_rl.runners import runner  # noqa: F401  registers names
 
   agent = agent_class(wanted.agent)
   files = wanted.gin_files or own_files(wanted.agent)
@@ -346,54 +352,52 @@ def make_runner(
     logging.info('The configuration is %s.', *files)
   gin_files.parse(files, expand_bindings(wanted.bindings, agent))
   teacher = load_teacher(wanted, agent)
-  bound_game = settings.query(GAME_BINDING)
-  game = choose_game(wanted, bound_game, teacher)
+  environment = choose_game(wanted, settings.query(GAME_BINDING), teacher)
   if wanted.atari_roms_path:
-    atari.use_roms(wanted.atari_roms_path, game)
-  if teacher is None and agent.needs_teacher:
-    teacher = random_teacher(game, wanted.run_number)
+    atari.use_roms(wanted.atari_roms_path, environment.name)
   if teacher is not None:
-    check_teacher_fits(teacher, game)
-  gin.parse_config(f'{GAME_BINDING} = {game!r}')
+    registry.check_num_actions(environment, teacher.num_actions, 'The teacher')
+  elif agent.needs_teacher:
+    teacher = random_teacher(environment, wanted.run_number)
+  gin.parse_config(f'{GAME_BINDING} = {environment.name!r}')
+  names = tuple(os.path.basename(path) for path in files)
+  return Resolved(agent, environment, teacher, names)
 
-  runner_class = (
-      runner_lib.ReincarnationRunner
-      if agent.pretrains
-      else runner_lib.RunnerWithTeacher
-  )
 
-  def make_one(base_dir, run_number, member=None, label=''):
-    def create_agent(session, environment, summary_writer):
-      del session
-      return agent(
-          num_actions=int(environment.action_space.n),
-          summary_writer=summary_writer,
-          seed=run_number,
-      )
+def make_runner(
+    wanted: Experiment, base_dir: str, dry_run: bool = False
+) -> Any:
+  """Parses the configuration and builds the runner, or one of many runs.
 
-    return runner_class(
-        base_dir,
-        create_agent,
-        agent_name=wanted.agent,
-        game=game,
-        run_number=run_number,
-        teacher=teacher,
-        label=label,
-        how_to_resume=command_line.how_to_resume(),
-        fork_from=fork_source(wanted, base_dir, bool(label)),
-        dry_run=dry_run,
-        member=member,
-        gin_files=[os.path.basename(path) for path in files],
-    )
+  Nothing is played yet. gin keeps the bindings of the experiment.
 
-  member_settings, first = members(wanted), wanted.run_number
+  Args:
+    wanted: the experiment.
+    base_dir: directory of the runs, or an empty one for a dry run.
+    dry_run: True to plan only.
+
+  Raises:
+    UserError, ValueError: for anything that does not resolve or fit; nothing
+      is written then.
+  """
+  from reincarnating_rl.dopamine_bridge import compat
+
+  compat.prepare_dopamine()
+  from reincarnating_rl.dopamine_bridge import population_settings
+  from reincarnating_rl.loop.training import member_settings
+  from reincarnating_rl.runners import group_runner
+  from reincarnating_rl.teachers.ensemble import mixes_policies
+
+  found = resolve(wanted)
+  population, first = members(wanted), wanted.run_number
   training = population_settings.population_based_training()
-  population_lib.check_teacher(
-      member_settings or (),
-      mixes_policies(teacher),
+  member_settings.check_teacher(
+      population or (),
+      mixes_policies(found.teacher),
       training.names if training else (),
   )
-  if member_settings is None and wanted.num_seeds is None:
+  make_one = _maker(wanted, found, dry_run)
+  if population is None and wanted.num_seeds is None:
     group_runner.check_layout(base_dir, None)
     if training is not None:
       raise errors.UserError(
@@ -401,15 +405,100 @@ def make_runner(
           'nobody to copy: give --num_seeds or --population, to a '
           'sweep --pack_seeds, or remove the binding.'
       )
-    return make_one(base_dir, first)
-  size = wanted.num_seeds or len(member_settings)
-  if member_settings is not None:
+    return make_one(base_dir, first, None, '')
+  size = wanted.num_seeds or len(population or ())
+  if wanted.population:
     group_runner.check_is_input(base_dir, wanted.population)
-  group_runner.check_layout(
-      base_dir,
-      range(first, first + size),
-      alone=training is not None or member_settings is not None,
+  numbers = range(first, first + size)
+  alone = training is not None or population is not None
+  group_runner.check_layout(base_dir, numbers, alone=alone)
+  return group_runner.GroupRunner(base_dir, make_one, numbers, population)
+
+
+def _maker(
+    wanted: Experiment, found: Resolved, dry_run: bool
+) -> Callable[..., Any]:
+  """A function that makes the runner of one run: `group_runner.MakeRunner`."""
+  from reincarnating_rl.runners import runner as runner_lib
+  from reincarnating_rl.runners.run_options import RunOptions
+
+  runner_class = (
+      runner_lib.ReincarnationRunner
+      if found.agent.pretrains
+      else runner_lib.RunnerWithTeacher
   )
-  return group_runner.GroupRunner(
-      base_dir, make_one, range(first, first + size), member_settings
-  )
+  num_actions = registry.num_actions(found.environment)
+
+  def make_one(base_dir, run_number, member, label):
+    options = RunOptions(
+        agent_name=wanted.agent,
+        game=found.environment.name,
+        run_number=run_number,
+        member=member,
+        label=label,
+        how_to_resume=command_line.how_to_resume(),
+        fork_from=fork_source(wanted, base_dir, bool(label)),
+        dry_run=dry_run,
+        gin_files=found.gin_files,
+    )
+    make_agent = lambda: found.agent(num_actions=num_actions, seed=run_number)
+    return runner_class(base_dir, make_agent, options, found.teacher)
+
+  return make_one
+
+
+@contextlib.contextmanager
+def own_bindings() -> Iterator[None]:
+  """A context that leaves gin's bindings and the ROMs as they were before."""
+  from reincarnating_rl.dopamine_bridge import gin_files
+
+  with gin_files.of_its_own(), roms.put_back():
+    yield
+
+
+@contextlib.contextmanager
+def planned(wanted: Experiment) -> Iterator[Any]:
+  """The runner of a dry run, for as long as its bindings hold.
+
+  Raises:
+    UserError: for anything that does not resolve or fit.
+  """
+  with tempfile.TemporaryDirectory() as scratch:
+    with own_bindings(), errors.user_errors():
+      yield make_runner(wanted, scratch, dry_run=True)
+
+
+def describe_plan(wanted: Experiment) -> str:
+  """The plan of an experiment as text: phases, updates, resets, memory.
+
+  Raises:
+    UserError: for anything that does not resolve or fit.
+  """
+  with planned(wanted) as runner:
+    return runner.describe_plan()
+
+
+def carry_out(wanted: Experiment, base_dir: str) -> list[str]:
+  """Carries an experiment out, or resumes it.
+
+  Args:
+    wanted: the experiment.
+    base_dir: directory of the runs.
+
+  Returns:
+    The directory of each run.
+
+  Raises:
+    UserError: one sentence, for anything that does not resolve or fit.
+    StoppedError: if it was interrupted; everything up to there is saved.
+  """
+  from reincarnating_rl.loop.training.events import TrainingDivergedError
+
+  with own_bindings():
+    with errors.user_errors():
+      runner = make_runner(wanted, base_dir)
+      runner.check_memory()
+      runner.prepare()
+    with errors.user_errors(TrainingDivergedError):
+      runner.run_experiment()
+  return runner.directories

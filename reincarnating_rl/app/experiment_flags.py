@@ -1,6 +1,6 @@
-"""Experiments as others see them: as flags of `train`, and what is wrong.
+"""Experiments as flags of `train`, and the faults of an experiment.
 
-Not here: what an experiment is, and the runner that does it (`experiment`).
+Not here: the experiment itself, and its runner (`experiment`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from reincarnating_rl.app.experiment import expand_bindings
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.app.experiment import GAME_BINDING
 from reincarnating_rl.base import errors
-from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 
-# Field -> flag of `train`; what is missing here is called as the field.
+# Field -> flag of `train`; other flags have the name of the field.
 _FLAGS = {
     'bindings': 'gin_bindings',
     'teacher': 'teacher_checkpoint_dir',
@@ -25,11 +25,11 @@ _FLAGS = {
 
 
 def flags_of(wanted: Experiment, base_dir: str) -> list[str]:
-  """The flags with which `train` does what is wanted.
+  """The flags with which `train` carries out an experiment.
 
   Args:
     wanted: the experiment.
-    base_dir: where it goes.
+    base_dir: directory of the runs.
   """
   flags = ['--base_dir', base_dir]
   if wanted.game is not None:
@@ -49,7 +49,7 @@ def flags_of(wanted: Experiment, base_dir: str) -> list[str]:
 
 
 def has_teacher(agent: str) -> bool:
-  """Whether that agent learns from one; True while there is no such agent."""
+  """True if that agent learns from a teacher, or does not exist."""
   try:
     return agent_class(agent).needs_teacher
   except errors.UserError:
@@ -58,7 +58,7 @@ def has_teacher(agent: str) -> bool:
 
 @contextlib.contextmanager
 def own_gin(files: Sequence[str]) -> Iterator[None]:
-  """gin with what some files bind, and nothing else, for a while."""
+  """A context in which gin holds the bindings of some files only."""
   from reincarnating_rl.dopamine_bridge import gin_files
 
   with gin_files.of_its_own():
@@ -70,7 +70,7 @@ def faults(wanted: Experiment) -> list[str]:
   """Every name that does not resolve: agent, game, gin files, bindings.
 
   Args:
-    wanted: an experiment, of which `make_runner` would say the first.
+    wanted: an experiment; `make_runner` would raise the first fault alone.
   """
   from reincarnating_rl.dopamine_bridge import compat
 
@@ -89,9 +89,9 @@ def faults(wanted: Experiment) -> list[str]:
     return None
 
   if wanted.game is not None:
-    attempt(atari.check_game, wanted.game)
+    attempt(registry.make_factory, wanted.game)
   agent = attempt(agent_class, wanted.agent)
-  bindings = wanted.bindings
+  bindings = list(wanted.bindings)
   if agent is not None:
     bindings = expand_bindings(bindings, agent)
   with gin_files.of_its_own():

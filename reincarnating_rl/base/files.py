@@ -1,4 +1,4 @@
-"""Files: whole-file writing, checksums, syncing, folders published at once."""
+"""Files and folders that appear whole or not at all; checksums; sizes."""
 
 from __future__ import annotations
 
@@ -14,30 +14,69 @@ import google_crc32c
 
 _CHUNK = 4 << 20  # bytes read at a time
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Suffix of files and folders that are being written.
+UNFINISHED = '.part'
 
 
 def write_whole(path: str, content: bytes) -> None:
-  """Writes a file such that nobody ever sees half of it."""
-  part = path + '.part'
-  try:
+  """Writes a file; readers see the old content or the new, never a part."""
+  with whole_file(path) as part:
     with open(part, 'wb') as f:
       f.write(content)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(part, path)
+
+
+def write_json(path: str, document: Any) -> None:
+  """Writes a JSON file as `write_whole` does."""
+  write_whole(path, (json.dumps(document, indent=2) + '\n').encode())
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+  """Yields the path to write a file at; the file then moves to `path`.
+
+  If the block raises, the unfinished file is removed and `path` is unchanged.
+  """
+  part = path + UNFINISHED
+  try:
+    yield part
+    move_file(part, path)
   except BaseException:
     with contextlib.suppress(OSError):
       os.remove(part)
     raise
 
 
-def write_json(path: str, document: Any) -> None:
-  """Writes a JSON file that is never half there."""
-  write_whole(path, (json.dumps(document, indent=2) + '\n').encode())
+def move_file(unfinished: str, path: str) -> None:
+  """Moves a finished file to its name, once the disk itself holds it."""
+  sync(unfinished)
+  os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str) -> Iterator[str]:
+  """Yields the path to make a folder at; the folder then moves to `path`.
+
+  The block creates the folder; what an earlier attempt left there is gone. If
+  the block raises, the unfinished folder is removed and `path` is unchanged.
+
+  Args:
+    path: path of the folder. An existing folder is replaced.
+  """
+  unfinished = path + UNFINISHED
+  shutil.rmtree(unfinished, ignore_errors=True)
+  try:
+    yield unfinished
+    sync_folder(unfinished)
+    remove_folder(path)
+    os.rename(unfinished, path)
+    sync(os.path.dirname(path))
+  except BaseException:
+    shutil.rmtree(unfinished, ignore_errors=True)
+    raise
 
 
 def sync(path: str) -> None:
-  """Waits until a file is on the disk itself."""
+  """Waits until the disk itself holds a file or the list of a folder."""
   descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -46,7 +85,7 @@ def sync(path: str) -> None:
 
 
 def crc32c(path: str) -> str:
-  """Checksum of a file, in base64 as buckets list it."""
+  """Checksum of a file in base64, as Google Cloud Storage lists it."""
   checksum = google_crc32c.Checksum()
   with open(path, 'rb') as f:
     while chunk := f.read(_CHUNK):
@@ -55,7 +94,7 @@ def crc32c(path: str) -> str:
 
 
 def free_bytes(path: str) -> int:
-  """What the disk of a folder has left, whether or not the folder exists."""
+  """Free bytes on the disk of a folder, which need not exist yet."""
   path = os.path.abspath(path)
   while not os.path.isdir(path):
     path = os.path.dirname(path)
@@ -63,7 +102,7 @@ def free_bytes(path: str) -> int:
 
 
 def size_text(size: float) -> str:
-  """'1.3 GB'; steps of 1000, as disks are sold."""
+  """A size in words such as '1.3 GB'; 1 GB is 1000 MB."""
   for unit in ('bytes', 'kB', 'MB', 'GB'):
     if size < 1000:
       return f'{size:.0f} {unit}' if unit == 'bytes' else f'{size:.1f} {unit}'
@@ -72,7 +111,7 @@ def size_text(size: float) -> str:
 
 
 def is_full(error: OSError) -> bool:
-  """Whether a disk or a quota is used up."""
+  """Returns True if a disk or a quota is used up."""
   return error.errno in _FULL
 
 
@@ -86,11 +125,11 @@ def listing(folder: str) -> dict[str, list]:
 
 
 def problem(folder: str, files: dict[str, list]) -> str | None:
-  """What is wrong with the files of a folder, in words; None if nothing is.
+  """Describes the first damaged file of a folder; None if all are whole.
 
   Args:
-    folder: their folder.
-    files: as `listing` returned them once.
+    folder: the folder.
+    files: its listing at the time of writing, from `listing`.
   """
   for name, (size, checksum) in files.items():
     path = os.path.join(folder, name)
@@ -106,22 +145,15 @@ def problem(folder: str, files: dict[str, list]) -> str | None:
 
 
 def sync_folder(folder: str) -> None:
-  """Waits until everything below a folder is on the disk itself."""
+  """Waits until the disk itself holds everything below a folder."""
   for root, _, names in os.walk(folder):
     for name in names:
       sync(os.path.join(root, name))
     sync(root)
 
 
-def publish(unfinished: str, path: str) -> None:
-  """Gives a finished folder its name, which nothing has yet."""
-  sync_folder(unfinished)
-  os.rename(unfinished, path)
-  sync(os.path.dirname(path))
-
-
 def remove_folder(path: str) -> None:
-  """Removes a folder that nobody shall take for a whole one meanwhile."""
+  """Removes a folder; no reader sees a part of it under its name."""
   trash = f'{path}.removed'
   shutil.rmtree(trash, ignore_errors=True)
   if os.path.isdir(path):

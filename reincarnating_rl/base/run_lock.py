@@ -1,27 +1,28 @@
-"""The directory of a run: made and taken, or refused with a reason."""
+"""Directory of a run: created, and used by one process at a time."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 
+from reincarnating_rl.base import locks
+
 _LOCK = '.lock'
-# Directories that this process has taken, with what holds them.
+# Descriptors of the locks that this process holds, by directory.
 _TAKEN: dict[str, int] = {}
 
 
 def make(path: str) -> str:
-  """Makes the directory of a run.
+  """Creates the directory of a run.
 
   Args:
-    path: of the directory; '~' is the home.
+    path: the directory; '~' is the home directory.
 
   Returns:
     Its absolute path.
 
   Raises:
-    ValueError: one sentence, if it cannot be made or written to.
+    ValueError: one sentence, if it cannot be created or written to.
   """
   path = os.path.abspath(os.path.expanduser(path))
   probe = os.path.join(path, '.writable')
@@ -39,30 +40,28 @@ def make(path: str) -> str:
 
 
 def take(path: str) -> None:
-  """Takes a directory for this process, until it ends or gives it back.
+  """Locks a directory for this process until it ends or calls `give_back`.
 
-  The system gives back what a process held when it died. Where the file
-  system knows no locks, there is none.
+  Where the file system knows no locks, the directory is not locked.
 
   Args:
-    path: absolute, of a directory that is there.
+    path: absolute path of an existing directory.
 
   Raises:
-    ValueError: if another process has it.
+    ValueError: if another process holds the lock.
   """
   if path in _TAKEN:
     return
   lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT, 0o644)
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as e:
+  state = locks.lock(lock)
+  if state is locks.State.ANOTHERS:
     holder = os.read(lock, 200).decode(errors='replace').strip()
     os.close(lock)
     raise ValueError(
         f'base_dir {path} is in use ({holder or "by another process"}): wait '
         'for that run, stop it, or choose another directory.'
-    ) from e
-  except OSError:
+    )
+  if state is locks.State.UNSUPPORTED:
     os.close(lock)
     return
   os.ftruncate(lock, 0)
@@ -71,28 +70,23 @@ def take(path: str) -> None:
 
 
 def is_taken(path: str) -> bool:
-  """Whether another process has a directory.
+  """Returns True if another process has locked a directory.
 
   Args:
-    path: of a directory, which need not be there.
+    path: the directory, which may be missing.
   """
   try:
     lock = os.open(os.path.join(path, _LOCK), os.O_RDWR)
   except OSError:
     return False
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return True
-  except OSError:
-    pass
+    return locks.lock(lock) is locks.State.ANOTHERS
   finally:
     os.close(lock)
-  return False
 
 
 def give_back(path: str) -> None:
-  """Ends `take`; without effect if it was not taken."""
+  """Releases a directory; does nothing if this process has not locked it."""
   lock = _TAKEN.pop(path, None)
   if lock is not None:
     os.close(lock)

@@ -1,4 +1,4 @@
-"""Numbers that change with time, as pure functions of counts."""
+"""Schedules of epsilon, learning rate, lambda, n and gamma; pure functions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def linearly_decaying_epsilon(
     epsilon: float,
     warmup_steps: int = 0,
 ) -> float:
-  """Falls from 1 to `epsilon` over `decay_period` training steps.
+  """Probability of a random action; decays linearly from 1 to `epsilon`.
 
-  Without a warm-up (Dopamine has one) a student that was pretrained longer
-  than the decay explores at `epsilon` from its first online step.
+  Pretraining steps count as training steps. So without a warm-up (Dopamine has
+  one) a student whose pretraining is longer than the decay explores at
+  `epsilon` from its first online step.
 
   Args:
     decay_period: training steps until `epsilon` is reached; 0 = at once.
-    training_steps: one per pretraining step and per agent step, so far.
+    training_steps: pretraining steps and agent steps so far.
     epsilon: final value.
     warmup_steps: training steps before the decay begins.
 
@@ -38,7 +39,7 @@ def linearly_decaying_epsilon(
 def interpolated_learning_rate(
     initial: float, final: float, lambda_: float
 ) -> float:
-  """lambda * initial + (1 - lambda) * final, following the distillation."""
+  """Learning rate that follows lambda: lambda initial + (1 - lambda) final."""
   return lambda_ * initial + (1.0 - lambda_) * final
 
 
@@ -48,18 +49,19 @@ def next_distillation_weight(
     online_agent_steps: int,
     decay_period: int,
 ) -> float:
-  """lambda after an online evaluation (Agarwal et al., 2022, section 4.1).
+  """Returns lambda after an online evaluation (Agarwal et al., 2022, 4.1).
 
   Args:
-    lambda_: its value so far.
-    teacher_normalized: the student's score, 1 being the teacher's; None beside
-      a teacher no better than chance: no score counts then, but time does.
-    online_agent_steps: taken by the student so far.
+    lambda_: value before the evaluation.
+    teacher_normalized: score of the student, random policy = 0 and teacher = 1.
+      None if the teacher is no better than the random policy; lambda then
+      depends on `decay_period` alone.
+    online_agent_steps: online agent steps of the student so far.
     decay_period: agent steps after which lambda is 0; negative = never.
 
   Returns:
-    max(1 - score, 0), and 0 for good once it is 0. Without an upper clip: a
-    student below the random policy is pulled harder.
+    max(1 - score, 0); once lambda is 0 it stays 0. There is no upper clip, so
+    a student below the random policy has lambda > 1.
   """
   expired = 0 <= decay_period < online_agent_steps
   if lambda_ <= 0.0 or expired:
@@ -71,17 +73,19 @@ def next_distillation_weight(
 
 @dataclasses.dataclass(frozen=True)
 class Annealing:
-  """n and gamma, at first and after every reset (Schwarzer et al., 2023).
+  """Schedule of n and gamma after each reset (Schwarzer et al., 2023).
 
-  Returns of many steps teach a fresh network fast; then n falls, and gamma
-  rises to look far ahead, both exponentially:
-  n(t) = round(n0 (n1 / n0)^(t / T)) and
-  gamma(t) = 1 - (1 - g0) ((1 - g1) / (1 - g0))^(t / T), constant from T on.
+  It also holds from the beginning of the run. A fresh network learns faster
+  from returns of many steps. Then n falls and gamma rises, exponentially, and
+  both are constant from T on:
+
+    n(t) = round(n0 (n1 / n0)^(t / T))
+    gamma(t) = 1 - (1 - g0) ((1 - g1) / (1 - g0))^(t / T)
 
   Attributes:
     updates: T, gradient steps until the last values are reached.
-    update_horizon: n of the n-step returns, first and last.
-    gamma: discount of one agent step, first and last.
+    update_horizon: first and last n of the n-step returns.
+    gamma: first and last discount of one agent step.
   """
 
   updates: int = 10_000
@@ -106,11 +110,11 @@ class Annealing:
 
   @property
   def max_update_horizon(self) -> int:
-    """The largest n that it asks for."""
+    """Largest n of the schedule."""
     return max(self.update_horizon)
 
   def at(self, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-    """The values after so many updates.
+    """Returns the values after t updates.
 
     Args:
       t: [] gradient steps since the beginning or the last reset.

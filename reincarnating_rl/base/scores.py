@@ -1,4 +1,4 @@
-"""Random and human scores of Atari games, and scores normalized by them."""
+"""Scores of random play, humans and DQN on Atari games; normalized scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 
 
 class ReferenceScores(NamedTuple):
-  """Mean returns of one game."""
+  """Mean returns of the random policy and of a human in one game."""
 
   random: float
   human: float
@@ -132,18 +132,18 @@ PUBLISHED_DQN_SCORES = {
 
 
 def random_score(game: str) -> Optional[float]:
-  """Mean return of a random policy, or None where no one has published it."""
+  """Returns the published mean return of the random policy, or None."""
   scores = REFERENCE_SCORES.get(game)
   return scores.random if scores else None
 
 
 def normalized_score(score: float, random: float, reference: float) -> float:
-  """(score - random) / (reference - random).
+  """Returns (score - random) / (reference - random).
 
   Args:
-    score: a mean return.
-    random: that of the random policy.
-    reference: that of the teacher, or of a human.
+    score: mean return to normalize.
+    random: mean return of the random policy.
+    reference: mean return of the teacher, or of a human.
 
   Raises:
     ValueError: if the reference equals the random score.
@@ -157,14 +157,14 @@ def normalized_score(score: float, random: float, reference: float) -> float:
 
 
 def human_normalized_score(game: str, score: float) -> Optional[float]:
-  """The score with random play as 0 and a human as 1.
+  """Returns the score on a scale of random policy = 0 and human = 1.
 
   Args:
-    game: in Dopamine's spelling.
-    score: a mean return.
+    game: name in Dopamine's spelling.
+    score: mean return to normalize.
 
   Returns:
-    None for a game that no human was measured on.
+    The normalized score; None if the game has no published human score.
   """
   scores = REFERENCE_SCORES.get(game)
   if scores is None:
@@ -173,5 +173,5 @@ def human_normalized_score(game: str, score: float) -> Optional[float]:
 
 
 def published_dqn_score(game: str) -> Optional[float]:
-  """Mean return of DQN in the literature, None for other games."""
+  """Returns the published mean return of DQN, or None."""
   return PUBLISHED_DQN_SCORES.get(game)

@@ -1,8 +1,10 @@
-"""Tables for a terminal."""
+"""Output for a terminal: tables, and JSON for other programs."""
 
 from __future__ import annotations
 
-from typing import Sequence
+import json
+import math
+from typing import Any, Sequence
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -17,3 +19,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
   ]
   lines.insert(1, '-' * max(map(len, lines)))
   return '\n'.join(lines)
+
+
+def json_line(document: Any) -> str:
+  """Formats a document as one line of JSON; NaN and infinity become null."""
+  return json.dumps(_finite(document), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -1,4 +1,4 @@
-"""Containers that every layer shares.
+"""Containers that all layers share.
 
 Shape letters: B batch, A actions, N atoms or quantiles, D features. `...` is
 the shape of one state: [H, W, C] for C stacked frames (oldest first), or [D]
@@ -13,11 +13,11 @@ import jax
 
 
 class TransitionBatch(NamedTuple):
-  """n-step transitions, as the learner sees them.
+  """n-step transitions for the learner.
 
-  `discount_t` already holds gamma^n and termination, so that a bootstrapped
-  target is always `r_t + discount_t * value(s_t)`. Where `discount_t` is zero
-  `s_t` is undefined.
+  `discount_t` already holds gamma^n and termination, so a bootstrapped target
+  is always `r_t + discount_t * value(s_t)`. Where `discount_t` is zero, `s_t`
+  is undefined.
   """
 
   s_tm1: jax.Array  # [B, ...], uint8 for frames
@@ -34,7 +34,7 @@ class TransitionBatch(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-  """What a Q-network returns; fields that it does not have are None."""
+  """Output of a Q-network; fields that its head does not have are None."""
 
   q_values: jax.Array  # [..., A]
   representation: jax.Array  # [..., D], input of the head

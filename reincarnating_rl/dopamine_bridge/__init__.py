@@ -1,1 +1,1 @@
-"""What Dopamine and gin ask of this package, and what it asks of them."""
+"""Everything between this package and Dopamine or gin."""

@@ -1,16 +1,15 @@
 """Lets Dopamine 4.1.2 import on today's stack, and without TensorFlow.
 
-* Its modules get stand-ins for the packages that a run with JAX does without,
-  TensorFlow among them, installed or not (`stand_ins`, `light_tensorflow`).
-* `jax.interpreters.xla.pytype_aval_mappings`, to which TensorFlow Probability
-  0.25 adds an entry where it is imported after all, is gone: jax moved the
-  table.
+* Its modules get stubs for the packages that a run on JAX does not need,
+  TensorFlow among them, installed or not (`import_stubs`, `light_tensorflow`).
+* jax moved the table `jax.interpreters.xla.pytype_aval_mappings`; TensorFlow
+  Probability 0.25 adds an entry to it, so it is provided under the old name.
 
-`prepare_dopamine` must run before the first import of Dopamine. Where the real
-thing is there, it steps aside: whoever wants Dopamine's TensorFlow agents or
-Keras networks imports TensorFlow before this package. Otherwise these classes
-are there in name only, so that gin knows them, and say so when they are made.
-`import tensorflow` elsewhere is not touched: it is the real one, always.
+Call `prepare_dopamine` before the first import of Dopamine. To use Dopamine's
+TensorFlow agents or Keras networks, import TensorFlow before this package: then
+nothing is replaced. Otherwise these classes exist in name only, so that gin
+knows them, and raise an error when they are made. `import tensorflow` elsewhere
+always is the real package.
 """
 
 from __future__ import annotations
@@ -25,11 +24,14 @@ import warnings
 
 from reincarnating_rl.dopamine_bridge import import_stubs
 
-# They import all of it, some of which has something to say about itself.
+# These import all of Dopamine, parts of which print notices.
 _TALKATIVE = (
     'dopamine.discrete_domains.run_experiment',
     'dopamine.jax.agents.dqn.dqn_agent',
 )
+
+
+_TABLE = 'pytype_aval_mappings'
 
 
 def prepare_dopamine() -> None:
@@ -44,7 +46,7 @@ def prepare_dopamine() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Nothing reaches stderr, that of C++ included; all of it on an error."""
+  """A context without stderr, C++'s included; an error prints all of it."""
   sys.stderr.flush()
   stderr = os.dup(2)
   with tempfile.TemporaryFile() as kept, warnings.catch_warnings():
@@ -65,9 +67,9 @@ def _quiet() -> Iterator[None]:
 def _provide_aval_mappings() -> None:
   from jax.interpreters import xla
 
-  if hasattr(xla, 'pytype_aval_mappings'):
+  if hasattr(xla, _TABLE):
     return
-  # No public name is left for this table.
+  # The table has no public name any more.
   from jax._src import core
 
-  xla.pytype_aval_mappings = core.pytype_aval_mappings
+  setattr(xla, _TABLE, core.pytype_aval_mappings)

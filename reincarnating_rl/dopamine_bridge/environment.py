@@ -1,11 +1,10 @@
 """One Atari game for Dopamine's own Runner, seeded and honest about limits.
 
-Dopamine's environment has two faults that matter to a learner and to whoever
-wants the same run twice. It never seeds its emulator; and it reports a time
-limit as a terminal (and at 100,000 frames, before its Runner's own limit of
-27,000 agent steps). Here every episode is seeded by the package's rule, so it
-equals the one that `envs.atari.AtariVector` plays under the same seed, stream
-and actions; and a time limit ends the episode without a terminal.
+Dopamine's environment has two faults. It never seeds its emulator. And it
+reports a time limit as a terminal (at 100,000 frames, before its Runner's own
+limit of 27,000 agent steps). Here every episode is seeded by the package's
+rule: it equals the episode that `envs.atari` plays under the same seed, stream
+and actions. A time limit ends the episode without a terminal.
 
   Runner.create_environment_fn = @create_seeded_atari_environment
 """
@@ -32,8 +31,8 @@ class SeededAtari(atari_lib.AtariPreprocessing):
   """Dopamine's preprocessing with episodes seeded by rule.
 
   Attributes:
-    episodes: how many have begun in this stream; enters the next one's seed.
-    game_over: whether the episode is over, by itself or by the time limit.
+    episodes: number of episodes begun in this stream; enters the next seed.
+    game_over: True if the episode is over, by itself or by the time limit.
   """
 
   def __init__(
@@ -43,23 +42,23 @@ class SeededAtari(atari_lib.AtariPreprocessing):
       stream: tuple[int, ...] = (),
       max_agent_steps: int = atari.MAX_AGENT_STEPS_PER_EPISODE,
   ):
-    """Takes over a game; call `reset` before `step`.
+    """Wraps a game; call `reset` before `step`.
 
     Args:
-      environment: gymnasium's, of one frame a step.
+      environment: gymnasium environment with one frame a step.
       seed: seed of the run.
-      stream: what this environment is for; enters each episode's seed.
+      stream: purpose of the environment; enters the seed of each episode.
       max_agent_steps: time limit of an episode.
     """
     super().__init__(environment)
     self.episodes = 0
     self._seed = seed
-    # The only member of its vector.
+    # As the first environment of a vector.
     self._stream = tuple(stream) + (0,)
     self._max_agent_steps = max_agent_steps
     self._agent_steps = 0
     self._game = environment.unwrapped
-    # The emulator's own limit counts frames that some games take to start up.
+    # The emulator's own limit would count the start-up frames of some games.
     self._game.ale.setInt('max_num_frames_per_episode', NO_LIMIT)
 
   def reset(self) -> np.ndarray:
@@ -73,7 +72,7 @@ class SeededAtari(atari_lib.AtariPreprocessing):
     return super().reset()
 
   def step(self, action: int) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
-    """As Dopamine's, but a time limit sets `game_over` and no terminal."""
+    """Steps like Dopamine's; a time limit sets `game_over`, no terminal."""
     result = super().step(action)
     self._agent_steps += 1
     self.game_over |= self._agent_steps >= self._max_agent_steps
@@ -92,11 +91,11 @@ def create_atari_environment(
   """Builds the environment as Dopamine's function of this name does.
 
   Args:
-    game_name: such as 'MsPacman'. Default, as of `sticky_actions`: what gin
-      binds to Dopamine's `create_atari_environment`.
-    sticky_actions: whether the last action is repeated with probability 0.25.
+    game_name: game such as 'MsPacman'. Default, as for `sticky_actions`: the
+      binding of Dopamine's `create_atari_environment`.
+    sticky_actions: True if the last action is repeated with probability 0.25.
     seed: seed of the run.
-    stream: what this environment is for; enters each episode's seed.
+    stream: purpose of the environment; enters the seed of each episode.
     max_agent_steps: time limit of an episode.
 
   Raises:

@@ -1,9 +1,9 @@
 """Finds and parses gin files, those of older releases included (layer 5).
 
-A file is looked for as given, then among the configurations that the package
-ships, under `reincarnating_rl/configs/`, `configs/` or its bare name. An
+A path is searched as given, then among the configurations that the package
+ships, under `reincarnating_rl/configs/`, `configs/` or the bare name. An
 `import` of a module of Dopamine's or ours that no longer exists is skipped
-with a note: what it registered is registered anyway.
+with a note: its names are registered anyway.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gin
 
 from reincarnating_rl import configs
 
-_CONFIGS = os.path.join(os.path.abspath(configs.__file__))
+_CONFIGS = os.path.dirname(os.path.abspath(configs.__file__))
 _PREFIXES = ('reincarnating_rl/configs/', 'configs/', '')
 _INCLUDE = re.compile(r'^include\s+([\'"])(.+)\1')
 _IMPORT = re.compile(r'^import\s+([\w.]+)')
@@ -31,7 +31,7 @@ class GinError(ValueError):
 
 
 def find(path: str) -> Optional[str]:
-  """Where a gin file lies, or None."""
+  """Path of an existing gin file, or None."""
   if os.path.isfile(path):
     return path
   for prefix in _PREFIXES:
@@ -49,7 +49,7 @@ def shipped() -> list[str]:
 
 @contextlib.contextmanager
 def of_its_own() -> Iterator[None]:
-  """gin begins with nothing bound, and ends with what was bound before."""
+  """A context that begins with nothing bound and restores the bindings."""
   before = gin.config_str()
   gin.clear_config()
   try:
@@ -87,13 +87,13 @@ def _parse(what: str, text: str) -> None:
       OSError,
       ImportError,
   ) as e:
-    # gin appends where it was to the text; the first line is the reason.
+    # The first line is the reason; gin appends the place.
     reason = str(e).strip().split('\n')[0].strip(' "').rstrip('.')
     raise GinError(f'{what} does not resolve: {reason}.') from e
 
 
 def _read(path: str, including: tuple[str, ...] = ()) -> str:
-  """Text of a gin file, its includes put in their places.
+  """Text of a gin file, with the text of its includes.
 
   Raises:
     GinError: if an included file does not exist, or includes itself.

@@ -63,14 +63,15 @@ class StandIn:
 
   def __instancecheck__(self, instance: Any) -> bool:
     # What was never imported has no instances.
-    is_there = sys.modules.get(_absent(self._path)) is not None
+    package = _absent(self._path) or self._path
+    is_there = sys.modules.get(package) is not None
     return is_there and isinstance(instance, self._real())
 
   def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
     return (_Unusable,)
 
   def _real(self) -> Any:
-    package = _absent(self._path)
+    package = _absent(self._path) or self._path
     if self._path.endswith('()'):
       raise ImportError(_too_late(f'What {self._path} returns', package))
     try:
@@ -122,7 +123,7 @@ class _Loader(machinery.SourceFileLoader):
   """Executes a module whose import statements are asked here."""
 
   def exec_module(self, module: types.ModuleType) -> None:
-    module.__builtins__ = vars(builtins) | {'__import__': _import}
+    vars(module)['__builtins__'] = vars(builtins) | {'__import__': _import}
     with _executing():
       super().exec_module(module)
 

@@ -75,7 +75,7 @@ def scalar(name: str, data: Any, step: Optional[int] = None) -> None:
   """Adds a value to the default's events; without one, to nothing."""
   writer = _writer.get()
   if writer is not None:
-    writer.scalar(name, float(data), step)
+    writer.scalar(name, float(data), step or 0)
 
 
 PIECES = {

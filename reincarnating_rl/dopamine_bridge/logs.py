@@ -1,4 +1,4 @@
-"""What a run tells, where Dopamine's users look for it (layer 5)."""
+"""Logs of a run in Dopamine's places and formats (layer 5)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import contextlib
 import functools
 import math
 from typing import Callable, Iterator, Optional, Sequence
+
+from reincarnating_rl.dopamine_bridge import compat
+
+compat.prepare_dopamine()
 
 from absl import logging
 from dopamine.metrics import collector as dopamine_collector
@@ -21,9 +25,9 @@ from reincarnating_rl.loop.training.events import Reached
 from reincarnating_rl.teachers import LoadedTeacher
 from reincarnating_rl.teachers import score_check
 
-# Of Dopamine's own files: TensorFlow's, where that was imported first.
+# Errors of Dopamine's own files; they are TensorFlow's if it is imported.
 _WRITE_ERRORS = (OSError, dopamine_collector.tf.errors.OpError)
-# Metrics of updates, under the tags of Dopamine's and the earlier release.
+# Metrics of updates -> tags of Dopamine and of the earlier release.
 _UPDATE_TAGS = {
     'loss': 'Losses/Aggregate',
     'td_loss': 'Losses/TD',
@@ -45,7 +49,7 @@ class TeacherProof(Listener):
     self._game = game
 
   def on_record(self, record: PhaseRecord) -> None:
-    if record.phase != plan_lib.TEACHER_EVALUATION:
+    if self._teacher is None or record.phase != plan_lib.TEACHER_EVALUATION:
       return
     score = record.metrics['eval_return_mean']
     doubt = score_check.doubt(self._teacher, self._game, score)
@@ -56,7 +60,7 @@ class TeacherProof(Listener):
 class DopamineLogs(Listener):
   """Turns records into Dopamine's logs: TensorBoard and its legacy pickles.
 
-  A disk that is full costs entries of the logs, never the run.
+  On a full disk entries of the logs are lost, never the run.
   """
 
   def __init__(
@@ -65,12 +69,13 @@ class DopamineLogs(Listener):
       make_dispatcher: Callable[[], CollectorDispatcher],
       log_experiment: Callable[[int, dict[str, list[float]]], None],
   ):
-    """Writes nothing yet: logs are set back before they go on.
+    """Opens no file yet: a resumed run truncates its logs first.
 
     Args:
-      directory: of the run, where TensorBoard's events go.
-      make_dispatcher: of Dopamine's statistics; opens files of its own.
-      log_experiment: keeps the statistics of an iteration as a pickle.
+      directory: directory of the run, for TensorBoard's events.
+      make_dispatcher: makes the dispatcher of Dopamine's statistics, which
+        opens files of its own.
+      log_experiment: writes the statistics of an iteration as a pickle.
     """
     self._events = EventFile(directory)
     self._make_dispatcher = make_dispatcher
@@ -81,7 +86,7 @@ class DopamineLogs(Listener):
     return self._make_dispatcher()
 
   def on_restored(self, records: Sequence[PhaseRecord]) -> None:
-    """Tells all again to those logs that begin anew with each process."""
+    """Repeats all records to those logs that begin anew in each process."""
     anew = [
         collector
         for collector in self._dispatcher._collectors
@@ -152,7 +157,7 @@ def phase_values(record: PhaseRecord) -> dict[str, float]:
 def _statistics(
     record: PhaseRecord,
 ) -> list[statistics_instance.StatisticsInstance]:
-  """The same for Dopamine's collectors."""
+  """Scalars of a phase for Dopamine's collectors."""
   return [
       statistics_instance.StatisticsInstance(tag, value, record.iteration)
       for tag, value in phase_values(record).items()
@@ -178,9 +183,9 @@ def _iteration_values(record: PhaseRecord) -> dict[str, float]:
 
 
 def _legacy_statistics(record: PhaseRecord) -> dict[str, list[float]]:
-  """Lists by the names that Dopamine's plotting reads.
+  """Lists under the names that Dopamine's plotting reads.
 
-  All are in every iteration; where there was nothing to measure, [nan].
+  Every iteration has all of them; one without a measurement is [nan].
   """
   found = {}
   for kind in ('train', 'eval'):

@@ -1,7 +1,7 @@
 """Networks by the names that configurations use (layer 5: gin).
 
-Each takes what Dopamine's agents hand to a network and builds the core's
-module of that function: `--gin_bindings
+Each function takes the arguments that Dopamine's agents give to a network, and
+builds the core's module: `--gin_bindings
 @reincarnation_networks.ImpalaRainbowNetwork` binds one to the agent.
 """
 
@@ -27,10 +27,10 @@ _DTYPES = ('float32', 'bfloat16')
 
 @gin.configurable(module='reincarnation_networks')
 def compute(dtype: str = 'float32') -> Any:
-  """What these networks compute in; parameters are float32 in either case.
+  """Type that these networks compute in; parameters always are float32.
 
   Args:
-    dtype: 'float32', or 'bfloat16' where matrix units are faster at it.
+    dtype: 'float32', or 'bfloat16' for devices with matrix units.
 
   Raises:
     ValueError: for another one.
@@ -49,7 +49,7 @@ def NatureDQNNetwork(  # pylint: disable=invalid-name
     features: tuple[int, ...] = (32, 64, 64),
     hidden_size: int = 512,
 ) -> nn.Module:
-  """The network of Mnih et al. (2015), as wide as wanted."""
+  """The network of Mnih et al. (2015), of any width."""
   _refuse_preprocessed(inputs_preprocessed)
   return networks.make_network(
       num_actions,
@@ -191,15 +191,15 @@ def _refuse_preprocessed(inputs_preprocessed: bool) -> None:
 
 
 def from_dopamine(module: nn.Module) -> nn.Module:
-  """The core's module for what an agent was configured with.
+  """The core's module for the network that an agent was configured with.
 
   Args:
-    module: one of ours, one of the user's that returns a `NetworkOutput`, or
-      Dopamine's stock network of the same function (what an agent gets if
-      nothing is bound).
+    module: a network of this package, a user's network that returns a
+      `NetworkOutput`, or Dopamine's stock network (an agent's default), which
+      becomes ours of the same function.
 
   Raises:
-    ValueError: for another module; it would not return a representation.
+    ValueError: for another module, which returns no representation.
   """
   stock = {
       dopamine_networks.NatureDQNNetwork: NatureDQNNetwork,
@@ -223,7 +223,7 @@ def from_dopamine(module: nn.Module) -> nn.Module:
 
 
 def _check_output(module: nn.Module) -> None:
-  """Raises a ValueError unless a network answers as agents need it."""
+  """Raises a ValueError unless a network returns what agents need."""
   states = jax.ShapeDtypeStruct((1, 84, 84, 4), jnp.uint8)
   key = jax.random.PRNGKey(0)
   try:

@@ -1,4 +1,4 @@
-"""What gin has bound about population-based training (layer 5)."""
+"""Bindings of population-based training, as data (layer 5)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def population_based_training(
     perturbation_factors: Optional[Sequence[float]] = None,
     resample_probability: Optional[float] = None,
 ) -> Optional[PopulationBasedTraining]:
-  """None unless it is bound; see `evolution.PopulationBasedTraining`.
+  """Population-based training as bound, or None; see `population.pbt`.
 
   Args:
-    interval: online iterations between two exploits; None = there are none.
-    mutations: {setting: (kind, *values)}, a kind being 'uniform',
-      'log_uniform', 'choice' or 'bounds'; see `evolution.Mutation`.
-    quantile: share of the runs that copy, and that are copied.
-    copy_replay: whether the replay is copied, too.
-    perturbation_factors: one of which a setting is multiplied by.
-    resample_probability: that a setting is drawn anew instead.
+    interval: online iterations between two exploits; None = no exploits.
+    mutations: {setting: (kind, *values)}, with a kind 'uniform',
+      'log_uniform', 'choice' or 'bounds'; see `pbt.Mutation`.
+    quantile: share of the runs that copy, and share that is copied.
+    copy_replay: True if the replay is copied, too.
+    perturbation_factors: factors, of which a setting is multiplied by one.
+    resample_probability: probability that a setting is drawn anew instead.
 
   Raises:
     ValueError: one sentence, for values that make no sense.
@@ -44,7 +44,9 @@ def population_based_training(
       'perturbation_factors': perturbation_factors,
       'resample_probability': resample_probability,
   }
-  given = {name: value for name, value in others.items() if value is not None}
+  given: dict[str, Any] = {
+      name: value for name, value in others.items() if value is not None
+  }
   if interval is None:
     if given:
       raise ValueError(
@@ -54,7 +56,7 @@ def population_based_training(
       )
     return None
   if 'perturbation_factors' in given:
-    given['perturbation_factors'] = tuple(perturbation_factors)
+    given['perturbation_factors'] = tuple(given['perturbation_factors'])
   given['mutations'] = tuple(
       _mutation(name, found) for name, found in (mutations or {}).items()
   )
@@ -79,9 +81,9 @@ def first_member(
   """The settings in which a run begins to differ from others.
 
   Args:
-    given: what a file says; None = there is none.
-    run_number: its seed, and that of what is drawn.
-    of_all: what the file does not say.
+    given: settings from a population file; None without a file.
+    run_number: seed of the run, and of the draws.
+    of_all: values of the settings that the file does not name.
 
   Raises:
     ValueError: if there is nothing to draw from, or to begin with.
@@ -94,12 +96,12 @@ def first_member(
 
 
 def generator(run_number: int, iteration: int = 0) -> np.random.Generator:
-  """What is drawn after an iteration; at 0, what a run begins with."""
+  """Generator of the draws after an iteration; 0 = before the run."""
   return np.random.default_rng((run_number % 2**32, iteration))
 
 
 def identity(member: Member) -> dict[str, str]:
-  """What must be equal when runs that copy each other go on."""
+  """Facts that must be equal when runs that copy each other are resumed."""
   training = population_based_training()
   if training is None:
     return {}

@@ -1,4 +1,4 @@
-"""Updates per agent step, whichever binding says so (layer 5)."""
+"""Updates per agent step, from the bindings of agent and runner (layer 5)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Optional
 from reincarnating_rl.dopamine_bridge import settings
 
 
-def fraction(replay_ratio: float | str) -> Fraction:
-  """The ratio that a float stands for: 0.333333 is a third.
+def fraction(replay_ratio: float | str | Fraction) -> Fraction:
+  """The ratio nearest to a float: 0.333333 is a third.
 
   Raises:
     ValueError: if it is no number.
@@ -25,10 +25,10 @@ def fraction(replay_ratio: float | str) -> Fraction:
 
 
 def of_agent(num_updates: float, update_period: float) -> Fraction:
-  """The ratio that an agent's bindings come to.
+  """The ratio of an agent's bindings.
 
   Args:
-    num_updates: made at once.
+    num_updates: updates at one time.
     update_period: agent steps from one time to the next.
 
   Raises:
@@ -47,12 +47,12 @@ def of_agent(num_updates: float, update_period: float) -> Fraction:
 
 
 def check(agent: Any, of_agent: Fraction, bound: Optional[Fraction]) -> None:
-  """Refuses two bindings of it that contradict each other.
+  """Refuses two bindings that contradict each other.
 
   Args:
-    agent: whose bindings may say it, too.
-    of_agent: what these come to.
-    bound: what the runner's binding says; None = it is not bound.
+    agent: agent whose bindings also define a ratio.
+    of_agent: ratio of the agent's bindings.
+    bound: ratio of the runner's binding; None = not bound.
 
   Raises:
     ValueError: one sentence, with both.

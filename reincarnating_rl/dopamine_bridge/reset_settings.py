@@ -1,9 +1,9 @@
-"""What gin has bound about resets and the target network (layer 5)."""
+"""Bindings of resets and of the target network, as data (layer 5)."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 
 import gin
 
@@ -29,22 +29,22 @@ def reset_schedule(
     annealed_update_horizon: Optional[tuple[int, int]] = None,
     annealed_gamma: Optional[tuple[float, float]] = None,
 ) -> Optional[ResetSchedule]:
-  """A preset, and what differs from it; see `resets.ResetSchedule`.
+  """A preset with changes; see `resets.ResetSchedule`.
 
   Args:
     preset: 'none', 'sr_spr', 'bbf' or 'full'.
-    period: between two resets, in `unit`.
+    period: distance between two resets, in `unit`.
     unit: 'agent_steps' or 'updates', from the first online step on.
-    no_resets_after: in `unit`.
+    no_resets_after: end of the resets, in `unit`.
     kept: {part: share of its weights that is kept}.
     others_kept: share of every other part.
     target: 'fresh' or 'copy'.
-    keep_optimizer: whether its state stays.
-    keep_priorities: whether they stay.
-    updates_after: right after a reset, on the student's replay.
-    distill_updates_after: before those, on the teacher's data.
-    annealing_updates: in which n and gamma go from their first to their last
-      value; 0 = no annealing.
+    keep_optimizer: True if the optimizer's state is kept.
+    keep_priorities: True if the replay's priorities are kept.
+    updates_after: updates right after a reset, on the student's replay.
+    distill_updates_after: updates before those, on the teacher's data.
+    annealing_updates: updates in which n and gamma go from their first to
+      their last value; 0 = no annealing.
     annealed_update_horizon: first and last n.
     annealed_gamma: first and last gamma.
 
@@ -52,7 +52,7 @@ def reset_schedule(
     ValueError: one sentence, for values that make no sense.
   """
   schedule = resets.preset(preset)
-  changes = {
+  changes: dict[str, Any] = {
       'period': period,
       'unit': unit,
       'no_resets_after': no_resets_after,
@@ -64,7 +64,7 @@ def reset_schedule(
       'updates_after': updates_after,
       'distill_updates_after': distill_updates_after,
   }
-  annealed = {
+  annealed: dict[str, Any] = {
       'updates': annealing_updates,
       'update_horizon': annealed_update_horizon
       and tuple(annealed_update_horizon),
@@ -89,12 +89,12 @@ def reset_schedule(
 
 
 class TargetNetwork(NamedTuple):
-  """How the target follows the network, and whether it acts.
+  """How the target follows the network, and if it acts.
 
   Attributes:
-    ema: share of the network that flows into it at each update; 0 = it is
-      copied every target_update_period.
-    acts: whether it acts, in training and in evaluation.
+    ema: share of the network that enters the target at each update; 0 = the
+      target is a copy, renewed every target_update_period.
+    acts: True if the target acts, in training and in evaluation.
   """
 
   ema: float

@@ -1,9 +1,13 @@
-"""What gin has bound, in the core's terms (layer 5)."""
+"""Values that gin binds, in the core's terms (layer 5)."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Iterable, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, NamedTuple, Optional
+
+from reincarnating_rl.dopamine_bridge import compat
+
+compat.prepare_dopamine()
 
 from dopamine.jax.agents.dqn import dqn_agent
 
@@ -32,15 +36,17 @@ _TEACHER_HORIZON_BINDINGS = (
     'TeacherDQNAgent.update_horizon',
     'TeacherRainbowAgent.update_horizon',
 )
+GAME_BINDING = 'create_atari_environment.game_name'
+_STICKY_BINDING = 'create_atari_environment.sticky_actions'
 DEFAULT_CAPACITY = 1_000_000
 DEFAULT_BATCH_SIZE = 32
 
 
 class LearningRates(NamedTuple):
-  """Learning rates while lambda is 1, and once it is 0."""
+  """Learning rates while lambda is 1, and once it is 0; None = the same."""
 
   initial: float
-  final: float
+  final: Optional[float]
 
 
 @gin.configurable
@@ -64,13 +70,13 @@ def reincarnation_linearly_decaying_epsilon(
 
 @gin.configurable('TeacherEnsemble', module='reincarnating_rl')
 def teacher_ensemble(
-    combine: str = MIXTURE, weights: Optional[Sequence[float]] = None
+    combine: str = MIXTURE, weights: Optional[tuple[float, ...]] = None
 ) -> Combination:
   """How several teachers become one; see `teachers.ensemble.Combination`.
 
   Args:
     combine: 'mixture' or 'best'.
-    weights: of a mixture, one a teacher.
+    weights: weights of a mixture, one for each teacher.
 
   Raises:
     ValueError: one sentence, for values that make no sense.
@@ -86,7 +92,7 @@ class OptimizerSettings(NamedTuple):
 
 
 def optimizer_settings(name: str) -> OptimizerSettings:
-  """What `create_optimizer` is bound to make, split in direction and rate.
+  """The optimizer of `create_optimizer`, split in direction and rate.
 
   Args:
     name: 'adam', 'rmsprop' or 'sgd', as Dopamine's agents name it, or
@@ -126,9 +132,9 @@ def _optimizer(name: str, bound: dict[str, Any]) -> OptimizerSettings:
 
 @gin.configurable(module='reincarnating_rl')
 def weight_decay(rate: float = 0.1) -> float:
-  """Share of the weights, times the learning rate, that adamw takes away.
+  """Share of the weights, times the learning rate, that adamw removes.
 
-  Of matrices and kernels, not of biases; 0.1 as in Schwarzer et al. (2023).
+  Biases do not decay. 0.1 as in Schwarzer et al. (2023).
   """
   return rate
 
@@ -146,11 +152,11 @@ def create_pretraining_optimizer(
 
   Args:
     name: 'adam', 'adamw', 'rmsprop' or 'sgd'.
-    learning_rate: fixed.
+    learning_rate: fixed learning rate.
     beta1: decay of the first moments (Adam).
     beta2: decay of the second moments.
     eps: added to their root.
-    centered: whether RMSProp subtracts the squared mean.
+    centered: True if RMSProp subtracts the squared mean.
 
   Raises:
     ValueError: for another name.
@@ -169,7 +175,7 @@ def create_pretraining_optimizer(
 
 
 def decays(schedule: Optional[Any], binding: str) -> bool:
-  """Whether a schedule of Dopamine's falls (the default) or stays.
+  """True if a schedule of Dopamine's falls (the default), else it stays.
 
   Raises:
     ValueError: for a schedule that is neither of the two known.
@@ -211,8 +217,23 @@ def query(binding: str) -> Optional[Any]:
   return value
 
 
+def sticky_actions() -> float:
+  """0.25 as in Machado et al. (2018), or 0 where the binding says False."""
+  return 0.0 if query(_STICKY_BINDING) is False else 0.25
+
+
+def operative_config() -> str:
+  """Every binding that was used, as gin writes them.
+
+  Nothing calls Dopamine's environment here, so gin does not list its bindings.
+  """
+  names = (GAME_BINDING, _STICKY_BINDING)
+  lines = [f'{name} = {value!r}\n' for name, value in bound(names).items()]
+  return gin.operative_config_str() + '\n' + ''.join(lines)
+
+
 def optimizer_identity() -> dict[str, str]:
-  """What tells one optimizer from another, its learning rate apart."""
+  """Settings of the optimizer, without its learning rate."""
   arguments = _call_arguments(dqn_agent.create_optimizer, 'create_optimizer')
   arguments = {k: v for k, v in arguments.items() if k != 'learning_rate'}
   arguments['weight decay'] = weight_decay()
@@ -220,13 +241,13 @@ def optimizer_identity() -> dict[str, str]:
 
 
 def bound(bindings: Iterable[str]) -> dict[str, Any]:
-  """Those of the parameters that are bound, and their values."""
+  """The parameters among these that are bound, and their values."""
   values = {name: query(name) for name in bindings}
   return {name: v for name, v in values.items() if v is not None}
 
 
 def teacher_update_horizon() -> Optional[int]:
-  """n that the teacher's data is read with, if it has one of its own.
+  """n of the teacher's data, or None if it is the student's.
 
   Raises:
     ValueError: if its two names disagree.
@@ -235,18 +256,16 @@ def teacher_update_horizon() -> Optional[int]:
 
 
 def replay_capacity() -> int:
-  """Agent steps that a replay keeps, under any of its names."""
+  """Agent steps that a replay keeps, under any name that is bound."""
   return _only_value(_CAPACITY_BINDINGS, DEFAULT_CAPACITY)
 
 
 def batch_size() -> int:
-  """Transitions of an update, under any of its names."""
+  """Transitions of an update, under any name that is bound."""
   return _only_value(_BATCH_SIZE_BINDINGS, DEFAULT_BATCH_SIZE)
 
 
-def _only_value(
-    bindings: tuple[str, ...], default: Optional[int]
-) -> Optional[int]:
+def _only_value(bindings: tuple[str, ...], default: Any) -> Any:
   found = bound(bindings)
   if len(set(found.values())) > 1:
     listed = ', '.join(f'{k} = {v}' for k, v in found.items())

@@ -8,7 +8,7 @@ an episode's start. Rewards are not clipped here.
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import functools
 import os
 from typing import Any, Optional
@@ -17,7 +17,10 @@ from ale_py.roms import get_all_rom_ids
 from ale_py.vector_env import AtariVectorEnv
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
+from reincarnating_rl.base.specs import DiscreteActions
 from reincarnating_rl.envs import roms
+from reincarnating_rl.envs.base import did_you_mean
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.envs.base import episode_seed
 from reincarnating_rl.envs.base import VectorStep
@@ -25,6 +28,8 @@ from reincarnating_rl.envs.base import VectorStep
 MAX_AGENT_STEPS_PER_EPISODE = 27_000
 FRAME_SKIP = 4
 STICKY_ACTION_PROBABILITY = 0.25
+# Settings that a factory takes beside the game.
+SETTINGS = frozenset(('max_agent_steps', 'sticky_actions'))
 
 # ale-py bundles them, but a single player's emulator exits on loading one.
 _MULTIPLAYER_ROMS = frozenset(('combat', 'joust', 'maze_craze', 'warlords'))
@@ -59,11 +64,7 @@ def check_game(game: str) -> None:
   """Raises a ValueError, with the nearest names, if there is no such game."""
   if game in available_games():
     return
-  near = difflib.get_close_matches(
-      game.lower(), [g.lower() for g in available_games()], n=3, cutoff=0.5
-  )
-  spelled = [g for n in near for g in available_games() if g.lower() == n]
-  hint = f' Did you mean {" or ".join(spelled)}?' if spelled else ''
+  hint = did_you_mean(game, available_games())
   raise ValueError(f'There is no Atari game called {game!r}.{hint}')
 
 
@@ -77,14 +78,14 @@ def game_of_path(path: str) -> Optional[str]:
 
 
 def use_roms(folder: str, game: str) -> None:
-  """Plays the ROM of a game that lies in a folder, instead of ale-py's.
+  """Plays a game with the ROM in a folder, instead of ale-py's.
 
   Args:
-    folder: with files such as ms_pacman.bin.
-    game: in Dopamine's spelling; its ROM must be there.
+    folder: folder with files such as ms_pacman.bin.
+    game: name in Dopamine's spelling; its ROM must be in the folder.
 
   Raises:
-    ValueError: if it is not, or the file is no ROM.
+    ValueError: if the ROM is missing, or the file is no ROM.
   """
   name = rom_name(game)
   roms.use(roms.find(folder, name), name)
@@ -93,6 +94,77 @@ def use_roms(folder: str, game: str) -> None:
 def rom_in_use(game: str) -> roms.Rom:
   """The ROM that a game is played with."""
   return roms.in_use(rom_name(game))
+
+
+@functools.lru_cache(maxsize=None)
+def _num_actions(game: str, rom_md5: str) -> int:
+  """Size of the minimal action set; only an emulator with the ROM knows it."""
+  del rom_md5  # Another ROM, another answer.
+  return AtariVector(game, 1, 0).num_actions
+
+
+@dataclasses.dataclass(frozen=True)
+class AtariFactory:
+  """A game of Atari as an `EnvironmentFactory`.
+
+  Attributes:
+    game: name in Dopamine's spelling, such as 'MsPacman'.
+    max_agent_steps: time limit of an episode.
+    sticky_actions: probability that the last action is repeated.
+
+  Raises:
+    ValueError: for an unknown game, with the nearest names.
+  """
+
+  game: str
+  max_agent_steps: int = MAX_AGENT_STEPS_PER_EPISODE
+  sticky_actions: float = STICKY_ACTION_PROBABILITY
+
+  def __post_init__(self):
+    check_game(self.game)
+
+  @property
+  def name(self) -> str:
+    return self.game
+
+  @property
+  def observation_spec(self) -> ArraySpec:
+    return ArraySpec((84, 84), 'uint8')
+
+  @property
+  def stack_size(self) -> int:
+    return 4
+
+  @property
+  def action_spec(self) -> DiscreteActions:
+    return DiscreteActions(_num_actions(self.game, rom_in_use(self.game).md5))
+
+  def __call__(
+      self, num_envs: int, seed: int, stream: tuple[int, ...] = ()
+  ) -> AtariVector:
+    return AtariVector(
+        self.game,
+        num_envs,
+        seed,
+        stream,
+        max_agent_steps=self.max_agent_steps,
+        sticky_actions=self.sticky_actions,
+    )
+
+  def identity(self) -> dict[str, str]:
+    """Checksum of the ROM."""
+    return {'ROM': rom_in_use(self.game).md5}
+
+  def facts(self) -> dict[str, Any]:
+    """The ROM that is played."""
+    rom = rom_in_use(self.game)
+    return {
+        'rom': {
+            'file': os.path.basename(rom.path),
+            'md5': rom.md5,
+            'shipped_with_ale_py': rom.is_standard,
+        }
+    }
 
 
 class AtariVector:
@@ -119,7 +191,7 @@ class AtariVector:
       game: name in Dopamine's spelling, such as 'MsPacman'.
       num_envs: E.
       seed: seed of the run.
-      stream: what these environments are for; enters each episode's seed.
+      stream: purpose of the environments; enters the seed of each episode.
       max_agent_steps: time limit of an episode.
       sticky_actions: probability that the last action is repeated.
 
@@ -142,7 +214,8 @@ class AtariVector:
         reward_clipping=False,
         episodic_life=False,
     )
-    self.num_actions = int(self._env.single_action_space.n)
+    actions: Any = self._env.single_action_space
+    self.num_actions = int(actions.n)
     self._episodes = np.zeros(num_envs, np.int64)
     self._actions: list[list[int]] = [[] for _ in range(num_envs)]
 
@@ -161,11 +234,11 @@ class AtariVector:
 
     Raises:
       ValueError: for an action that the game does not have.
-      EnvironmentFailedError: if an emulator does not do it.
+      EnvironmentFailedError: if an emulator fails to take it.
     """
     actions = np.asarray(actions, np.int32)
     if not 0 <= actions.min() <= actions.max() < self.num_actions:
-      # The emulator would wait for a better one for ever.
+      # The emulator would wait forever for a valid action.
       raise ValueError(
           f'{self.game} has {self.num_actions} actions, got {actions.tolist()}.'
       )
@@ -175,10 +248,10 @@ class AtariVector:
       raise EnvironmentFailedError(
           f'An emulator of {self.game} failed: {e}'
       ) from e
-    # Only now: a snapshot that is taken meanwhile does not know of this step.
+    # Logged last: a snapshot taken during the step must not contain it.
     for log, action in zip(self._actions, actions.tolist()):
       log.append(action)
-    # Should both be flagged, the game's own end is the one that counts.
+    # Where both are flagged, the game's own end counts.
     truncated = truncated & ~terminal
     ended = terminal | truncated
     if ended.any():
@@ -206,7 +279,7 @@ class AtariVector:
     return observation
 
   def snapshot(self) -> dict[str, Any]:
-    """Seeds and actions of the running episodes: enough to play them again."""
+    """Seeds and actions of the running episodes, to play them again."""
     return {
         'stream': list(self._stream),
         'episodes': self._episodes.tolist(),
@@ -217,11 +290,11 @@ class AtariVector:
     """Plays the running episodes of a snapshot again.
 
     The emulator's own state cannot be saved exactly, but an episode is a
-    function of its seed and actions. All games step together, so one whose
-    log is shorter joins (by a reset) when the others have as much left.
+    function of its seed and actions. All games step together: a game with a
+    shorter log is reset, and joins, when the others have as many actions left.
 
     Args:
-      snapshot: what `snapshot` returned.
+      snapshot: return value of `snapshot`.
 
     Returns:
       [E, C, H, W] uint8, the observation at the snapshot.

@@ -1,9 +1,9 @@
 """The screen of one Atari game in colour, beside the game that a network plays.
 
-`AtariVector` gives what networks see: small, grey, four frames in one step.
-`AtariScreen` plays the same episode again, on the same seed and actions, in an
-emulator of its own, and gives what people see. Nothing that is learned or
-scored comes from here.
+`AtariVector` gives the observations of networks: small, grey, four frames in
+one step. `AtariScreen` plays the same episode again, with the same seed and
+actions, in an emulator of its own, and gives the screen that people see.
+Nothing that is learned or scored comes from here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_LIMIT = 0  # as the emulator understands it
 
 
 class ScreenStep(NamedTuple):
-  """What one agent step did to the game."""
+  """Result of one agent step."""
 
   reward: float  # unclipped
   game_over: bool
@@ -29,8 +29,8 @@ class ScreenStep(NamedTuple):
 class AtariScreen:
   """A game that follows one member of an `AtariVector`.
 
-  Sprites flicker: what is shown is, pixel by pixel, the larger of the last two
-  screens, from which the network's frames are made, too.
+  Sprites flicker. Each pixel is therefore the larger one of the last two
+  screens, as in the network's frames.
 
   Attributes:
     rgb: [H, W, 3] uint8.
@@ -50,9 +50,9 @@ class AtariScreen:
 
     Args:
       game: name in Dopamine's spelling.
-      seed: of the vector environment.
-      stream: of the vector environment.
-      member: which of its games to follow.
+      seed: seed of the vector environment.
+      stream: stream of the vector environment.
+      member: index of the game to follow.
       sticky_actions: probability that the last action is repeated.
 
     Raises:
@@ -69,7 +69,7 @@ class AtariScreen:
 
   @property
   def action_names(self) -> list[str]:
-    """What the actions of the game's minimal set mean."""
+    """Names of the actions of the game's minimal set."""
     return [action.name for action in self._actions]
 
   def reset(self, episode: int) -> None:

@@ -1,10 +1,11 @@
 """Probes: tiny environments whose optimal values are known in closed form.
 
-A learner that does not find these values is wrong, and which probe it fails
-tells where: rewards, observations, discounts and n-step returns, actions,
-terminals against time limits, exploration. A probe is a description (states,
-transitions, values); `ProbeVector` plays any of them as a vector environment
-whose frames show the state as one white block.
+A learner that does not find these values is wrong. The probe that fails tells
+where: rewards, observations, discounts and n-step returns, actions, terminals
+against time limits, exploration. A probe is a description (states,
+transitions, values). `ProbeVector` plays a probe as a vector environment whose
+frames show the state as one white block. A run plays one by its name:
+'probe/Gridworld', or 'probe/ContextualBandit-6' with 6 actions.
 
 Shape letters: S states, A actions, E environments, C stacked frames.
 """
@@ -13,18 +14,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, NamedTuple, Optional, Protocol
 
 import numpy as np
 
+from reincarnating_rl.base.specs import ArraySpec
+from reincarnating_rl.base.specs import DiscreteActions
+from reincarnating_rl.envs.base import did_you_mean
 from reincarnating_rl.envs.base import episode_seed
 from reincarnating_rl.envs.base import VectorStep
 
 WHITE = 255
+_PREFIX = 'probe/'
+# Settings that a factory takes beside the name.
+SETTINGS = frozenset(('max_agent_steps', 'frame_shape'))
 
 
 class Outcome(NamedTuple):
-  """What one action leads to; after a terminal `state` means nothing."""
+  """Result of one action; after a terminal `state` means nothing."""
 
   state: int
   reward: float
@@ -99,9 +107,9 @@ class DelayedReward:
   """A corridor of k steps with a reward at its end: discounts, n-step returns.
 
   Every action leads on, so n-step returns are right for any n. A corridor
-  that is not `terminal` leads from its end back to its beginning, for ever,
-  and needs a time limit. If a limit is taken for a terminal, or a terminal for
-  a limit, or a return runs on into the next episode, the values tell.
+  that is not `terminal` leads from its end back to its beginning, forever,
+  and needs a time limit. The values are wrong if a learner takes a limit for a
+  terminal, a terminal for a limit, or lets a return run into the next episode.
   """
 
   length: int = 5
@@ -199,7 +207,7 @@ class ProbeVector:
   """E copies of a probe that step together; a `VectorEnv`.
 
   Attributes:
-    probe: what is played.
+    probe: probe that is played.
     num_envs: E.
     num_actions: A.
   """
@@ -218,10 +226,10 @@ class ProbeVector:
     """Builds the environments; call `reset` before `step`.
 
     Args:
-      probe: what to play.
+      probe: probe to play.
       num_envs: E.
       seed: seed of the run.
-      stream: what these environments are for; enters each episode's seed.
+      stream: purpose of the environments; enters the seed of each episode.
       max_agent_steps: time limit of an episode, None for none.
       frame_shape: (H, W).
       stack_size: C.
@@ -242,12 +250,12 @@ class ProbeVector:
         (num_envs, stack_size) + tuple(frame_shape), np.uint8
     )
     self._episodes = np.zeros(num_envs, np.int64)
-    # The states of each running episode, of which the last is now.
+    # States of each running episode; the last one is the present.
     self._states: list[list[int]] = [[] for _ in range(num_envs)]
 
   @property
   def states(self) -> np.ndarray:
-    """[E] int64, where each environment is."""
+    """[E] int64, present state of each environment."""
     return np.array([visited[-1] for visited in self._states])
 
   def start_stream(self, stream: tuple[int, ...]) -> np.ndarray:
@@ -263,7 +271,7 @@ class ProbeVector:
     return self._stacks.copy()
 
   def step(self, actions: np.ndarray) -> VectorStep:
-    """Takes [E] int actions; what has ended starts its next episode at once."""
+    """Takes [E] int actions; the next episode follows an ended one at once."""
     reward = np.zeros(self.num_envs, np.float32)
     terminal = np.zeros(self.num_envs, np.bool_)
     truncated = np.zeros(self.num_envs, np.bool_)
@@ -303,7 +311,7 @@ class ProbeVector:
     }
 
   def restore(self, snapshot: dict[str, Any]) -> np.ndarray:
-    """Comes back to a snapshot; returns the observation there.
+    """Returns to a snapshot; returns the observation there.
 
     Raises:
       ValueError: if it holds another number of environments.
@@ -349,3 +357,93 @@ def draw_states(num_states: int, frame_shape: tuple[int, int]) -> np.ndarray:
     top, left = row * height, column * width
     frame[top : top + height, left : left + width] = WHITE
   return frames
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeFactory:
+  """A probe as an `EnvironmentFactory`.
+
+  Attributes:
+    probe: probe to play.
+    max_agent_steps: time limit of an episode; None for none.
+    frame_shape: (H, W).
+    stack_size: C.
+  """
+
+  probe: Probe
+  max_agent_steps: Optional[int] = None
+  frame_shape: tuple[int, int] = (84, 84)
+  stack_size: int = 4
+
+  @property
+  def name(self) -> str:
+    kind = type(self.probe)
+    base = f'{_PREFIX}{kind.__name__}'
+    if self.probe.num_actions == kind().num_actions:
+      return base
+    return f'{base}-{self.probe.num_actions}'
+
+  @property
+  def observation_spec(self) -> ArraySpec:
+    return ArraySpec(tuple(self.frame_shape), 'uint8')
+
+  @property
+  def action_spec(self) -> DiscreteActions:
+    return DiscreteActions(self.probe.num_actions)
+
+  def __call__(
+      self, num_envs: int, seed: int, stream: tuple[int, ...] = ()
+  ) -> ProbeVector:
+    return ProbeVector(
+        self.probe,
+        num_envs,
+        seed,
+        stream,
+        max_agent_steps=self.max_agent_steps,
+        frame_shape=self.frame_shape,
+        stack_size=self.stack_size,
+    )
+
+  def identity(self) -> dict[str, str]:
+    """Nothing beside the name."""
+    return {}
+
+  def facts(self) -> dict[str, Any]:
+    """Nothing beside the name."""
+    return {}
+
+
+PROBES: dict[str, type[Probe]] = {
+    f'{_PREFIX}{kind.__name__}': kind
+    for kind in (
+        ConstantReward,
+        ObservedReward,
+        DelayedReward,
+        ContextualBandit,
+        Gridworld,
+    )
+}
+
+
+def is_probe(name: str) -> bool:
+  """True if a name has the form of a probe's."""
+  return name.startswith(_PREFIX)
+
+
+def make_factory(name: str, **settings: Any) -> ProbeFactory:
+  """The factory of a probe by its name.
+
+  Args:
+    name: 'probe/Gridworld', or 'probe/ContextualBandit-6' with 6 actions.
+    **settings: further fields of the factory.
+
+  Raises:
+    ValueError: for an unknown name, with the nearest ones.
+  """
+  base, number = re.findall(r'^(.*?)(?:-(\d+))?$', name)[0]
+  kind = PROBES.get(base)
+  options = {'num_actions': int(number)} if number else {}
+  if kind is None or (options and kind is Gridworld):
+    hint = did_you_mean(base, tuple(PROBES))
+    raise ValueError(f'There is no probe called {name!r}.{hint}')
+  return ProbeFactory(kind(**options), **settings)

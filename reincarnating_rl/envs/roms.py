@@ -1,9 +1,8 @@
-"""Which ROM a game is played with: ale-py's, or one from the user's folder.
+"""ROM of a game: ale-py's own, or one from the user's folder.
 
 Teachers from earlier years played ROM versions that ale-py no longer ships.
-ale-py looks for a game in one place only, by a function that its environments
-share; `use` puts another answer in its place, until `put_back` ends or the
-process does.
+ale-py finds a game's ROM by one function that its environments share. `use`
+changes its result, until the context `put_back` ends.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Rom(NamedTuple):
   """A ROM file.
 
   Attributes:
-    path: where it is.
-    md5: of its bytes.
-    is_standard: whether it is the one that ale-py ships for the game.
+    path: path of the file.
+    md5: checksum of its bytes.
+    is_standard: True if ale-py ships this ROM for the game.
   """
 
   path: str
@@ -59,12 +58,12 @@ def _rom(path: str, name: str) -> Rom:
 
 
 def find(folder: str, name: str) -> Rom:
-  """Looks for a game's ROM in a folder.
+  """Finds a game's ROM in a folder.
 
   Args:
-    folder: with files such as ms_pacman.bin; a file of any name counts if it
-      is the ROM that ale-py ships.
-    name: of the game, as ale-py spells it.
+    folder: folder with files such as ms_pacman.bin; a file of another name
+      counts if it is the ROM that ale-py ships.
+    name: name of the game, as ale-py spells it.
 
   Raises:
     ValueError: if there is none, or the file is no ROM.
@@ -140,7 +139,7 @@ def use(rom: Rom, name: str) -> None:
 
 @contextlib.contextmanager
 def put_back() -> Iterator[None]:
-  """What is played with which ROM afterwards is what it was before."""
+  """A context that restores the choice of ROMs at its end."""
   before = dict(_in_use)
   try:
     yield
@@ -159,7 +158,7 @@ _ale_get_rom_path = roms.get_rom_path
 
 
 def _get_rom_path(name: str):
-  """ale-py's function, but for the games that `use` was called for."""
+  """Replaces ale-py's function: games of `use` have another path."""
   if name in _in_use:
     return _in_use[name].path
   return _ale_get_rom_path(name)

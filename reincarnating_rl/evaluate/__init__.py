@@ -1,6 +1,6 @@
 """Evaluates a checkpoint over whole episodes, and films it.
 
-`scoring` plays and says what a mean is worth; `subject` finds what is to be
-evaluated; `video` plays one episode beside its screen, `panel` and `plots` draw
-what the networks think of it, `writers` make files of that.
+`evaluation` does both. `subject` loads the checkpoint; `scoring` plays episodes
+and computes intervals; `video` plays one episode for a film, `panel` and
+`plots` draw its pictures, `writers` encode them.
 """

@@ -1,4 +1,4 @@
-"""What drawings of a video have in common: fonts, colours, smooth lines."""
+"""Drawing tools of a film: fonts, colours, smooth lines."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ STUDENT: Color = (33, 102, 190)
 TEACHER: Color = (214, 110, 20)
 ALARM: Color = (200, 36, 62)
 GAIN: Color = (30, 140, 70)
-# One colour an action; told apart by people who see no red or green, too, as
-# far as so many can be.
+# One colour per action, distinct for the colour-blind as far as 18 can be.
 ACTIONS: tuple[Color, ...] = (
     (120, 120, 120),
     (31, 119, 180),
@@ -46,13 +45,13 @@ ACTIONS: tuple[Color, ...] = (
     (190, 150, 140),
     (90, 60, 30),
 )
-# Lines are drawn so many times larger and made smaller again.
+# Antialiasing: lines are drawn this many times larger, then reduced.
 _SMOOTH = 2
 
 
 @functools.lru_cache(maxsize=None)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-  """The font that matplotlib brings along, so that it is everywhere."""
+  """DejaVu Sans, which matplotlib ships, in a size in pixels."""
   import matplotlib
 
   name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
@@ -61,18 +60,19 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def number(value: float, decimals: int) -> str:
-  """With a minus that is as wide as a digit, and no -0."""
+  """Formats a number with a minus as wide as a digit, and without -0."""
   rounded = round(float(value), decimals) + 0.0
   return f'{rounded:.{decimals}f}'.replace('-', '\N{MINUS SIGN}')
 
 
 def paler(color: Color, share: float = 0.62) -> Color:
-  """A colour on its way to white."""
-  return tuple(round(c + (255 - c) * share) for c in color)
+  """Mixes a colour with a share of white."""
+  red, green, blue = (round(c + (255 - c) * share) for c in color)
+  return red, green, blue
 
 
 def fitting(text: str, width: int, size: int, bold: bool = False) -> str:
-  """A text without its middle, if it is too wide for so many pixels."""
+  """Drops the middle of a text that is wider than `width` pixels."""
   face = font(size, bold)
   keep = len(text)
   shortened = text
@@ -84,15 +84,15 @@ def fitting(text: str, width: int, size: int, bold: bool = False) -> str:
 
 
 def ticks(low: float, high: float, most: int = 4) -> tuple[np.ndarray, int]:
-  """Round numbers within a range, and the decimals that they have.
+  """Chooses round numbers within a range, as ticks of an axis.
 
   Args:
     low: lower end.
-    high: upper end, above it.
-    most: how many at most, two or more.
+    high: upper end, above `low`.
+    most: approximate largest number of ticks, at least 2.
 
   Returns:
-    [T] float64, ascending, and how many decimals tell them apart.
+    [T] float64, ascending, and the number of decimals that they need.
   """
   rough = (high - low) / (most - 1)
   power = 10.0 ** math.floor(math.log10(rough))
@@ -104,14 +104,14 @@ def ticks(low: float, high: float, most: int = 4) -> tuple[np.ndarray, int]:
 
 
 class Lines:
-  """A field on which smooth lines are drawn, to be pasted as a whole."""
+  """A field for antialiased lines, pasted into a picture as a whole."""
 
   def __init__(self, size: tuple[int, int], background: Image.Image):
-    """Begins with a part of a picture.
+    """Starts from a background.
 
     Args:
       size: (width, height) in pixels.
-      background: of that size.
+      background: image of that size.
     """
     self._image = background.resize(
         (size[0] * _SMOOTH, size[1] * _SMOOTH), Image.Resampling.NEAREST
@@ -136,7 +136,7 @@ class Lines:
     self._draw.ellipse(list(box), color)
 
   def image(self) -> Image.Image:
-    """The field in its own size."""
+    """Returns the field in its original size."""
     return self._image.reduce(_SMOOTH)
 
 
@@ -149,7 +149,7 @@ def text_right(
     color: Color = INK,
     bold: bool = False,
 ) -> None:
-  """Writes a text that ends at a place."""
+  """Writes a text that ends at x = right."""
   draw.text((right, middle), text, color, font(size, bold), anchor='rm')
 
 
@@ -162,7 +162,7 @@ def text_left(
     color: Color = INK,
     bold: bool = False,
 ) -> None:
-  """Writes a text that begins at a place."""
+  """Writes a text that starts at x = left."""
   draw.text((left, middle), text, color, font(size, bold), anchor='lm')
 
 

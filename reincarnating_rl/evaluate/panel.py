@@ -1,7 +1,8 @@
-"""One picture of a video: the game to the left, what is thought of it right.
+"""One picture of a film: the game on the left, Q-values on the right.
 
-What never changes is drawn once; the rest, some milliseconds a picture, with
-Pillow. Shape letters: T steps that are shown, A actions.
+Static parts are drawn once. Pillow draws the rest, in some 10 ms per picture;
+matplotlib takes five to eight times as long. Shape letters: T steps shown, A
+actions.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from PIL import ImageDraw
 from reincarnating_rl.evaluate import canvas
 from reincarnating_rl.evaluate import plots
 
-# Agent steps of a second of play: 60 screens a second, four to a step.
+# Agent steps per second of play: 60 screens per second, 4 per step.
 STEPS_PER_SECOND = 15.0
 STEPS_SHOWN = 90
-# Bars are as long as those of the last two seconds allow.
+# The scale of the bars fits the last two seconds.
 _STEPS_COMPARED = 30
 
 _MARGIN = 24
@@ -27,28 +28,28 @@ _HEADER = 58
 _FOOTER = 32
 _GAP = 36
 _RIGHT_WIDTH = 716
-_SCREEN_HEIGHT = 640  # as many pixels as the screen may take, at most
-_LEAST_HEIGHT = 620  # that plots of eighteen actions need
+_SCREEN_HEIGHT = 640  # largest height of the screen, in pixels
+_LEAST_HEIGHT = 620  # height that plots of 18 actions need
 _NAMES_WIDTH = 164
 _TITLE, _BETWEEN, _TIMES = 22, 26, 26
-# Of an action's row; curves take what rows leave.
+# Height of an action's row; curves take the remaining height.
 _LOWEST_ROW, _HIGHEST_ROW = 15.5, 34.0
 _LOWEST_CURVES = 60
 
 
 class Moment(NamedTuple):
-  """What is to be seen at one agent step.
+  """State of an episode at one agent step.
 
   Attributes:
     screen: [H, W, 3] uint8.
-    q_student: [A] at what the screen shows.
-    q_teacher: [A], None without a teacher.
-    action: that is taken there.
-    reward: of the step that led there.
+    q_student: [A] Q-values of the student.
+    q_teacher: [A] Q-values of the teacher; None without one.
+    action: action that comes next.
+    reward: reward of the step before.
     score: sum of rewards so far.
     step: agent steps so far.
-    over: whether the episode has ended; Q-values are those of the step before.
-    played: whether the action is; filming may stop before it.
+    over: True if the episode has ended; Q-values are those of the step before.
+    played: False if filming stops before the action.
   """
 
   screen: np.ndarray
@@ -63,38 +64,47 @@ class Moment(NamedTuple):
 
   @property
   def explored(self) -> bool:
-    """Whether the action is a random one, and not the greedy one by chance."""
+    """True if the action is not the greedy one."""
     return self.action != int(self.q_student.argmax())
 
   @property
   def differs(self) -> bool:
-    """Whether student and teacher would act differently."""
+    """True if student and teacher have different greedy actions."""
     if self.q_teacher is None:
       return False
     return int(self.q_student.argmax()) != int(self.q_teacher.argmax())
 
 
 def costs(history: Sequence[Moment]) -> np.ndarray:
-  """[T] what the student's greedy actions cost, says the teacher, in [0, 1].
+  """Costs of the student's greedy actions by the teacher's Q-values.
 
-  0 where it would act alike, 1 where nothing could be worse in all that is
-  shown.
+  Args:
+    history: T moments with a teacher.
+
+  Returns:
+    [T] in [0, 1]: 0 for the teacher's own greedy action, 1 for the largest span
+    of its Q-values in the history.
   """
-  teacher = np.stack([m.q_teacher for m in history])
+  teacher = _teacher_values(history)
   student = np.array([m.q_student.argmax() for m in history])
   chosen = np.take_along_axis(teacher, student[:, None], axis=1)[:, 0]
   lost = teacher.max(axis=1) - chosen
   return lost / max(np.ptp(teacher, axis=1).max(), np.finfo(np.float32).tiny)
 
 
+def _teacher_values(history: Sequence[Moment]) -> np.ndarray:
+  """[T, A] Q-values of the teacher."""
+  return np.stack([m.q_teacher for m in history if m.q_teacher is not None])
+
+
 class Texts(NamedTuple):
-  """What is written in every picture.
+  """Texts that every picture shows.
 
   Attributes:
-    game: its name.
-    student: who plays.
-    teacher: who is asked, too; '' without a teacher.
-    footer: settings of the play.
+    game: name of the game.
+    student: caption of the student.
+    teacher: caption of the teacher; '' without a teacher.
+    footer: settings of the episode.
   """
 
   game: str
@@ -104,10 +114,10 @@ class Texts(NamedTuple):
 
 
 class Panel:
-  """Draws the moments of one episode, in their order.
+  """Draws the moments of one episode in order.
 
   Attributes:
-    size: (width, height) of a picture; both even, as videos want them.
+    size: (width, height) of a picture; both even, as MP4 requires.
   """
 
   def __init__(
@@ -116,12 +126,12 @@ class Panel:
       action_names: Sequence[str],
       texts: Texts,
   ):
-    """Lays everything out.
+    """Computes the layout.
 
     Args:
       screen_shape: (H, W, ...) of the screen.
-      action_names: [A].
-      texts: what is written.
+      action_names: [A] names of the actions.
+      texts: texts of every picture.
     """
     height, width = screen_shape[:2]
     self._scale = max(1, _SCREEN_HEIGHT // height)
@@ -143,7 +153,7 @@ class Panel:
 
   @property
   def agreement(self) -> Optional[float]:
-    """Share of the steps so far where teacher and student agree."""
+    """Share of steps with the same greedy action; None without a teacher."""
     if not self._has_teacher or not self._steps:
       return None
     return self._agreed / self._steps
@@ -151,7 +161,7 @@ class Panel:
   # -- layout ----------------------------------------------------------------
 
   def _lay_out(self) -> None:
-    """Curves above, bars below; few actions leave more room for curves."""
+    """Places curves above bars; with fewer actions curves are higher."""
     count = 1 + self._has_teacher
     fixed = count * (_TITLE + _BETWEEN) - _BETWEEN + _TIMES + _TITLE
     if not self._has_teacher:
@@ -165,8 +175,8 @@ class Panel:
       box = (self._left, top, self._right, top + height)
       self._curves.append(plots.Curves(box, STEPS_SHOWN, STEPS_PER_SECOND))
       top += height + _BETWEEN + _TITLE
-    # Rewards, and where greedy actions differ, stand below the student's
-    # curves; without a teacher's below the times there.
+    # Marks of rewards and differences are below the student's curves; without
+    # a teacher, below the times there.
     end = self._curves[0].field[3]
     self._events = end + _BETWEEN // 2
     bars = self._curves[-1].field[3] + _TIMES
@@ -175,10 +185,10 @@ class Panel:
     self._lay_out_bars(bars, row)
 
   def _lay_out_bars(self, top: int, row: float) -> None:
-    """A row an action, and in it a bar of each network.
+    """Places a row per action, with a bar per network.
 
     Args:
-      top: of their titles.
+      top: y of the titles.
       row: height of a row.
     """
     self._bars_top, self._row_height = top, row
@@ -225,10 +235,12 @@ class Panel:
     return image
 
   def _draw_legend(self, draw: ImageDraw.ImageDraw) -> None:
-    """Says what the marks mean, below everything."""
+    """Draws the legend of the marks into the footer."""
     y, x = self._bottom + _FOOTER // 2, self._right
-    entries = [('bars: Q less its mean over actions', None)]
-    entries.append(('point won, lost', 'points'))
+    entries = [
+        ('bars: Q less its mean over actions', ''),
+        ('point won, lost', 'points'),
+    ]
     if self._has_teacher:
       text = 'greedy actions differ (darker: at more cost, says the teacher)'
       entries.append((text, 'difference'))
@@ -261,9 +273,9 @@ class Panel:
   # -- a picture -------------------------------------------------------------
 
   def draw(self, moment: Moment) -> Image.Image:
-    """The picture of the next moment."""
+    """Draws the picture of the next moment."""
     if not moment.over:
-      # Screens are large and not looked at again.
+      # Screens are large and not needed again.
       self._history.append(moment._replace(screen=np.empty(0, np.uint8)))
       self._steps += moment.played
       self._agreed += moment.played and not moment.differs
@@ -273,17 +285,16 @@ class Panel:
     self._draw_header(draw, moment)
     self._draw_curves(image)
     self._draw_names(draw, moment)
-    for bars, q_values, lately in zip(
-        self._bars, (moment.q_student, moment.q_teacher), self._q_values()
-    ):
-      bars.draw(draw, q_values, plots.reach_of(lately[-_STEPS_COMPARED:]))
+    for bars, q_values in zip(self._bars, self._q_values()):
+      reach = plots.reach_of(q_values[-_STEPS_COMPARED:])
+      bars.draw(draw, q_values[-1], reach)
     return image
 
   def _q_values(self) -> list[np.ndarray]:
-    """[T, A] of each network."""
+    """[T, A] Q-values of each network."""
     found = [np.stack([m.q_student for m in self._history])]
     if self._has_teacher:
-      found.append(np.stack([m.q_teacher for m in self._history]))
+      found.append(_teacher_values(self._history))
     return found
 
   def _draw_screen(self, image: Image.Image, moment: Moment) -> None:
@@ -326,7 +337,7 @@ class Panel:
     plots.draw_rewards(draw, self._curves[0], self._events, rewards)
 
   def _draw_names(self, draw: ImageDraw.ImageDraw, moment: Moment) -> None:
-    """Actions by name, the chosen one marked."""
+    """Writes the names of the actions and marks the chosen one."""
     size = 13 if self._row_height >= 20 else 11
     half = self._row_height / 2 - 1
     for action, (y, name) in enumerate(zip(self._rows, self._names)):

@@ -1,11 +1,11 @@
-"""Curves and bars of Q-values, drawn into a part of a picture.
+"""Curves and bars of Q-values as parts of a picture.
 
-Shape letters: T steps that are shown, A actions.
+Shape letters: T steps shown, A actions.
 """
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,9 +15,9 @@ from reincarnating_rl.evaluate import canvas
 from reincarnating_rl.evaluate.canvas import Box
 from reincarnating_rl.evaluate.canvas import Color
 
-# Room for the numbers beside the axis.
+# Width of the numbers beside the axis.
 AXIS_WIDTH = 46
-# The least that a range may span, or numbers that never change have none.
+# Smallest span of a range, for values that never change.
 _LEAST_SPAN = 1e-3
 
 
@@ -28,22 +28,22 @@ class Curves:
     """Lays out a plot.
 
     Args:
-      box: where it stands, axis and numbers included.
-      steps: T, how many it shows at most.
-      steps_per_second: agent steps of a second of play.
+      box: place of the plot, axis and numbers included.
+      steps: largest T.
+      steps_per_second: agent steps per second of play.
     """
     left, top, right, bottom = box
     self.field = (left + AXIS_WIDTH, top, right, bottom)
     self._steps = steps
     self._per_second = steps_per_second
 
-  def x_of(self, age: np.ndarray) -> np.ndarray:
-    """Pixels of steps that lie so far back, within the field."""
+  def x_of(self, age: Any) -> Any:
+    """x within the field, in pixels, of steps that lie `age` steps back."""
     width = self.field[2] - self.field[0]
     return (width - 4) * (1 - age / (self._steps - 1))
 
   def draw_axis(self, draw: ImageDraw.ImageDraw, labels: bool) -> None:
-    """The part that never changes: the frame, and times below it."""
+    """Draws the static part: the frame, and times below it."""
     left, top, right, bottom = self.field
     draw.rectangle((left, top, right, bottom), canvas.BAND)
     seconds = int((self._steps - 1) / self._per_second)
@@ -63,13 +63,13 @@ class Curves:
       differs: np.ndarray,
       costs: np.ndarray,
   ) -> None:
-    """The curves up to now.
+    """Draws the curves.
 
     Args:
-      image: to draw into.
+      image: picture to draw into.
       q_values: [T, A], oldest first.
-      differs: [T] bool, where the greedy actions of two networks differ.
-      costs: [T] of that, in [0, 1]: how dark it is marked.
+      differs: [T] bool, True where the greedy actions differ.
+      costs: [T] in [0, 1]; a higher cost is marked darker.
     """
     left, top, right, bottom = self.field
     size = (right - left + 1, bottom - top + 1)
@@ -92,7 +92,7 @@ class Curves:
       canvas.text_right(draw, left - 6, round(y), text, 11, canvas.SOFT)
     field = canvas.Lines(size, image.crop((left, top, right + 1, bottom + 1)))
     greedy = int(q_values[-1].argmax())
-    # The greedy action's last, so that it is seen.
+    # The greedy action last, on top of the others.
     order = sorted(range(q_values.shape[1]), key=lambda a: a == greedy)
     for action in order:
       y = y_of(q_values[:, action])
@@ -105,22 +105,22 @@ class Curves:
     image.paste(field.image(), (left, top))
 
   def _range(self, q_values: np.ndarray) -> tuple[float, float]:
-    """What the axis spans: all that is shown, with some room."""
+    """Range of the axis: all values, with a margin."""
     low, high = float(q_values.min()), float(q_values.max())
     room = max(0.08 * (high - low), _LEAST_SPAN)
     return low - room, high + room
 
 
 class Bars:
-  """How far each action's Q-value is from the mean over actions, now."""
+  """Bars of each action's Q-value less the mean over actions."""
 
   def __init__(self, ends: tuple[int, int], rows: Sequence[int], color: Color):
     """Lays out a column of bars.
 
     Args:
-      ends: left and right one, values beside the bars included.
-      rows: [A] middle of each action's row.
-      color: of the greedy action's bar.
+      ends: left and right end, numbers beside the bars included.
+      rows: [A] y of the middle of each action's row.
+      color: color of the greedy action's bar.
     """
     self._ends = ends
     self._rows = list(rows)
@@ -134,17 +134,17 @@ class Bars:
   def draw(
       self, draw: ImageDraw.ImageDraw, q_values: np.ndarray, reach: float
   ) -> None:
-    """The bars, and their values beside them.
+    """Draws the bars, with their values beside them.
 
     Args:
-      draw: of the picture.
+      draw: drawing context of the picture.
       q_values: [A].
-      reach: the largest distance from the mean that was seen lately.
+      reach: largest recent distance of a value from the mean.
     """
     left, right = self._ends
     right -= self._number_width
     middle = (left + right) / 2
-    # It grows at once and shrinks slowly: bars are to be compared over time.
+    # Grows at once and shrinks slowly, so that bars compare over time.
     self._reach = max(reach, 0.97 * self._reach, _LEAST_SPAN)
     scale = (right - left) / 2 / self._reach
     mean, greedy = float(q_values.mean()), int(q_values.argmax())
@@ -175,7 +175,7 @@ class Bars:
 
 
 def reach_of(q_values: np.ndarray) -> float:
-  """The largest distance of a value from its step's mean: of [T, A]."""
+  """Largest distance of [T, A] values from the mean of their step."""
   return float(np.abs(q_values - q_values.mean(axis=1, keepdims=True)).max())
 
 
@@ -185,7 +185,7 @@ def draw_rewards(
     middle: int,
     rewards: np.ndarray,
 ) -> None:
-  """Triangles where points were won or lost: of [T] rewards, oldest first."""
+  """Draws triangles at the nonzero ones of [T] rewards, oldest first."""
   x = curves.field[0] + curves.x_of(np.arange(len(rewards))[::-1])
   for at in np.flatnonzero(rewards):
     won = rewards[at] > 0
@@ -204,7 +204,7 @@ def draw_differences(
     middle: int,
     differs: np.ndarray,
 ) -> None:
-  """Ticks where two networks would act differently: of [T] bool."""
+  """Draws ticks where [T] `differs` is True."""
   x = curves.field[0] + curves.x_of(np.arange(len(differs))[::-1])
   for at in np.flatnonzero(differs):
     draw.line((x[at], middle - 4, x[at], middle + 4), canvas.ALARM, 2)

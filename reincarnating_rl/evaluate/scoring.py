@@ -1,4 +1,4 @@
-"""Whole episodes of a policy, and what their mean is worth."""
+"""Plays whole episodes of a policy, and computes intervals of their mean."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Callable, Optional
 import jax
 import numpy as np
 
+from reincarnating_rl.base import progress as progress_lib
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import Evaluation
-from reincarnating_rl.loop.acting.policy import Policy
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 
-# More games side by side than this are played one lot after the other.
+# Games per lot; lots are played one after another.
 MAX_ENVS = 64
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
@@ -22,10 +23,16 @@ _INDICES_AT_ONCE = 1_000_000
 
 
 def lots(num_episodes: int) -> list[int]:
-  """How many games are played side by side, one lot after the other.
+  """Divides episodes into lots of games that play side by side.
 
-  Each game of a lot plays one episode to its end, so that nothing depends on
-  how long an episode takes; lots are as equal as the number allows.
+  Each game of a lot plays one episode to its end, so that long episodes count
+  as often as short ones.
+
+  Args:
+    num_episodes: number of episodes.
+
+  Returns:
+    Number of games in each lot; lots are as equal as possible.
 
   Raises:
     ValueError: if there is nothing to play.
@@ -49,41 +56,37 @@ def play_episodes(
     sticky_actions: float = atari.STICKY_ACTION_PROBABILITY,
     max_agent_steps: int = atari.MAX_AGENT_STEPS_PER_EPISODE,
 ) -> Episodes:
-  """Plays whole episodes, each in a game of its own; equal seeds, equal play.
+  """Plays whole episodes, each in its own game; equal seeds give equal play.
 
   Args:
-    policy: who acts.
-    game: in Dopamine's spelling.
+    policy: policy that acts.
+    game: name in Dopamine's spelling.
     num_episodes: K.
     epsilon: probability of a random action.
-    seed: of the episodes and of the random actions.
+    seed: seed of the episodes and of the random actions.
     sticky_actions: probability that the game repeats an action.
     max_agent_steps: time limit of an episode.
 
   Returns:
-    K episodes, in the order in which those of a lot ended.
+    K episodes, lot by lot, in the order in which they ended.
 
   Raises:
     ValueError: for an unknown game, or if there is nothing to play.
   """
   policy = policy._replace(params=jax.device_put(policy.params))
+  make_env = registry.make_factory(
+      game, sticky_actions=sticky_actions, max_agent_steps=max_agent_steps
+  )
   returns, lengths = [], []
   with _Progress(num_episodes) as progress:
     for number, size in enumerate(lots(num_episodes)):
       key = jax.random.PRNGKey(seed)
-      # No episode's seed comes twice: see `episode_seed`.
+      # A stream per lot keeps the seeds of all episodes apart.
       stream = (0, number) if number else ()
-      env = atari.AtariVector(
-          game,
-          size,
-          seed,
-          stream,
-          sticky_actions=sticky_actions,
-          max_agent_steps=max_agent_steps,
-      )
+      env = make_env(size, seed, stream)
       if number:
         key = jax.random.fold_in(key, number)
-      # A share of one step each: every game ends with its first episode.
+      # With one step per game, each game ends after its first episode.
       evaluation = Evaluation(policy, env, env.reset(), size, epsilon, key)
       found = evaluation.run(at_step=progress.follow(evaluation))
       returns.append(found.returns)
@@ -92,10 +95,12 @@ def play_episodes(
 
 
 class _Progress:
-  """Episodes that have ended, and agent steps, as a bar on stderr."""
+  """Progress bar on stderr: ended episodes, and agent steps."""
 
   def __init__(self, num_episodes: int):
-    self._bar = progress_bar('Evaluation', num_episodes, 'episodes')
+    self._bar = progress_lib.bar(
+        'Evaluation', num_episodes, 'episodes', delay=progress_lib.SHORT_DELAY
+    )
     self._agent_steps = 0
 
   def __enter__(self) -> _Progress:
@@ -105,7 +110,7 @@ class _Progress:
     self._bar.close()
 
   def follow(self, evaluation: Evaluation) -> Callable[[], None]:
-    """What brings the bar to where an evaluation is."""
+    """Returns a callback that advances the bar to an evaluation's progress."""
     episodes, agent_steps = self._bar.n, self._agent_steps
 
     def at_step() -> None:
@@ -125,17 +130,16 @@ def mean_interval(
     seed: int = 0,
     resamples: int = _RESAMPLES,
 ) -> Optional[tuple[float, float]]:
-  """An interval around a mean, by the percentile bootstrap (Efron, 1979).
+  """Interval around a mean, by the percentile bootstrap (Efron, 1979).
 
   Args:
     values: [K].
-    confidence: share of the resamples whose mean lies in the interval.
-    seed: of the resamples.
-    resamples: how many.
+    confidence: share of the resampled means inside the interval.
+    seed: seed of the resampling.
+    resamples: number of resamples.
 
   Returns:
-    Lower and upper end; None for fewer than two values, which tell nothing of
-    how they vary.
+    Lower and upper end; None for fewer than two values.
   """
   values = np.asarray(values, np.float64)
   if len(values) < 2:

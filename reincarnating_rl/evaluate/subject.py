@@ -1,9 +1,7 @@
-"""What is to be evaluated, by its path, and what its run says of it."""
+"""Loads the checkpoint to evaluate, and the summary of its run."""
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any, NamedTuple, Optional
 
 from absl import logging
@@ -12,8 +10,10 @@ from reincarnating_rl import teachers
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
-from reincarnating_rl.inspect_teacher.__main__ import game_of
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.envs import registry
+from reincarnating_rl.inspect_teacher.inspection import game_of
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.saving.compatibility import fingerprint
 from reincarnating_rl.rundir import summary
 from reincarnating_rl.teachers import LoadedTeacher
@@ -22,13 +22,13 @@ from reincarnating_rl.teachers import TeacherError
 
 
 class Subject(NamedTuple):
-  """A checkpoint that is to be evaluated.
+  """A checkpoint to evaluate.
 
   Attributes:
-    loaded: it.
-    directory: of its run.
-    game: that it plays.
-    summary: what its run wrote into summary.json; empty without one.
+    loaded: the loaded checkpoint.
+    directory: run directory.
+    game: game to play.
+    summary: content of the run's summary.json; empty without one.
   """
 
   loaded: LoadedTeacher
@@ -38,37 +38,37 @@ class Subject(NamedTuple):
 
   @property
   def policy(self) -> Policy:
-    """Who plays."""
-    return Policy(self.loaded.network, self.loaded.acting_params)
+    """Policy of the checkpoint."""
+    return value_policy(self.loaded.network, self.loaded.acting_params)
 
   @property
   def label(self) -> str:
-    """A name for people: the run's agent, or the kind of network."""
+    """Name for display: the run's agent, or the kind of network."""
     return str(self.summary.get('agent') or self.loaded.agent)
 
   @property
   def random_score(self) -> Optional[float]:
-    """Mean return of random play, None if nobody knows it."""
+    """Mean return of random play; None if unknown."""
     measured = self._of_its_game('random_score')
     return scores.random_score(self.game) if measured is None else measured
 
   @property
   def teacher_score(self) -> Optional[float]:
-    """Mean return of the run's teacher, None without one for this game."""
+    """Mean return of the run's teacher in this game; None without one."""
     return self._of_its_game('teacher_score')
 
   @property
   def run_number(self) -> Optional[int]:
-    """Of its run; None if that is no run of this package."""
+    """Run number; None if the run is not of this package."""
     return self.summary.get('run_number')
 
   def _of_its_game(self, name: str) -> Optional[float]:
-    """A score of the summary, which belongs to the game of the run."""
+    """Score of the summary, if the game to play is the game of the run."""
     return self.summary.get(name) if self.plays_its_game else None
 
   @property
   def plays_its_game(self) -> bool:
-    """Whether the game is that which it was trained on, as far as is known."""
+    """True unless the summary names another game."""
     return self.summary.get('game') in (None, self.game)
 
 
@@ -80,18 +80,18 @@ def find(
     game: Optional[str] = None,
     trusted: tuple[str, ...] = (),
 ) -> Subject:
-  """Loads what is to be evaluated.
+  """Loads a checkpoint.
 
   Args:
-    path: as `teachers.load` takes it.
-    number: of the checkpoint; None = the newest.
-    prefix: of Dopamine's checkpoint files.
-    game: to play; None = that which it was trained on.
+    path: path, as `teachers.load` takes it.
+    number: number of the checkpoint; None = the newest.
+    prefix: prefix of Dopamine's checkpoint files.
+    game: game to play; None = the game of the training.
     trusted: modules whose networks may be built.
 
   Raises:
-    TeacherError: if it cannot be loaded.
-    UserError: if nothing tells the game.
+    TeacherError: if the checkpoint cannot be loaded.
+    UserError: if the game of the training is unknown.
     ValueError: if there is no such game.
   """
   directory = loading.find_directory(path, number, prefix)
@@ -105,7 +105,7 @@ def find(
         f'Nothing tells the game that {path} was trained on: name it by --game.'
     )
   atari.check_game(game)
-  return Subject(loaded, directory, game, _read_summary(directory))
+  return Subject(loaded, directory, game, summary.read_if_possible(directory))
 
 
 def check_fits(subject: Subject) -> None:
@@ -114,12 +114,11 @@ def check_fits(subject: Subject) -> None:
   Raises:
     UserError: if it has not as many actions as the game.
   """
-  num_actions = atari.AtariVector(subject.game, 1, 0).num_actions
-  if subject.loaded.num_actions != num_actions:
-    raise errors.UserError(
-        f'{subject.loaded.path} has {subject.loaded.num_actions} actions, '
-        f'{subject.game} has {num_actions}: it was trained on another game or '
-        'action set.'
+  with errors.user_errors():
+    registry.check_num_actions(
+        registry.make_factory(subject.game),
+        subject.loaded.num_actions,
+        subject.loaded.path,
     )
   played = None
   if subject.plays_its_game:
@@ -137,21 +136,20 @@ def check_fits(subject: Subject) -> None:
 def find_teacher(
     subject: Subject, path: Optional[str]
 ) -> Optional[LoadedTeacher]:
-  """The teacher to show beside a student.
+  """Loads the teacher to show beside a student.
 
-  That of the run, as its summary names it, unless another is named. If it
-  cannot be had a warning says why.
+  A warning gives the reason if the run's own teacher cannot be shown.
 
   Args:
     subject: the student.
-    path: of another teacher; None = the run's own.
+    path: path of another teacher; None = the teacher in the run's summary.
 
   Returns:
-    The teacher, None if there is none to be shown.
+    The teacher; None if there is none to show.
 
   Raises:
-    TeacherError: if the one that was named cannot be loaded.
-    UserError: if the one that was named has other actions.
+    TeacherError: if the teacher at `path` cannot be loaded.
+    UserError: if the teacher at `path` has other actions.
   """
   if path is not None:
     teacher = teachers.load(path, read_replay=False)
@@ -188,7 +186,7 @@ def find_teacher(
 
 
 def _problem(subject: Subject, teacher: LoadedTeacher) -> Optional[str]:
-  """Why a teacher cannot stand beside a student, in words."""
+  """Reason why a teacher does not fit a student, in words; None if it fits."""
   if teacher.num_actions != subject.loaded.num_actions:
     return (
         f'has {teacher.num_actions} actions, the student has '
@@ -199,17 +197,3 @@ def _problem(subject: Subject, teacher: LoadedTeacher) -> Optional[str]:
 
 def _config(subject: Subject) -> dict[str, Any]:
   return subject.summary.get('config') or {}
-
-
-def _read_summary(directory: str) -> dict[str, Any]:
-  """What a run wrote; nothing if there is nothing that can be read."""
-  path = os.path.join(directory, summary.FILE_NAME)
-  try:
-    with open(path, encoding='utf-8') as f:
-      document = json.load(f)
-  except FileNotFoundError:
-    return {}
-  except (OSError, ValueError) as e:
-    logging.warning('%s cannot be read (%s): going on without.', path, e)
-    return {}
-  return document if isinstance(document, dict) else {}

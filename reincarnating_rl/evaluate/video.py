@@ -1,21 +1,22 @@
-"""Films one episode: the game, and what student and teacher think of it.
+"""Films one episode: the game, and the Q-values of student and teacher.
 
-The network is given what `AtariVector` gives, frames, stack, sticky actions
-and all; the screen that is shown is that of a second emulator in step with it
-(`envs.atari_screen`).
+The network sees the environment that students are trained in, with its frames,
+stack and sticky actions. The screen that people see comes from a second
+emulator in step with it (`envs.atari_screen`).
 """
 
 from __future__ import annotations
 
 import os
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import Any, Iterable, Iterator, NamedTuple, Optional
 
 from absl import logging
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 from reincarnating_rl.envs.atari_screen import AtariScreen
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.evaluate import writers
@@ -23,27 +24,26 @@ from reincarnating_rl.evaluate.panel import Moment
 from reincarnating_rl.evaluate.panel import Panel
 from reincarnating_rl.evaluate.panel import STEPS_PER_SECOND
 from reincarnating_rl.evaluate.panel import Texts
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
-from reincarnating_rl.teachers.teacher_replay import progress_bar
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
 
-# Three minutes.
+# Three minutes of play.
 DEFAULT_STEPS = 2_700
 _FPS = int(STEPS_PER_SECOND)
-# The last picture stays for a second.
+# The film ends with a still of one second.
 _LAST_PICTURES = _FPS
-# Of a GIF: every third picture, for 40 seconds of play.
+# A GIF has every third picture, of the first 40 seconds of play.
 _GIF_EVERY = 3
 _GIF_PICTURES = 200
 
 
 class Play(NamedTuple):
-  """How an episode is played.
+  """Settings of an episode.
 
   Attributes:
-    game: in Dopamine's spelling.
+    game: name in Dopamine's spelling.
     epsilon: probability of a random action.
-    seed: of the episode and of the random actions.
+    seed: seed of the episode and of the random actions.
     sticky_actions: probability that the game repeats an action.
     max_agent_steps: time limit of the episode.
   """
@@ -56,17 +56,17 @@ class Play(NamedTuple):
 
 
 class Film(NamedTuple):
-  """What was filmed.
+  """Files of a film, and facts about its episode.
 
   Attributes:
-    mp4: path of the file, None if there is no encoder for it.
-    gif: path of the file.
-    pictures: of the MP4, or that it would have had.
-    agent_steps: that were played.
+    mp4: path of the MP4; None if no encoder is installed.
+    gif: path of the GIF.
+    pictures: number of pictures of an MP4.
+    agent_steps: agent steps played.
     score: sum of rewards.
-    over: whether the episode came to its end.
-    agreement: share of the steps where student and teacher would act alike;
-      None without a teacher.
+    over: True if the episode ended.
+    agreement: share of steps with the same greedy action of student and
+      teacher; None without a teacher.
   """
 
   mp4: Optional[str]
@@ -82,41 +82,41 @@ class Filmed:
   """One episode of a policy, step by step.
 
   Attributes:
-    observation: [1, C, H, W] uint8, what the network was given last.
-    screen: the game that people see.
+    observation: [1, C, H, W] uint8, newest input of the networks.
+    screen: emulator that renders the colour screen.
   """
 
   def __init__(self, play: Play, student: Policy, teacher: Optional[Policy]):
     """Starts the episode.
 
     Args:
-      play: how it is played.
-      student: who plays.
-      teacher: who is asked what it thinks, None without one.
+      play: settings of the episode.
+      student: policy that plays.
+      teacher: policy whose Q-values are shown, too; None without one.
     """
     on_device = lambda policy: policy and policy._replace(
         params=jax.device_put(policy.params)
     )
     self._play = play
     self._student, self._teacher = on_device(student), on_device(teacher)
-    self._env = atari.AtariVector(
+    make_env = registry.make_factory(
         play.game,
-        1,
-        play.seed,
         sticky_actions=play.sticky_actions,
         max_agent_steps=play.max_agent_steps,
     )
+    self._env = make_env(1, play.seed)
     self.screen = AtariScreen(
         play.game, play.seed, sticky_actions=play.sticky_actions
     )
     self.observation = self._env.reset()
+    self._carry = student.actor.initial_carry(1)
     self._rng_key = jax.random.PRNGKey(play.seed)
 
   def moments(self, max_steps: int) -> Iterator[Moment]:
-    """Plays the episode to its end, or for so many agent steps.
+    """Plays the episode to its end, or for `max_steps` agent steps.
 
     Raises:
-      EnvironmentFailedError: if the screen shows another game than is played.
+      EnvironmentFailedError: if the two emulators disagree.
     """
     score = reward = 0.0
     for step in range(max_steps):
@@ -142,16 +142,18 @@ class Filmed:
         )
         return
       self.observation = outcome.observation
-    # What the last action led to, where filming stops within the episode.
+    # Result of the last action, where filming stops within the episode.
     yield self._look(reward, score, max_steps)._replace(played=False)
 
   def _look(self, reward: float, score: float, step: int) -> Moment:
-    """What is to be seen now, and what will be done."""
+    """Screen, Q-values and next action at the current step."""
     states = np.moveaxis(self.observation, 1, -1)
     values = lambda policy: np.asarray(policy.q_values(states))[0]
-    actions, self._rng_key = act(
+    actions, self._carry, self._rng_key = act(
         *self._student,
         self.observation,
+        np.array([step == 0]),
+        self._carry,
         np.float32(self._play.epsilon),
         self._rng_key,
     )
@@ -178,16 +180,16 @@ def film(
   """Plays an episode and writes PATH.mp4 and PATH.gif.
 
   Args:
-    play: how it is played.
-    student: who plays.
-    teacher: who is asked, too; None without one.
-    texts: what the pictures say of student and teacher.
-    path: of the files, without their endings.
-    max_steps: agent steps after which filming stops.
+    play: settings of the episode.
+    student: policy that plays.
+    teacher: policy whose Q-values are shown, too; None without one.
+    texts: captions of student and teacher.
+    path: path of the files, without their endings.
+    max_steps: largest number of agent steps to film.
 
   Raises:
     OSError: if a file cannot be written.
-    ValueError: if there is nothing to film, or no such game.
+    ValueError: if there is nothing to film, or the game is unknown.
   """
   if max_steps < 1:
     raise ValueError(f'At least one step must be filmed, got {max_steps}.')
@@ -198,7 +200,9 @@ def film(
       Texts(play.game, texts[0], texts[1] if teacher else '', _footer(play)),
   )
   files = _open_files(path, panel)
-  with progress_bar('Video', max_steps, 'agent steps') as bar:
+  with progress.bar(
+      'Video', max_steps, 'agent steps', delay=progress.SHORT_DELAY
+  ) as bar:
     moments = _counted(filmed.moments(max_steps), bar)
     pictures, last = _write(panel, moments, list(files.values()))
   return Film(
@@ -212,7 +216,7 @@ def film(
   )
 
 
-def _counted(moments: Iterator[Moment], bar: tqdm) -> Iterator[Moment]:
+def _counted(moments: Iterator[Moment], bar: Any) -> Iterator[Moment]:
   """The moments, a bar with them."""
   for moment in moments:
     yield moment
@@ -227,7 +231,7 @@ def _footer(play: Play) -> str:
 
 
 def _open_files(path: str, panel: Panel) -> dict[str, writers.Writer]:
-  """Writers by the kind of file; without an encoder a warning says so."""
+  """Opens the writers by kind of file; warns if there is no MP4 encoder."""
   files: dict[str, writers.Writer] = {}
   os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
   try:
@@ -243,7 +247,7 @@ def _open_files(path: str, panel: Panel) -> dict[str, writers.Writer]:
 def _write(
     panel: Panel, moments: Iterable[Moment], files: list[writers.Writer]
 ) -> tuple[int, Moment]:
-  """Draws all moments; how many pictures that made, and the last moment."""
+  """Draws all moments; returns the number of pictures, and the last moment."""
   pictures = 0
   try:
     for moment in moments:

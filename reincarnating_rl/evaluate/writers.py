@@ -1,4 +1,4 @@
-"""Files of moving pictures: MP4 for a talk, GIF for a page."""
+"""Writers of films: MP4 for talks, GIF for web pages."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from typing import Any, Optional, Protocol
 import numpy as np
 from PIL import Image
 
+from reincarnating_rl.base import files
+
 # PyAV brings its own encoder; half the size of packages that bring a program.
+# PyAV ships its encoder, in half the size of packages that ship ffmpeg.
 _HOW_TO_INSTALL = "pip install 'reincarnating_rl[video]' (the package av)"
 _QUALITY = '23'  # x264's constant rate factor: text stays sharp
-_UNFINISHED = '.part'
 _COLORS = 128
 _PICTURES_LOOKED_AT = 8
 
 
 class MissingEncoderError(RuntimeError):
-  """Nothing on this machine can write that kind of file; one sentence."""
+  """No encoder for this kind of file is installed; one sentence."""
 
 
 class Writer(Protocol):
-  """Makes one file, picture by picture."""
+  """Writes one file, picture by picture."""
 
   def add(self, image: Image.Image) -> None:
     """Appends a picture."""
 
   def close(self) -> None:
-    """Finishes the file, which then gets its name."""
+    """Finishes the file and gives it its final name."""
 
   def discard(self) -> None:
-    """Leaves nothing of the file."""
+    """Removes the unfinished file."""
 
 
 class Mp4Writer:
-  """H.264 in an MP4, as browsers and slides play it."""
+  """Writes H.264 in an MP4, which browsers and slides play."""
 
   def __init__(self, path: str, size: tuple[int, int], fps: int):
     """Opens a file.
 
     Args:
-      path: of the file.
+      path: path of the file.
       size: (width, height) of the pictures, both even.
-      fps: pictures a second.
+      fps: pictures per second.
 
     Raises:
       MissingEncoderError: if PyAV is not installed.
@@ -57,7 +59,7 @@ class Mp4Writer:
       ) from e
     self._av, self._path = av, path
     self._file = av.open(
-        path + _UNFINISHED,
+        path + files.UNFINISHED,
         'w',
         format='mp4',
         options={'movflags': '+faststart'},
@@ -74,34 +76,33 @@ class Mp4Writer:
   def close(self) -> None:
     self._encode(None)
     self._file.close()
-    os.replace(self._path + _UNFINISHED, self._path)
+    files.move_file(self._path + files.UNFINISHED, self._path)
 
   def discard(self) -> None:
     with contextlib.suppress(OSError):
       self._file.close()
-    _remove(self._path + _UNFINISHED)
+    _remove(self._path + files.UNFINISHED)
 
   def _encode(self, frame: Optional[Any]) -> None:
-    """Hands a picture on; None: there are no more."""
+    """Encodes a picture; None flushes the encoder."""
     for packet in self._stream.encode(frame):
       self._file.mux(packet)
 
 
 class GifWriter:
-  """A GIF of half the size and fewer pictures, the first part of an episode.
+  """Writes a GIF of the first pictures, in half the size.
 
-  All pictures share their colours, and what does not change from one to the
-  next takes no room.
+  All pictures share a palette, so that unchanged areas take no space.
   """
 
   def __init__(self, path: str, fps: int, every: int, most: int):
-    """Begins a file, which is written when it is closed.
+    """Prepares a file, which `close` writes.
 
     Args:
-      path: of the file.
-      fps: pictures a second that are added.
-      every: one of so many is kept.
-      most: pictures that are kept.
+      path: path of the file.
+      fps: pictures per second that are added.
+      every: keep one of this many pictures.
+      most: largest number of pictures to keep.
     """
     self._path = path
     self._milliseconds = round(1000 * every / fps)
@@ -122,27 +123,27 @@ class GifWriter:
         for picture in self._pictures
     )
     first.save(
-        self._path + _UNFINISHED,
+        self._path + files.UNFINISHED,
         'GIF',
         save_all=True,
         append_images=others,
         duration=self._milliseconds,
         loop=0,
     )
-    os.replace(self._path + _UNFINISHED, self._path)
+    files.move_file(self._path + files.UNFINISHED, self._path)
 
   def discard(self) -> None:
-    _remove(self._path + _UNFINISHED)
+    _remove(self._path + files.UNFINISHED)
 
 
 def _remove(path: str) -> None:
-  """Removes a file, if it is there."""
+  """Removes a file if it exists."""
   with contextlib.suppress(FileNotFoundError):
     os.remove(path)
 
 
 def _common_colors(pictures: list[Image.Image]) -> Image.Image:
-  """A picture with the colours that some of them, spread evenly, need."""
+  """Palette of some evenly spread pictures, as an image."""
   places = np.linspace(0, len(pictures) - 1, _PICTURES_LOOKED_AT).astype(int)
   width, height = pictures[0].size
   sheet = Image.new('RGB', (width, height * len(places)))

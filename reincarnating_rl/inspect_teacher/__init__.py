@@ -1,1 +1,1 @@
-"""Tells what a teacher is: its files, network, score, and data."""
+"""Describes a teacher: its files, network, score, and data."""

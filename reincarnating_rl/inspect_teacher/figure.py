@@ -1,4 +1,4 @@
-"""States of a teacher's data, and its Q-values there, as a figure."""
+"""Figure of states from a teacher's data, with its Q-values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from reincarnating_rl.base import errors
 from reincarnating_rl.envs import atari
+from reincarnating_rl.envs import registry
 
 FILE_TYPES = ('.png', '.pdf', '.svg')
-# States in a figure, and agent steps between those of a random play.
+# Number of states, and agent steps between states of random play.
 NUM_STATES = 6
 _PLAY_INTERVAL = 60
 _PLAY_SEED = 0
-# Letters that fit above a column.
+# Characters of the title per column.
 _TITLE_LENGTH = 50
 _GREEDY_COLOR, _OTHER_COLOR = '#d9722b', '#b9c6d6'
 
@@ -26,8 +27,8 @@ class States(NamedTuple):
 
   Attributes:
     states: [K, H, W, C] uint8, oldest frame first.
-    titles: K, where each is from.
-    actions: [K] int, taken there; None if that is of no interest.
+    titles: [K] source of each state.
+    actions: [K] int, actions taken; None if not shown.
   """
 
   states: np.ndarray
@@ -36,10 +37,10 @@ class States(NamedTuple):
 
 
 def check_path(path: str) -> None:
-  """Refuses a figure that could not be written, before anything is read.
+  """Refuses a path that cannot be written, before anything is read.
 
   Raises:
-    UserError: for an unknown type of file, or a folder that is not there.
+    UserError: for an unknown type of file, or a folder that does not exist.
   """
   if not path.lower().endswith(FILE_TYPES):
     raise errors.UserError(
@@ -62,10 +63,15 @@ def check_path(path: str) -> None:
 def states_to_show(
     teacher: Any, game: Optional[str], read_replay: bool
 ) -> States:
-  """States of the teacher's data, else of a short random play.
+  """Selects states of the teacher's data, else of a short random play.
+
+  Args:
+    teacher: a loaded teacher.
+    game: its game; None if unknown.
+    read_replay: True if its data may be read.
 
   Raises:
-    UserError: if there is neither data nor a game to play.
+    UserError: if there are neither data nor a game to play.
   """
   if teacher.replay is None:
     reason = 'has no replay'
@@ -86,7 +92,7 @@ def states_to_show(
 
 
 def _states_of_replay(replay: Any) -> Optional[States]:
-  """States of usable rows, spread evenly; None if no row is usable."""
+  """Selects evenly spread usable rows; None if no row is usable."""
   n_step = replay.only_horizon or 1
   (rows,) = np.nonzero(replay.valid(n_step))
   if not len(rows):
@@ -106,7 +112,7 @@ def _states_of_replay(replay: Any) -> Optional[States]:
 
 
 def _states_of_play(game: str) -> States:
-  env = atari.AtariVector(game, 1, _PLAY_SEED)
+  env = registry.make_factory(game)(1, _PLAY_SEED)
   rng = np.random.default_rng(_PLAY_SEED)
   observation = env.reset()
   states, titles = [], []
@@ -130,12 +136,12 @@ def draw(
   Args:
     shown: K states.
     q_values: [K, A] float32.
-    names: A, of the actions.
-    title: above all.
-    path: of the file to write.
+    names: [A] names of the actions.
+    title: title of the figure.
+    path: path of the file.
 
   Raises:
-    UserError: if it cannot be written.
+    UserError: if the file cannot be written.
   """
   from matplotlib.figure import Figure
 
@@ -153,21 +159,19 @@ def draw(
       hspace=0.22,
       wspace=0.08,
   )
-  # Enough to tell the actions of most states apart.
+  # Enough decimals to tell the actions apart in most states.
   span = max(float(np.median(np.ptp(q_values, axis=1))), 1e-6)
   decimals = int(np.clip(2 - math.floor(math.log10(span)), 2, 4))
-  for i, cell in enumerate(grid):
-    if i == len(shown.states):
-      break
-    # Older frames, newest frame, room for names, bars, room for numbers.
-    parts = cell.subgridspec(
+  for i in range(len(shown.states)):
+    # Columns: older frames, newest frame, names, bars, numbers.
+    parts = grid[i // num_columns, i % num_columns].subgridspec(
         3, 5, width_ratios=(0.72, 2.3, 1.05, 1.5, 0.45), wspace=0.04
     )
     _draw_frames(figure, parts, shown.states[i], shown.titles[i])
     action = None if shown.actions is None else int(shown.actions[i])
     bars = figure.add_subplot(parts[:, 3])
     _draw_q_values(bars, q_values[i], names, action, decimals)
-  # The end of a path tells more than its beginning.
+  # Keep the end, which tells more of a path than its start.
   longest = _TITLE_LENGTH * num_columns
   if len(title) > longest:
     title = '...' + title[3 - longest :]
@@ -185,7 +189,7 @@ def draw(
 def _draw_frames(
     figure: Any, parts: Any, state: np.ndarray, title: str
 ) -> None:
-  """The newest frame large, the older ones small beside it."""
+  """Draws the newest frame large, the older frames small beside it."""
   older = state.shape[-1] - 1
   for lag in range(older + 1):
     where = parts[:, 1] if lag == 0 else parts[older - lag, 0]
@@ -208,7 +212,7 @@ def _draw_q_values(
     action: Optional[int],
     decimals: int,
 ) -> None:
-  """Bars from the mean over actions, whose differences are what matters."""
+  """Draws a bar per action, from the mean over actions."""
   actions = np.arange(len(q_values))
   greedy = int(q_values.argmax())
   mean = float(q_values.mean())

@@ -1,4 +1,4 @@
-"""What was found out about a teacher, as a text in columns."""
+"""Facts of a teacher as text in columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BAR_WIDTH = 24
 
 
 def to_text(document: dict[str, Any]) -> str:
-  """What `describe` found, to be read."""
+  """Formats the result of `inspection.inspect`."""
   sections = [
       _section(document['path'], _record_lines(document)),
       _section('Network', _network_lines(document)),
@@ -24,13 +24,13 @@ def to_text(document: dict[str, Any]) -> str:
 
 
 def names_of_actions(names: Optional[list[str]], num_actions: int) -> list[str]:
-  """Their meanings as far as they are known, else their numbers."""
+  """Names of all actions; actions without a name are numbered."""
   names = list(names or [])
   return names + [f'action {i}' for i in range(len(names), num_actions)]
 
 
 def _section(title: str, entries: list[tuple[str, str]]) -> str:
-  """Keys in a column; the further lines of a value stand below its first."""
+  """Formats a title, and entries with keys in a column."""
   lines = [title]
   for key, value in entries:
     for i, line in enumerate(value.split('\n')):
@@ -40,7 +40,7 @@ def _section(title: str, entries: list[tuple[str, str]]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]], left: int = 1) -> str:
-  """Aligned columns, the first `left` of them to the left."""
+  """Aligns columns, the first `left` of them to the left."""
   widths = [max(map(len, column)) for column in zip(*rows)]
   return '\n'.join(
       '  '.join(
@@ -78,7 +78,7 @@ def _record_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _wrap(words: list[str], width: int = 60) -> list[str]:
-  """Words with commas between, in lines."""
+  """Joins words with commas and breaks them into lines."""
   lines = ['']
   for word in words:
     if lines[-1] and len(lines[-1]) + len(word) + 2 > width:

@@ -17,11 +17,11 @@ from typing import Any, Hashable, Iterator, Mapping, Optional, Sequence
 
 from absl import flags
 from absl import logging
-import tqdm
 
 from reincarnating_rl.app.api import Needs
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
+from reincarnating_rl.base import progress
 from reincarnating_rl.base import run_lock as base_dir_lib
 from reincarnating_rl.base import tables
 from reincarnating_rl.base.errors import StoppedError
@@ -165,9 +165,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
         'PopulationBasedTraining is bound: docs/populations.md).'
     )
   trials = trials_lib.make(sweep, found, pack)
-  with tqdm.tqdm(
-      total=len(found), desc='checking', unit=' configurations'
-  ) as bar:
+  with progress.bar('checking', len(found), 'configurations') as bar:
     needs = check.check(root, trials, bar.update, sweep.population)
   if sweep.population is not None:
     tune_pbt.check(root, sweep.population, trials, needs)
@@ -319,14 +317,16 @@ def measured(
       if done and kind not in rates:
         rates[kind] = rates_lib.of_finished(directory, one)
   missing = [kind for kind in kinds if kind not in rates]
-  for kind in tqdm.tqdm(missing, desc='measuring', unit=' brief runs'):
-    wanted = kinds[kind].configuration.experiment
-    try:
-      rates[kind] = rates_lib.measure(wanted, resources.cpus)
-    except process.TrialFailed as e:
-      raise errors.UserError(
-          f'A brief run of {kinds[kind].name} failed: {e}.'
-      ) from e
+  with progress.bar('measuring', len(missing), 'brief runs') as bar:
+    for kind in missing:
+      wanted = kinds[kind].configuration.experiment
+      try:
+        rates[kind] = rates_lib.measure(wanted, resources.cpus)
+      except process.TrialFailed as e:
+        raise errors.UserError(
+            f'A brief run of {kinds[kind].name} failed: {e}.'
+        ) from e
+      bar.update()
   return rates
 
 

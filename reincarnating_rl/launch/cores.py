@@ -8,10 +8,11 @@ given back by the system whatever becomes of them.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from typing import Iterator
+
+from reincarnating_rl.base import locks
 
 
 @contextlib.contextmanager
@@ -44,9 +45,7 @@ def _lock(core: int) -> int | None:
   lock = os.open(
       os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT, 0o600
   )
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
+  if locks.lock(lock) is not locks.State.OURS:
     os.close(lock)
     return None
   return lock

@@ -7,12 +7,11 @@ import json
 import os
 from typing import Any, Optional, Sequence
 
-from reincarnating_rl import show_run
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import files
 from reincarnating_rl.launch.population_spec import Population
 from reincarnating_rl.launch.trials import Trial
-from reincarnating_rl.report import runs as runs_lib
+from reincarnating_rl.report.reading import runs as runs_lib
 from reincarnating_rl.rundir import summary
 
 RECORD = 'sweep.json'
@@ -61,9 +60,9 @@ def reached(directories: Sequence[str]) -> Reached:
 
 
 def _read(directory: str) -> Optional[runs_lib.Run]:
-  if not os.path.exists(os.path.join(directory, summary.FILE_NAME)):
+  if not summary.exists(directory):
     return None
-  return runs_lib.read(directory, show_run.read_summary(directory))
+  return runs_lib.read(directory, summary.read(directory))
 
 
 def _mean(values: Sequence[float]) -> Optional[float]:

@@ -7,22 +7,20 @@ a line says when a trial starts and ends, and the bar is a line now and then.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from typing import Mapping, Optional, Sequence, TextIO
 
 import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.base import tables
 from reincarnating_rl.launch.progress_on_disk import Reached
 from reincarnating_rl.report import formatting
-from reincarnating_rl.rundir.progress_bars import Lines
 
 WAITING, RUNNING, DONE, FAILED = 'waiting', 'running', 'done', 'FAILED'
 ENDED = (DONE, FAILED)
 # So many lines move at most; of the others there is a count.
 _MOST_LINES = 16
-_SECONDS_BETWEEN_LINES = 60.0
 
 
 @dataclasses.dataclass
@@ -74,16 +72,13 @@ class Board:
         )
         for name, count in iterations.items()
     }
-    file = file or sys.stderr
-    self._moves = file.isatty()
-    self._file = file if self._moves else Lines(file)
-    self._bar = tqdm.tqdm(
-        total=sum(iterations.values()),
+    self._file, self._moves = progress.drawable(file)
+    self._bar = progress.bar(
+        None,
+        sum(iterations.values()),
+        'iterations',
         initial=self._iterations_done(),
-        unit=' iterations',
-        file=self._file,
-        dynamic_ncols=self._moves,
-        mininterval=0.2 if self._moves else _SECONDS_BETWEEN_LINES,
+        file=file,
     )
     lines = min(num_lines, _MOST_LINES) if self._moves else 0
     self._lines = [

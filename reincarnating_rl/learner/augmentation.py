@@ -15,7 +15,7 @@ def augment(rng_key: jax.Array, states: jax.Array) -> jax.Array:
 
   Args:
     rng_key: consumed.
-    states: [B, H, W, C] uint8 or float32 in [0, 255].
+    states: [B, H, W, C] uint8 or float32, values in [0, 255].
 
   Returns:
     [B, H, W, C] float32.
@@ -27,15 +27,15 @@ def augment(rng_key: jax.Array, states: jax.Array) -> jax.Array:
 def random_shift(
     rng_key: jax.Array, states: jax.Array, pixels: int = SHIFT_PIXELS
 ) -> jax.Array:
-  """Pads with edge pixels and crops at random; one shift for a whole stack.
+  """Pads with edge pixels and crops at random; a stack moves as a whole.
 
   Args:
     rng_key: consumed.
-    states: [B, H, W, C].
+    states: [B, H, W, C] of any type.
     pixels: padding on each side.
 
   Returns:
-    [B, H, W, C], same type.
+    [B, H, W, C] of the same type.
   """
   padding = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
   padded = jnp.pad(states, padding, mode='edge')
@@ -53,8 +53,8 @@ def random_intensity(
 
   Args:
     rng_key: consumed.
-    states: [B, H, W, C].
-    scale: strength.
+    states: [B, H, W, C] of any type.
+    scale: standard deviation of the factor before clipping.
 
   Returns:
     [B, H, W, C] float32.

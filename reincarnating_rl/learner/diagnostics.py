@@ -1,4 +1,4 @@
-"""Numbers that tell how learning goes; the only place that computes them."""
+"""Metrics of learning besides the losses; computed only here."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import jax.numpy as jnp
 
 from reincarnating_rl import losses
 from reincarnating_rl.base.types import TransitionBatch
-from reincarnating_rl.learner.temporal_difference import select_action
+from reincarnating_rl.learner.td import select_action
 
 
 def diagnostics(
     q_tm1: jax.Array, batch: TransitionBatch, temperature: jax.Array
 ) -> dict[str, jax.Array]:
-  """Averages over the batch, unweighted.
+  """Computes unweighted means over the batch.
 
   Args:
     q_tm1: [B, A] online Q-values.
-    batch: the transitions.
+    batch: B transitions.
     temperature: tau of the softmax policies.
 
   Returns:
-    'q' of the data's action; 'max_q'; 'action_gap' between the two largest;
-    and, where the teacher's values are known, 'teacher_agreement', the share
-    of states with the teacher's greedy action, and 'teacher_kl', KL(teacher ||
-    student) at that temperature.
+    A dict of [] float32 metrics:
+      'q': value of the action in the data.
+      'max_q': largest value.
+      'action_gap': difference of the two largest values; missing if A = 1.
+      'teacher_agreement': share of states in which student and teacher have
+        the same greedy action.
+      'teacher_kl': KL(teacher || student) at this temperature.
+    The last two are there only if the batch holds the teacher's Q-values.
   """
   metrics = {
       'q': jnp.mean(select_action(q_tm1, batch.a_tm1)),

@@ -1,45 +1,42 @@
-"""One update: every value-based method of the package.
+"""Value learner: the gradient step of all value-based methods.
 
-`update` is pure; `update_from_replay` samples, updates and writes priorities
-back in one dispatch. Not here: what is minimised (`objective`), how many
-updates are made at once (`updater`), when, and where the numbers go.
+`update` is a pure function. Not here: the loss (`objective`, `td`), the
+sampling of batches (`sampling`), many updates per call (`many_updates`), the
+schedule of updates and the logging of metrics (`loop.training`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from reincarnating_rl.base.schedules import Annealing
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner import augmentation
 from reincarnating_rl.learner.diagnostics import diagnostics
 from reincarnating_rl.learner.objective import Coefficients
 from reincarnating_rl.learner.objective import Objective
-from reincarnating_rl.learner.temporal_difference import td_losses
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
+from reincarnating_rl.learner.protocol import UpdateExtra
+from reincarnating_rl.learner.resets import ResetSchedule
+from reincarnating_rl.learner.resets import shrink_and_perturb
+from reincarnating_rl.learner.td import Outputs
 from reincarnating_rl.replay import frame_replay
 
-# (state, rng key, the replay's batch) -> a batch, and [B] bool: where it is the
-# replay's.
-Mix = Callable[
-    ['LearnerState', jax.Array, TransitionBatch],
-    tuple[TransitionBatch, jax.Array],
-]
-
-# Out of the range of every replay: nothing is written there.
-_NO_ROW = np.iinfo(np.int32).max
+ATARI_STATE = ArraySpec((84, 84, 4), 'uint8')
 
 
 class LearnerState(NamedTuple):
-  """Everything that one update changes or needs."""
+  """State of a learner: everything that one update reads and changes."""
 
   online_params: Any
   target_params: Any
@@ -47,52 +44,25 @@ class LearnerState(NamedTuple):
   rng_key: jax.Array
   coefficients: Coefficients
   updates: jax.Array  # [] int32, gradient steps made
-  since_reset: jax.Array  # [] int32, those since the beginning or last reset
-
-
-class UpdateExtra(NamedTuple):
-  """By-products of an update."""
-
-  metrics: dict[str, jax.Array]  # [] float32 each
-  priorities: jax.Array  # [B] float32
-
-
-class Draw(NamedTuple):
-  """What one update learns from.
-
-  Attributes:
-    batch: B transitions.
-    indices: [B] their rows; out of range where they are of other data.
-    metrics: of the drawing.
-  """
-
-  batch: TransitionBatch
-  indices: jax.Array
-  metrics: dict[str, jax.Array]
-
-  def written_back(
-      self, priorities: frame_replay.Priorities, values: jax.Array
-  ) -> frame_replay.Priorities:
-    """The weights with new ones, [B], of the rows that were drawn."""
-    values = jnp.where(self.indices == _NO_ROW, 0.0, values)
-    return frame_replay.update_priorities(priorities, self.indices, values)
+  since_reset: jax.Array  # [] int32, gradient steps since the last reset
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
+class ValueLearner:
   """Pure functions of one network, objective and optimizer.
 
-  Hashable and compared by value, so that equal learners share compiled code.
+  Instances are hashable and compared by value, so that equal learners share
+  compiled code.
 
   Attributes:
-    network: module returning a `NetworkOutput`.
-    objective: the terms of the loss.
-    optimizer: direction of the step, before the learning rate.
-    annealing: how n and gamma change with the updates since a reset; None =
-      the replay's.
-    target_ema: tau; with each update the target moves that share of the way
-      to the online parameters (Schwarzer et al., 2023: 0.005). 0 = it stays,
-      until someone copies them.
+    network: module that returns a `NetworkOutput`.
+    objective: terms of the loss.
+    optimizer: transformation of gradients to a step, without learning rate.
+    annealing: schedule of n and gamma over the updates since a reset; None =
+      constants of the replay.
+    target_ema: tau; each update moves the target by this share of its distance
+      to the online parameters (Schwarzer et al., 2023: 0.005). 0 = the target
+      changes in `sync_target` only.
   """
 
   network: nn.Module
@@ -107,23 +77,98 @@ class Learner:
           f'Learner.target_ema must be between 0 and 1, got {self.target_ema}.'
       )
 
+  # -- `protocol.Learner` ------------------------------------------------------
+
+  @property
+  def needs_teacher(self) -> bool:
+    """True if batches must hold the teacher's Q-values."""
+    return self.objective.needs_teacher
+
   def init(
       self,
       rng_key: jax.Array,
-      observation_shape: tuple[int, ...] = (84, 84, 4),
+      observation: ArraySpec = ATARI_STATE,
       coefficients: Coefficients = Coefficients(),
   ) -> LearnerState:
-    """Fresh parameters, equal target, zero optimizer state.
+    """Returns fresh parameters, an equal target and a zero optimizer state.
 
     Args:
       rng_key: consumed.
-      observation_shape: (H, W, C).
-      coefficients: their initial values.
+      observation: shape and dtype of one state, (H, W, C) for stacked frames.
+      coefficients: initial values.
     """
     rng_key, params_key, noise_key = jax.random.split(rng_key, 3)
-    zeros = jnp.zeros((1,) + tuple(observation_shape), jnp.uint8)
+    zeros = jnp.zeros((1,) + observation.shape, observation.dtype)
     params = _init_params(self.network, params_key, zeros, noise_key)
     return self.from_params(rng_key, params, coefficients)
+
+  def policy(self, state: LearnerState, use_target: bool = False) -> Policy:
+    """Returns the policy of the online network, or of the target network."""
+    params = state.target_params if use_target else state.online_params
+    return value_policy(self.network, params)
+
+  def sync_target(self, state: LearnerState) -> LearnerState:
+    """Copies the online parameters into the target; donates `state`.
+
+    Without effect if `target_ema` moves the target in each update.
+    """
+    return state if self.target_ema else _copy_to_target(state)
+
+  def restart_optimizer(self, state: LearnerState) -> LearnerState:
+    """Returns the state with a fresh optimizer state."""
+    return state._replace(opt_state=self.optimizer.init(state.online_params))
+
+  def reset(
+      self,
+      state: LearnerState,
+      schedule: ResetSchedule,
+      rng_key: jax.Array,
+      observation: ArraySpec,
+  ) -> LearnerState:
+    """Resets the networks and, by the schedule, the optimizer.
+
+    Key, coefficients and the update count stay.
+
+    Args:
+      state: state before the reset, not donated.
+      schedule: share of its weights that each part keeps.
+      rng_key: key of the fresh weights; each reset needs another one.
+      observation: see `init`.
+
+    Raises:
+      ValueError: if the schedule names a part that the network does not have.
+    """
+    online_key, target_key = jax.random.split(rng_key)
+    shares = schedule.shares(state.online_params)
+    fresh = lambda key: self.init(key, observation).online_params
+    online = shrink_and_perturb(state.online_params, fresh(online_key), shares)
+    if schedule.target == 'copy':
+      target = jax.tree.map(jnp.copy, online)
+    else:
+      target = shrink_and_perturb(
+          state.target_params, fresh(target_key), shares
+      )
+    state = state._replace(
+        online_params=online, target_params=target, since_reset=jnp.int32(0)
+    )
+    return state if schedule.keep_optimizer else self.restart_optimizer(state)
+
+  def check_resets(
+      self, schedule: ResetSchedule, observation: ArraySpec
+  ) -> None:
+    """Raises a ValueError if the schedule names a part that does not exist."""
+    init = functools.partial(self.init, observation=observation)
+    schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
+
+  def identity(self) -> dict[str, str]:
+    """Settings that must be equal for a run to resume from a checkpoint."""
+    optional = {'annealing': self.annealing, 'target_ema': self.target_ema}
+    return {
+        'objective': str(self.objective),
+        'network': ' '.join(str(self.network).split()),
+    } | {name: str(value) for name, value in optional.items() if value}
+
+  # -- one update --------------------------------------------------------------
 
   def from_params(
       self,
@@ -131,7 +176,10 @@ class Learner:
       params: Any,
       coefficients: Coefficients = Coefficients(),
   ) -> LearnerState:
-    """A fresh state around copies of what is given: states are donated."""
+    """Returns a fresh state with copies of these parameters.
+
+    Copies, because updates donate the state and would delete the originals.
+    """
     copy = functools.partial(jax.tree.map, jnp.array)
     return LearnerState(
         online_params=copy(params),
@@ -150,20 +198,23 @@ class Learner:
       rng_key: Optional[jax.Array] = None,
       **options: Any,
   ) -> NetworkOutput:
-    """The network on [..., H, W, C] uint8 states."""
-    return self.network.apply({'params': params}, states, rng_key, **options)
+    """Applies the network to [..., H, W, C] uint8 states."""
+    out: Any = self.network.apply(
+        {'params': params}, states, rng_key, **options
+    )
+    return out
 
   def update(
       self, state: LearnerState, batch: TransitionBatch
   ) -> tuple[LearnerState, UpdateExtra]:
-    """One gradient step.
+    """Makes one gradient step.
 
     Args:
       state: current state.
-      batch: B transitions, `q_teacher` included if the objective needs it.
+      batch: B transitions, with `q_teacher` if the objective needs it.
 
     Returns:
-      The next state; the metrics and new priorities of the batch.
+      The next state, and the metrics and new priorities of the batch.
     """
     rng_key, update_key = jax.random.split(state.rng_key)
     grads, extra = jax.grad(self._loss, has_aux=True)(
@@ -173,8 +224,8 @@ class Learner:
         batch,
         update_key,
     )
-    # Without the barrier the CPU's compiler fuses the norm with what makes the
-    # gradients, and the update takes half as long again.
+    # Without the barrier the CPU compiler fuses the norm into the computation
+    # of the gradients, and the update takes 1.5 times as long.
     copies = jax.lax.optimization_barrier(grads)
     extra.metrics['gradient_norm'] = optax.tree.norm(copies)
     direction, opt_state = self.optimizer.update(
@@ -210,7 +261,7 @@ class Learner:
       batch: TransitionBatch,
       rng_key: jax.Array,
   ) -> tuple[jax.Array, UpdateExtra]:
-    """The objective, averaged over the batch with its weights."""
+    """Objective, averaged over the batch with its importance weights."""
     keys = jax.random.split(rng_key, 5)
     s_tm1, s_t = batch.s_tm1, batch.s_t
     if self.objective.augment:
@@ -236,14 +287,13 @@ class Learner:
   ) -> tuple[NetworkOutput, Optional[NetworkOutput]]:
     """Online outputs at s_tm1 and, for double learning only, at s_t.
 
-    Two passes: one over the concatenated states would carry the second half,
-    which needs no gradient, through the backward pass too (measured: twice
-    the time of the whole update).
+    These are two forward passes on purpose. One pass over the concatenated
+    states would carry s_t, which needs no gradient, through the backward pass
+    too: the whole update then takes twice the time (measured).
     """
     online_key, online_t_key = jax.random.split(rng_key)
-    options = {}
-    if self.objective.td == 'quantile':
-      options['num_quantiles'] = self.objective.num_quantiles
+    td = self.objective.td_loss
+    options: Mapping[str, Any] = {} if td is None else td.online_options
     online = self.apply(params, batch.s_tm1, online_key, **options)
     if not self.objective.double:
       return online, None
@@ -259,116 +309,11 @@ class Learner:
       rng_key: jax.Array,
   ) -> jax.Array:
     """[B] TD losses, unweighted; zeros without a TD term."""
-    kind, options, atoms = self.objective.td, {}, None
-    if kind == 'none':
+    td = self.objective.td_loss
+    if td is None:
       return jnp.zeros_like(batch.r_t)
-    if kind == 'quantile':
-      options['num_quantiles'] = self.objective.num_target_quantiles
-    if kind == 'categorical':
-      atoms = self.network.atoms
-    target = self.apply(target_params, batch.s_t, rng_key, **options)
-    return td_losses(kind, online, target, online_t, batch, atoms)
-
-  def draw(
-      self,
-      spec: frame_replay.ReplaySpec,
-      batch_size: int,
-      state: LearnerState,
-      storage: frame_replay.Storage,
-      priorities: frame_replay.Priorities,
-      mix: Optional[Mix] = None,
-  ) -> tuple[jax.Array, Draw]:
-    """Samples what the next update learns from.
-
-    Args:
-      spec: static description of the replay.
-      batch_size: B.
-      state: current state.
-      storage: the replay's columns, only read.
-      priorities: the replay's weights.
-      mix: puts transitions of other data in the place of some; their
-        priorities are nobody's.
-
-    Returns:
-      The key of the update, and what was drawn.
-
-    Raises:
-      ValueError: if there is an annealing and a gamma among the coefficients.
-    """
-    horizon = self.horizon(spec, state)
-    rng_key, sample_key = jax.random.split(state.rng_key)
-    batch, indices = frame_replay.sample(
-        spec, storage, priorities, sample_key, batch_size, horizon
-    )
-    if mix is not None:
-      rng_key, mix_key = jax.random.split(rng_key)
-      batch, own = mix(state, mix_key, batch)
-      indices = jnp.where(own, indices, _NO_ROW)
-    metrics = {}
-    if self.annealing is not None:
-      metrics['update_horizon'] = jnp.float32(horizon.update_horizon)
-      metrics['gamma'] = horizon.gamma
-    return rng_key, Draw(batch, indices, metrics)
-
-  def update_from_replay(
-      self,
-      spec: frame_replay.ReplaySpec,
-      batch_size: int,
-      state: LearnerState,
-      storage: frame_replay.Storage,
-      priorities: frame_replay.Priorities,
-      prioritized: bool = False,
-      mix: Optional[Mix] = None,
-  ) -> tuple[LearnerState, frame_replay.Priorities, dict[str, jax.Array]]:
-    """Samples, updates, writes priorities back: nothing leaves the device.
-
-    Args:
-      spec: static description of the replay.
-      batch_size: B.
-      state: current state.
-      storage: the replay's columns, only read.
-      priorities: the replay's weights.
-      prioritized: whether priorities are written back.
-      mix: see `draw`.
-
-    Returns:
-      The next state, the next weights, and the metrics, with an annealing
-      its 'update_horizon' and 'gamma' among them.
-
-    Raises:
-      ValueError: if there is an annealing and a gamma among the coefficients.
-    """
-    rng_key, draw = self.draw(spec, batch_size, state, storage, priorities, mix)
-    state, extra = self.update(state._replace(rng_key=rng_key), draw.batch)
-    if prioritized:
-      priorities = draw.written_back(priorities, extra.priorities)
-    return state, priorities, extra.metrics | draw.metrics
-
-  def horizon(
-      self, spec: frame_replay.ReplaySpec, state: LearnerState
-  ) -> Optional[frame_replay.Horizon]:
-    """n and gamma of this update, by what it draws from; None = the replay's.
-
-    Args:
-      spec: of the replay, beyond whose n there is none.
-      state: current state.
-
-    Raises:
-      ValueError: if there is an annealing and a gamma among the coefficients.
-    """
-    gamma = state.coefficients.gamma
-    if self.annealing is None:
-      if gamma is None:
-        return None
-      return frame_replay.Horizon(jnp.int32(spec.update_horizon), gamma)
-    if gamma is not None:
-      raise ValueError(
-          'Learner.annealing sets gamma: Coefficients.gamma must be None.'
-      )
-    update_horizon, gamma = self.annealing.at(state.since_reset)
-    # A replay of shorter returns, of a teacher say, keeps its own n.
-    shorter = jnp.minimum(update_horizon, spec.update_horizon)
-    return frame_replay.Horizon(shorter, gamma)
+    target = self.apply(target_params, batch.s_t, rng_key, **td.target_options)
+    return td.losses(Outputs(online, target, online_t), batch, self.network)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -376,3 +321,10 @@ def _init_params(
     network: nn.Module, rng_key: jax.Array, states: jax.Array, noise_key: Any
 ) -> Any:
   return network.init(rng_key, states, noise_key)['params']
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _copy_to_target(state: LearnerState) -> LearnerState:
+  return state._replace(
+      target_params=jax.tree.map(jnp.copy, state.online_params)
+  )

@@ -1,20 +1,20 @@
-"""What is minimised: which terms there are, and their weights.
+"""Objective: the terms of the loss, and their weights.
 
 objective = td_coefficient * TD
           + distill_coefficient * lambda * distillation
           + cql_coefficient * CQL + margin_coefficient * lambda * margin
           + the terms of `Objective.extra`
 
-Which terms exist is static (`Objective`); every coefficient is an array leaf
-(`Coefficients`), so a decaying lambda never recompiles. A new method is a
-`Term` in `extra`. Not here: the TD loss (`temporal_difference`).
+The set of terms is static (`Objective`). The coefficients are array leaves
+(`Coefficients`), so a change of lambda never recompiles. A new method adds a
+`Term` to `extra`. Not here: the TD losses (`td`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, cast, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from reincarnating_rl import losses
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
+from reincarnating_rl.learner.td import TD_LOSSES
+from reincarnating_rl.learner.td import TDLoss
 
-TD_LOSSES = ('huber', 'mse', 'categorical', 'quantile')
 DISTILL_TYPES = ('none', 'policy', 'value', 'both')
 MARGIN_TYPES = ('none', 'dqfd', 'elementwise')
 
@@ -34,22 +35,23 @@ TermLoss = Callable[[NetworkOutput, TransitionBatch, 'Coefficients'], jax.Array]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Term:
-  """One term of the objective beside TD.
+  """One term of the objective besides the TD loss.
 
   Attributes:
-    name: of its metric.
-    loss: a module-level function, so that equal terms are equal.
-    weight: its coefficient, an array that may decay.
-    needs_teacher: whether the batch must hold the teacher's Q-values.
+    name: name of its metric.
+    loss: function of (outputs, batch, coefficients). Use a function at module
+      level: terms are compared by value.
+    weight: function of the coefficients; returns the weight of the term.
+    needs_teacher: True if the batch must hold the teacher's Q-values.
   """
 
   name: str
   loss: TermLoss
-  weight: Callable[[Coefficients], jax.Array] = lambda coefficients: 1.0
+  weight: Callable[[Coefficients], Any] = lambda coefficients: 1.0
   needs_teacher: bool = False
 
   def __repr__(self) -> str:
-    # Stays the same from one process to the next: checkpoints compare it.
+    # Checkpoints compare it, so it must not change from process to process.
     function = getattr(self.loss, 'func', self.loss)
     name = f'{function.__module__}.{function.__qualname__}'
     return f'Term({self.name!r}, {name})'
@@ -57,25 +59,24 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """Which terms the loss has; static, so absent terms cost nothing.
+  """Terms of the loss; static, so that absent terms cost nothing.
 
   Attributes:
-    td: TD loss, one of TD_LOSSES, or 'none' (pure distillation).
-    double: bootstrap from the action that the online network prefers.
+    td: TD loss, or its name in TD_LOSSES; None = pure distillation.
+    double: True for double Q-learning: the online network chooses the action
+      to bootstrap from.
     distill: one of DISTILL_TYPES.
-    distill_best_action_only: cross-entropy with the teacher's greedy action
-      instead of the KL divergence.
-    cql: whether there is a CQL term.
+    distill_best_action_only: True to use the cross-entropy with the teacher's
+      greedy action instead of the KL divergence.
+    cql: True for a CQL term.
     margin: one of MARGIN_TYPES.
-    use_teacher_actions: the margin's expert action is the teacher's greedy
-      one instead of the data's.
-    augment: shift and intensity augmentation of the images.
-    num_quantiles: online samples of the quantile loss.
-    num_target_quantiles: target samples of the quantile loss.
-    extra: further terms, of a method that is not in the paper.
+    use_teacher_actions: True if the expert action of the margin loss is the
+      teacher's greedy action, False if it is the action in the data.
+    augment: True for shift and intensity augmentation of the images.
+    extra: further terms, for methods that are not in the paper.
   """
 
-  td: str = 'huber'
+  td: Optional[TDLoss | str] = 'huber'
   double: bool = False
   distill: str = 'none'
   distill_best_action_only: bool = False
@@ -83,25 +84,30 @@ class Objective:
   margin: str = 'none'
   use_teacher_actions: bool = True
   augment: bool = False
-  num_quantiles: int = 64
-  num_target_quantiles: int = 64
   extra: tuple[Term, ...] = ()
 
   def __post_init__(self):
-    _check_choice('td', self.td, TD_LOSSES + ('none',))
+    if isinstance(self.td, str):
+      _check_choice('td', self.td, tuple(TD_LOSSES))
+      object.__setattr__(self, 'td', TD_LOSSES[self.td])
     _check_choice('distill', self.distill, DISTILL_TYPES)
     _check_choice('margin', self.margin, MARGIN_TYPES)
 
   @property
+  def td_loss(self) -> Optional[TDLoss]:
+    """TD loss; None = pure distillation."""
+    return cast(Optional[TDLoss], self.td)
+
+  @property
   def needs_teacher(self) -> bool:
-    """Whether a batch must hold the teacher's Q-values."""
+    """True if batches must hold the teacher's Q-values."""
     by_margin = self.margin != 'none' and self.use_teacher_actions
     by_extra = any(term.needs_teacher for term in self.extra)
     return self.distill != 'none' or by_margin or by_extra
 
   @property
   def terms(self) -> tuple[Term, ...]:
-    """The terms beside TD."""
+    """Terms besides the TD loss."""
     terms = []
     if self.distill != 'none':
       loss = functools.partial(_distillation_loss, self)
@@ -121,15 +127,15 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 class Coefficients(NamedTuple):
-  """Numbers that may decay, or differ between members; all [] float32.
+  """Numbers that may decay or differ between members; all [] float32.
 
-  Where gamma is None it is no leaf; the discount is then the replay's.
+  If gamma is None it is not a leaf, and the replay's discount holds.
   """
 
   learning_rate: Any = 6.25e-5
   td: Any = 1.0
   distill: Any = 1.0  # c, multiplied by lambda
-  lambda_: Any = 0.0  # distillation weight, 1 at first, 0 when weaned
+  lambda_: Any = 0.0  # distillation weight: 1 at first, 0 in the end
   temperature: Any = 1.0  # tau
   cql: Any = 1.0
   margin: Any = 1.0  # coefficient of the margin term, multiplied by lambda
@@ -137,7 +143,7 @@ class Coefficients(NamedTuple):
   gamma: Any = None  # discount of one agent step; None = the replay's
 
   def as_arrays(self) -> Coefficients:
-    """New float32 leaves: other values never recompile anything."""
+    """Returns float32 arrays, so that other values never recompile."""
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), self)
 
 
@@ -147,7 +153,7 @@ def _distillation_loss(
     batch: TransitionBatch,
     coefficients: Coefficients,
 ) -> jax.Array:
-  """[B] distance to the teacher's policy, to its values, or to both."""
+  """[B] distances to the teacher's policy, to its values, or to both."""
   q_teacher, q_tm1 = batch.q_teacher, online.q_values
   total = jnp.zeros(q_tm1.shape[0])
   if objective.distill in ('policy', 'both'):
@@ -179,7 +185,7 @@ def _margin_loss(
     batch: TransitionBatch,
     coefficients: Coefficients,
 ) -> jax.Array:
-  """[B] margins by which the expert's action should stand out."""
+  """[B] margin losses of the expert's action (Hester et al., 2018)."""
   expert = batch.a_tm1
   if objective.use_teacher_actions:
     expert = jnp.argmax(batch.q_teacher, axis=-1)
@@ -191,6 +197,6 @@ def _margin_loss(
       online.q_values, expert, coefficients.margin_size
   )
   if not objective.use_teacher_actions and batch.demonstration is not None:
-    # The student's own actions are nobody's example.
+    # The student's own actions are no demonstrations.
     loss *= batch.demonstration
   return loss

@@ -1,8 +1,8 @@
-"""Directions of a step: optimizers without a learning rate.
+"""Optimizers without a learning rate: they return the direction of a step.
 
-The rate is a coefficient of ours, which may decay and differ between members;
-the learner multiplies a direction by it. Equal calls return one object, so
-that equal learners are equal and share compiled code.
+The learning rate is a coefficient that may decay and differ between members;
+the learner multiplies the direction by it. Equal calls return the same object,
+so that equal learners compare equal and share compiled code.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def adam_direction(
     eps: float = 1.5e-4,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-  """Adam, or with a weight decay AdamW (Loshchilov and Hutter, 2019).
+  """Returns Adam, or AdamW (Loshchilov & Hutter, 2019) with a weight decay.
 
   Args:
-    b1: decay of the mean of gradients.
-    b2: decay of the mean of their squares.
-    eps: added to the root of that.
-    weight_decay: share of a parameter that is added to its direction, beside
-      Adam and not through its moments; biases, scales and all else of fewer
-      than two dimensions do not decay. Needs the parameters at each update.
+    b1: decay rate of the mean gradient.
+    b2: decay rate of the mean squared gradient.
+    eps: constant added to the root of the mean squared gradient.
+    weight_decay: share of a parameter that is added to its direction, outside
+      of Adam's moments. Parameters with fewer than two dimensions (biases,
+      scales) do not decay. A decay needs the parameters at each update.
 
   Raises:
     ValueError: if the weight decay is negative.
@@ -53,7 +53,7 @@ def _adam_direction(
 
 
 def _is_matrix(params: Any) -> Any:
-  """Which parameters have two dimensions or more."""
+  """Mask of the parameters with two or more dimensions."""
   return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
@@ -61,6 +61,6 @@ def _is_matrix(params: Any) -> Any:
 def rmsprop_direction(
     decay: float = 0.95, eps: float = 1e-5, centered: bool = True
 ) -> optax.GradientTransformation:
-  """RMSProp (centered: Graves, 2013)."""
+  """Returns RMSProp, by default the centered form (Graves, 2013)."""
   scale = optax.scale_by_stddev if centered else optax.scale_by_rms
   return scale(decay=decay, eps=eps)

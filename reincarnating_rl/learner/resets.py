@@ -1,10 +1,11 @@
-"""Resets: a network gives up a part of what it learned, and learns on.
+"""Resets: parts of a network are re-initialised, or shrunk and perturbed.
 
-After D'Oro et al. (2023) and Schwarzer et al. (2023): every so often each part
-of the network becomes theta <- a theta + (1 - a) phi, phi being fresh weights.
-With a = 1 a part is kept, with a = 0 it is re-initialised, between them it is
-shrunk and perturbed. A schedule is data; what it does to parameters is pure.
-Not here: when a run comes to a reset, and what it learns right after it.
+After D'Oro et al. (2023) and Schwarzer et al. (2023). At each reset a part of
+the network becomes theta <- a theta + (1 - a) phi, with fresh weights phi:
+a = 1 keeps it, a = 0 re-initialises it, a value between shrinks and perturbs
+it. A schedule is data; its effect on parameters is a pure function. Not here:
+the steps at which a run resets, and the updates right after a reset
+(`loop.training.update_schedule`).
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ TARGETS = ('fresh', 'copy')
 
 @dataclasses.dataclass(frozen=True)
 class ResetSchedule:
-  """When a network is reset, and what becomes of each part of it.
+  """Times of the resets of a network, and their effect on each of its parts.
 
   Attributes:
-    period: between two resets, in `unit`.
+    period: distance between two resets, in `unit`.
     unit: 'agent_steps' or 'updates', both counted from the first online step.
-    no_resets_after: none that leaves less than a period until then, in `unit`;
-      None = until the end of the run, to which the same applies anyway.
-    kept: (part, a) pairs, a being the share of its weights that is kept.
-    others_kept: a of every part that is not named.
-    target: 'fresh', the target is treated as the network is, on weights of its
-      own and with a phi of its own; 'copy', it becomes a copy of the network.
-    keep_optimizer: whether its state stays; else it begins at zero.
-    keep_priorities: whether they stay; else every row weighs the same.
-    updates_after: right after a reset, on the student's replay.
-    distill_updates_after: before those, on the teacher's data and with the
-      full weight of the distillation loss, so that the policy survives.
-    annealing: how far returns look ahead, and gamma, from each reset on and
-      from the beginning on; None = both stay.
+    no_resets_after: count in `unit`; a reset less than a period before it is
+      not made. None = no limit. The end of the run is such a limit, too.
+    kept: (part, a) pairs; a is the share of its weights that a part keeps.
+    others_kept: a for all parts that `kept` does not name.
+    target: 'fresh' resets the target network in the same way, with its own
+      weights and its own phi; 'copy' makes it a copy of the online network.
+    keep_optimizer: True to keep the optimizer state, False to zero it.
+    keep_priorities: True to keep the priorities, False to make them equal.
+    updates_after: updates right after a reset, on the student's replay.
+    distill_updates_after: updates before those, on the teacher's data and with
+      the full weight of the distillation loss, so that the policy survives.
+    annealing: schedule of n and gamma, from the beginning and from each reset
+      on; None = both stay constant.
   """
 
   period: int
@@ -80,11 +81,11 @@ class ResetSchedule:
         )
 
   def happens(self, count: int, total: int) -> bool:
-    """Whether a reset that is due at this count is made.
+    """True if a reset that is due at this count is made.
 
     Args:
-      count: in `unit`.
-      total: of the whole run, in `unit`.
+      count: count at which it is due, in `unit`.
+      total: count at the end of the run, in `unit`.
     """
     limits = [total]
     if self.no_resets_after is not None:
@@ -92,13 +93,13 @@ class ResetSchedule:
     return count + self.period <= min(limits)
 
   def shares(self, params: Any) -> dict[str, float]:
-    """The share kept of each part, by name.
+    """Returns the share a of each part, by its name.
 
     Args:
-      params: of the network; its parts are the names at the top.
+      params: parameters of the network; the names at the top are its parts.
 
     Raises:
-      ValueError: if a part is named that the network does not have.
+      ValueError: if the schedule names a part that the network does not have.
     """
     named = dict(self.kept)
     unknown = sorted(set(named) - set(params))
@@ -110,8 +111,8 @@ class ResetSchedule:
     return {part: named.get(part, self.others_kept) for part in params}
 
 
-# D'Oro et al. (2023), table 2, and Schwarzer et al. (2023), section 3; every
-# period belongs to a replay ratio, 8 and 2 updates per agent step.
+# D'Oro et al. (2023), table 2, and Schwarzer et al. (2023), section 3. Their
+# periods are meant for replay ratios of 8 and 2 updates per agent step.
 PRESETS = {
     'none': None,
     'sr_spr': ResetSchedule(5_000, kept=(('encoder', 0.8),)),
@@ -123,10 +124,10 @@ PRESETS = {
 
 
 def preset(name: str) -> Optional[ResetSchedule]:
-  """The schedule of that name; None of 'none'.
+  """Returns a schedule of PRESETS by its name; 'none' gives None.
 
   Raises:
-    ValueError: for an unknown name.
+    ValueError: if the name is unknown.
   """
   if name not in PRESETS:
     raise ValueError(
@@ -139,15 +140,15 @@ def preset(name: str) -> Optional[ResetSchedule]:
 def shrink_and_perturb(
     params: Any, fresh: Any, shares: dict[str, float]
 ) -> Any:
-  """Each part as a theta + (1 - a) phi (Ash & Adams, 2020).
+  """Computes a theta + (1 - a) phi for each part (Ash & Adams, 2020).
 
   Args:
     params: theta, by part.
-    fresh: phi, of the same structure.
+    fresh: phi, with the same structure.
     shares: a of each part; exactly 1 keeps it, exactly 0 replaces it.
 
   Returns:
-    New parameters; no array is shared with `params` or `fresh`.
+    New parameters, which share no array with `params` or `fresh`.
   """
 
   def mixed(part: str) -> Any:

@@ -1,8 +1,8 @@
-"""Losses and value targets of every method, on one example each.
+"""Losses and value targets of all methods, each on one example.
 
-Callers vmap these over the batch and average there. Shapes are those of one
-example: A actions, N atoms or quantiles. Not here: what is summed with which
-coefficient (`learner`), and anything that knows a network.
+Callers vmap these functions over the batch and average the results. Shapes
+describe one example: A actions, N atoms or quantiles. Not here: the weighted
+sum of the losses (`learner.objective`), and networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def huber_loss(error: jax.Array, delta: float = 1.0) -> jax.Array:
 
   Args:
     error: any shape.
-    delta: where the loss turns linear.
+    delta: absolute error at which the loss becomes linear.
 
   Returns:
     The elementwise loss, shape of `error`.
@@ -42,7 +42,7 @@ def q_learning_target(
   Args:
     r_t: [] n-step return.
     discount_t: [] gamma^n, zero after a terminal.
-    q_t: [A] values that are bootstrapped from.
+    q_t: [A] values to bootstrap from.
     q_t_selector: [A] values that choose the action.
 
   Returns:
@@ -58,11 +58,12 @@ def categorical_projection(
 ) -> jax.Array:
   """Projects a distribution on atoms z_p onto atoms z_q.
 
-  Bellemare et al. (2017), eq. 7; mass outside of z_q goes to its end atoms.
+  Bellemare et al. (2017), eq. 7. Mass outside the range of z_q goes to the
+  first or last atom.
 
   Args:
     z_p: [N] atoms of the distribution.
-    probs: [N] its probabilities.
+    probs: [N] probabilities of these atoms.
     z_q: [M] evenly spaced atoms of the result, ascending.
 
   Returns:
@@ -90,11 +91,11 @@ def categorical_target(
     r_t: [] n-step return.
     discount_t: [] gamma^n, zero after a terminal.
     atoms: [N] the support.
-    logits_t: [A, N] of the target network at s'.
+    logits_t: [A, N] logits of the target network at s'.
     q_t_selector: [A] values that choose the action at s'.
 
   Returns:
-    [N] probabilities; no gradient flows through them.
+    [N] target probabilities; no gradient flows through them.
   """
   chex.assert_rank([r_t, discount_t, atoms, logits_t], [0, 0, 1, 2])
   chex.assert_rank(q_t_selector, 1)
@@ -109,8 +110,8 @@ def categorical_cross_entropy(
   """-sum_i p_i log softmax(logits)_i, the C51 loss.
 
   Args:
-    target_probs: [N].
-    logits: [N].
+    target_probs: [N] probabilities of the atoms.
+    logits: [N] logits of the online network.
 
   Returns:
     [] the cross-entropy.
@@ -130,12 +131,12 @@ def quantile_huber_loss(
 
   Args:
     values: [N] quantile values of the action taken.
-    quantiles: [N] the probabilities tau at which they were evaluated.
+    quantiles: [N] probabilities tau of these values.
     target_values: [M] samples of the Bellman target.
-    kappa: where the Huber part turns linear.
+    kappa: absolute error at which the Huber part becomes linear.
 
   Returns:
-    [] summed over the N quantiles, averaged over the M target samples.
+    [] the loss, summed over the N quantiles and averaged over the M samples.
   """
   chex.assert_rank([values, quantiles, target_values], 1)
   chex.assert_equal_shape([values, quantiles])
@@ -154,8 +155,8 @@ def policy_distillation_kl(
   eq. 2).
 
   Args:
-    q_teacher: [A].
-    q_student: [A].
+    q_teacher: [A] Q-values of the teacher.
+    q_student: [A] Q-values of the student.
     temperature: [] tau, positive.
 
   Returns:
@@ -174,8 +175,8 @@ def best_action_cross_entropy(
   """-log softmax(Q_S / tau) at the teacher's greedy action.
 
   Args:
-    q_teacher: [A].
-    q_student: [A].
+    q_teacher: [A] Q-values of the teacher.
+    q_student: [A] Q-values of the student.
     temperature: [] tau, positive.
 
   Returns:
@@ -192,11 +193,11 @@ def value_distillation_loss(
   """Mean over actions of (Q_T - Q_S)^2; no temperature.
 
   Args:
-    q_teacher: [A].
-    q_student: [A].
+    q_teacher: [A] Q-values of the teacher.
+    q_student: [A] Q-values of the student.
 
   Returns:
-    [] the squared distance.
+    [] the mean squared difference.
   """
   chex.assert_rank([q_teacher, q_student], 1)
   chex.assert_equal_shape([q_teacher, q_student])
@@ -209,8 +210,8 @@ def cql_loss(
   """logsumexp(Q / tau) - Q(a) / tau (Kumar et al., 2020, eq. 4, H = entropy).
 
   Args:
-    q_student: [A].
-    a_tm1: [] action of the data.
+    q_student: [A] Q-values of the student.
+    a_tm1: [] action in the data.
     temperature: [] tau, positive.
 
   Returns:
@@ -226,16 +227,17 @@ def large_margin_loss(
   """max_a [Q(a) + m 1(a != a_E)] - Q(a_E) (Hester et al., 2018, eq. 2).
 
   Args:
-    q_student: [A].
-    expert_action: [] a_E.
-    margin: [] m.
+    q_student: [A] Q-values of the student.
+    expert_action: [] a_E, action of the expert.
+    margin: [] m, the lead that a_E should have.
 
   Returns:
     [] the loss, zero where a_E leads by the margin.
   """
   chex.assert_rank([q_student, expert_action], [1, 0])
   lead = _with_margin(q_student, expert_action, margin)
-  # Not jnp.max: of several best actions the first takes the whole gradient.
+  # jnp.max would split the gradient between tied actions. With argmax the first
+  # of them takes all of it.
   return lead[jnp.argmax(lead)] - q_student[expert_action]
 
 
@@ -245,12 +247,13 @@ def elementwise_margin_loss(
   """Mean over actions of max(Q(a) + m 1(a != a_E) - Q(a_E), 0).
 
   Args:
-    q_student: [A].
-    expert_action: [] a_E.
-    margin: [] m.
+    q_student: [A] Q-values of the student.
+    expert_action: [] a_E, action of the expert.
+    margin: [] m, the lead that a_E should have.
 
   Returns:
-    [] the loss; unlike `large_margin_loss` every offending action counts.
+    [] the loss. Each action within the margin of a_E contributes; in
+    `large_margin_loss` only the largest does.
   """
   chex.assert_rank([q_student, expert_action], [1, 0])
   lead = _with_margin(q_student, expert_action, margin)

@@ -1,8 +1,8 @@
-"""Convolutions, executed as the backend does them best.
+"""Convolutions in the form that is fastest on the backend.
 
-A `Form` says how, and never what: parameters, shapes and results are the same
-in all of them, but for the order of summation. Which is fastest was measured
-(docs/performance.md). Not here: which layers a network has.
+All forms have the same parameters, shapes and results, except for the order
+of summation. docs/performance.md has the measurements behind the choice. Not
+here: the layers of a network (`q_networks`).
 
 Shape letters: H, W height and width, C channels, K features, k kernel size,
 s stride, m = k / s.
@@ -18,43 +18,43 @@ import jax.numpy as jnp
 
 
 class Form(NamedTuple):
-  """How convolutions are executed.
+  """Options of the execution of convolutions.
 
   Attributes:
-    blocks: a stride s that divides the kernel size becomes a convolution of
-      stride 1 over blocks of s x s pixels: more channels, which is what matrix
-      units want, and the same sums.
-    products: convolutions of stride 1 are one matrix product, over the k * k
-      shifted images side by side.
+    blocks: True to rewrite a convolution of stride s, where s divides k, as one
+      of stride 1 over blocks of s x s pixels. The blocks have more channels,
+      which suits matrix units; the sums are the same.
+    products: True to compute a convolution of stride 1 as one matrix product
+      over the k * k shifted images.
   """
 
   blocks: bool = False
   products: bool = False
 
 
-# By backend and encoder; whatever is not here has the plain form.
+# Fastest form by (backend, encoder); all other pairs use the plain form.
 BEST = {
     ('gpu', 'nature'): Form(blocks=True, products=True),
 }
 
 
 def best(encoder: str) -> Form:
-  """How this process executes the convolutions of an encoder."""
+  """Returns the form of an encoder's convolutions on the present backend."""
   return BEST.get((jax.default_backend(), encoder), Form())
 
 
 class Conv(nn.Module):
-  """A convolution with bias and SAME padding, over square kernels.
+  """Convolution with a square kernel, bias and SAME padding.
 
-  Its parameters are those of `flax.linen.Conv`.
+  It has the same parameters as `flax.linen.Conv`.
 
   Attributes:
-    features: K.
+    features: K, output channels.
     kernel_size: k.
     stride: s.
-    dtype: of the arithmetic; parameters are float32.
+    dtype: type of the arithmetic; parameters are float32.
     kernel_init: initializer of the kernel.
-    form: how it is executed.
+    form: form of execution.
   """
 
   features: int
@@ -81,16 +81,16 @@ class Conv(nn.Module):
 def convolve(
     images: jax.Array, kernel: jax.Array, stride: int, how: Form
 ) -> jax.Array:
-  """A convolution with SAME padding.
+  """Convolves images, with SAME padding.
 
   Args:
-    images: [N, H, W, C].
-    kernel: [k, k, C, K].
+    images: [N, H, W, C] inputs.
+    kernel: [k, k, C, K] weights.
     stride: s.
-    how: to execute it.
+    how: form of execution.
 
   Returns:
-    [N, ceil(H / s), ceil(W / s), K].
+    [N, ceil(H / s), ceil(W / s), K] feature maps.
   """
   size = kernel.shape[0]
   pads = [same_padding(n, size, stride) for n in images.shape[1:3]]
@@ -110,7 +110,7 @@ def convolve(
 
 
 def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-  """Rows before and after, so that there are ceil(length / stride) windows."""
+  """Padding before and after, for ceil(length / stride) windows."""
   windows = -(-length // stride)
   total = max((windows - 1) * stride + size - length, 0)
   return total // 2, total - total // 2
@@ -121,7 +121,7 @@ def _padded(images: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
 
 
 def _as_blocks(images: jax.Array, stride: int) -> jax.Array:
-  """[N, H, W, C] to [N, H / s, W / s, s * s * C]; what is over is cut off."""
+  """[N, H, W, C] to [N, H / s, W / s, s * s * C]; cuts off a remainder."""
   n, height, width, channels = images.shape
   rows, columns = height // stride, width // stride
   images = images[:, : rows * stride, : columns * stride]

@@ -1,10 +1,12 @@
 """Q-networks for stacked Atari frames.
 
-A network is an encoder, a hidden layer and a head, and its parameters lie
-under those three names. Inputs are uint8 [..., H, W, C]; leading dimensions
-are batch. Every network returns a `types.NetworkOutput`. Given `rng_key`,
-noisy layers draw one noise sample per example and implicit quantile heads
-draw their quantiles; without it noise is off.
+A network has an encoder, a hidden layer and a head; its parameters have these
+three names at the top. Inputs are uint8 [..., H, W, C]; all leading dimensions
+are batch dimensions. Each network returns a `base.types.NetworkOutput`.
+
+With an `rng_key` noisy layers draw one noise sample per example, and implicit
+quantile heads draw their quantiles. Without it there is no noise, and the
+quantiles are fixed.
 """
 
 from __future__ import annotations
@@ -78,8 +80,8 @@ class ImpalaEncoder(nn.Module):
 class NoisyDense(nn.Module):
   """Dense layer with factorised Gaussian noise (Fortunato et al., 2018).
 
-  The noise matrix f(p) f(q)^T is never built: x W_eps = ((x * f(p)) W_sigma) *
-  f(q), which lets every example of a batch have its own sample.
+  The noise matrix f(p) f(q)^T is never built, since x W_eps =
+  ((x * f(p)) W_sigma) * f(q). This makes a sample per example affordable.
   """
 
   features: int
@@ -119,12 +121,12 @@ def _scaled_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _along_last_axis(vector: jax.Array, ndim: int) -> jax.Array:
-  """Adds leading axes of size one, so that nothing broadcasts silently."""
+  """Adds leading axes of size one: rank promotion is an error in the tests."""
   return vector.reshape((1,) * (ndim - 1) + (-1,))
 
 
 class DenseLayer(nn.Module):
-  """A plain or noisy dense layer, chosen by configuration."""
+  """Dense layer, plain or noisy."""
 
   features: int
   noisy: bool = False
@@ -142,11 +144,11 @@ class DenseLayer(nn.Module):
 
 
 class ValueHead(nn.Module):
-  """Q-values, or their categorical distribution, from a representation.
+  """Head that makes Q-values, or their categorical distribution (C51).
 
-  Dueling (Wang et al., 2016, eq. 9) subtracts the mean advantage per atom.
-  Without `distributional`, values are the sum over `num_atoms` outputs, as in
-  Dopamine.
+  The dueling form (Wang et al., 2016, eq. 9) subtracts the mean advantage per
+  atom. If `distributional` is False, a value is the sum over `num_atoms`
+  outputs, as in Dopamine.
   """
 
   num_actions: int
@@ -160,7 +162,7 @@ class ValueHead(nn.Module):
 
   @property
   def atoms(self) -> np.ndarray:
-    """[N] float32, the support of the categorical distribution."""
+    """[N] float32 support of the categorical distribution."""
     v_min = -self.v_max if self.v_min is None else self.v_min
     return np.linspace(v_min, self.v_max, self.num_atoms).astype(np.float32)
 
@@ -186,8 +188,8 @@ class ValueHead(nn.Module):
 class ImplicitQuantileHead(nn.Module):
   """Quantile values at random probabilities (Dabney et al., 2018b, eq. 4).
 
-  The cosine embedding multiplies the representation that it is given, so it
-  stands before the last hidden layer.
+  The cosine embedding of a quantile multiplies the encoder's output; a hidden
+  layer follows.
   """
 
   num_actions: int
@@ -220,10 +222,10 @@ class QNetwork(nn.Module):
   """Encoder, one hidden layer, value head: Nature DQN, C51, Rainbow, Impala.
 
   Attributes:
-    encoder: module from float images to feature maps.
-    head: module from the representation to a `NetworkOutput`.
+    encoder: module that maps float images to feature maps.
+    head: module that maps the representation to a `NetworkOutput`.
     hidden_size: width of the hidden layer.
-    noisy: whether the hidden layer is noisy.
+    noisy: True for a noisy hidden layer.
   """
 
   encoder: nn.Module
@@ -237,7 +239,7 @@ class QNetwork(nn.Module):
 
   @property
   def atoms(self) -> np.ndarray:
-    """[N] float32, the support of a distributional head."""
+    """[N] float32 support of a distributional head."""
     return self.head.atoms
 
   @nn.compact
@@ -258,10 +260,10 @@ class ImplicitQuantileNetwork(nn.Module):
   """IQN (Dabney et al., 2018b) on any encoder.
 
   Attributes:
-    encoder: module from float images to feature maps.
-    head: the quantile head.
-    num_quantiles: N, samples that make q_values and the online side of the
-      loss (Dopamine: 32 for acting, 64 in the loss).
+    encoder: module that maps float images to feature maps.
+    head: quantile head.
+    num_quantiles: N, number of quantiles that `q_values` average over, unless
+      a call gives another (Dopamine: 32 for acting, 64 in the loss).
   """
 
   encoder: nn.Module
@@ -314,27 +316,28 @@ def make_network(
     nn_scale: int = 1,
     dtype: Any = jnp.float32,
 ) -> QNetwork:
-  """Builds a DQN or Rainbow network on the encoder of that name.
+  """Builds a DQN, C51 or Rainbow network.
 
   Args:
     num_actions: A, number of actions of the game.
     encoder: 'nature' or 'impala'.
     num_atoms: N, size of the support (1 for plain DQN).
-    noisy: noisy hidden and head layers.
-    dueling: dueling head.
-    distributional: categorical values on [-v_max, v_max] (C51).
-    v_max: end of the support.
+    noisy: True for noisy hidden and head layers.
+    dueling: True for a dueling head.
+    distributional: True for categorical values on [-v_max, v_max] (C51).
+    v_max: upper end of the support.
     hidden_size: width of the hidden layer.
     features: widths of the three Nature convolutions.
     stack_sizes: widths of the Impala stacks, before `nn_scale`.
     num_blocks: residual blocks per Impala stack.
-    nn_scale: multiplies every Impala width.
-    dtype: compute type of all before the head, whose small differences it
-      would round away; parameters are float32.
+    nn_scale: factor of all Impala widths.
+    dtype: compute type of all layers before the head. The head computes in
+      float32, since bfloat16 would lose the small differences between values;
+      parameters are float32.
 
   Raises:
-    ValueError: for an unknown encoder, or a distribution on fewer than two
-      atoms.
+    ValueError: if the encoder is unknown, or a distributional network has
+      fewer than two atoms.
   """
   encoder_module = make_encoder(
       encoder,
@@ -369,18 +372,18 @@ def make_iqn_network(
     hidden_size: int = 512,
     **encoder_options: Any,
 ) -> ImplicitQuantileNetwork:
-  """Builds an implicit quantile network on the encoder of that name.
+  """Builds an implicit quantile network.
 
   Args:
     num_actions: A, number of actions of the game.
     encoder: 'nature' or 'impala'.
-    num_quantiles: N, quantile samples behind q_values.
-    embedding_dim: cosines that embed a quantile.
+    num_quantiles: N, number of quantiles that `q_values` average over.
+    embedding_dim: number of cosines that embed a quantile.
     hidden_size: width of the layer after the embedding.
-    **encoder_options: passed to `make_encoder`.
+    **encoder_options: options of `make_encoder`.
 
   Raises:
-    ValueError: for an unknown encoder.
+    ValueError: if the encoder is unknown.
   """
   dtype = encoder_options.get('dtype', jnp.float32)
   head = ImplicitQuantileHead(num_actions, embedding_dim, hidden_size, dtype)
@@ -401,7 +404,7 @@ def make_encoder(
   """Builds the encoder called 'nature' or 'impala'.
 
   Raises:
-    ValueError: for any other name.
+    ValueError: if the name is another one.
   """
   if name == 'nature':
     return NatureEncoder(tuple(features), dtype)

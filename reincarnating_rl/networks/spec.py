@@ -1,7 +1,7 @@
-"""Networks as data: what a file must say for one to be built again.
+"""Networks as JSON, so that a file can hold one and it can be built again.
 
-A network is a flax module whose attributes are numbers, names, tuples and
-further modules; that is what is written, under the name of its class.
+The document of a flax module has the name of its class and its attributes:
+numbers, names, tuples and further modules.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _FAMILIES = {
 
 
 class NetworkSpecError(ValueError):
-  """A network that cannot be written down or built again; one sentence."""
+  """A network cannot be written as JSON or built from it; one sentence."""
 
 
 def to_json(network: nn.Module) -> dict[str, Any]:
-  """A network's classes and attributes, JSON-ready.
+  """Returns the classes and attributes of a network, JSON-ready.
 
   Raises:
-    NetworkSpecError: for an attribute that is no data (a function, say).
+    NetworkSpecError: if an attribute is not data (a function, for example).
   """
   kind = type(network)
-  own = kind.__module__ == networks.__name__
+  own = getattr(networks, kind.__name__, None) is kind
   document = {
       _CLASS: kind.__name__ if own else f'{kind.__module__}:{kind.__name__}'
   }
@@ -47,7 +47,7 @@ def to_json(network: nn.Module) -> dict[str, Any]:
 
 
 def to_json_if_possible(network: nn.Module) -> Optional[dict[str, Any]]:
-  """As `to_json`; None for a network that cannot be written down."""
+  """Like `to_json`, but returns None instead of raising."""
   try:
     return to_json(network)
   except NetworkSpecError:
@@ -73,16 +73,17 @@ def _to_json(value: Any, name: str) -> Any:
 def from_json(
     document: dict[str, Any], *, trusted: tuple[str, ...] = ()
 ) -> nn.Module:
-  """The network that `to_json` described.
+  """Builds the network that a document describes.
 
   Args:
-    document: what it returned.
-    trusted: modules whose classes may be built, beside this package's: a file
-      names its classes, and importing one runs its module.
+    document: result of `to_json`.
+    trusted: names of modules whose classes may be built, besides this
+      package's. A file names its classes, and importing a class runs its
+      module.
 
   Raises:
-    NetworkSpecError: for a class that is unknown or not trusted, or has other
-      attributes than it had.
+    NetworkSpecError: if a class is unknown, is not trusted, or does not have
+      the attributes in the document.
   """
   fields = {k: _from_json(v, trusted) for k, v in document.items()}
   kind = _find_class(fields.pop(_CLASS, None), trusted)
@@ -117,7 +118,7 @@ def _find_class(name: Any, trusted: tuple[str, ...]) -> Any:
 
 
 def label(network: nn.Module) -> str:
-  """A short name for tables: 'Impala C51', say."""
+  """Returns a short name for tables, such as 'Impala C51'."""
   family = _FAMILIES.get(type(getattr(network, 'encoder', None)))
   if family is None:
     return type(network).__name__

@@ -1,10 +1,10 @@
-"""Makes figures, tables and numbers of runs, fit for a paper.
+"""Makes figures, tables and numbers out of runs, ready for a paper.
 
   python -m reincarnating_rl.report RUNS... --out DIR
 
-RUNS are directories of runs, or directories above them. Their files tell what
-they are: runs with equal settings, whatever their seeds and games, are one
-method. docs/reports.md says what each number means.
+RUNS are run directories, or directories above them. Runs with equal settings
+are one method, whatever their seeds and games. docs/reports.md defines each
+number.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from absl import flags
 from reincarnating_rl.base import command_line
 from reincarnating_rl.base import errors
 from reincarnating_rl.base import tables
-from reincarnating_rl.report import caveats
-from reincarnating_rl.report import compatibility
-from reincarnating_rl.report import figures
-from reincarnating_rl.report import files
-from reincarnating_rl.report import grouping
-from reincarnating_rl.report import lineage
-from reincarnating_rl.report import loading
-from reincarnating_rl.report import method_identity
-from reincarnating_rl.report import numbers as numbers_lib
-from reincarnating_rl.report import page
-from reincarnating_rl.report import references as references_lib
-from reincarnating_rl.report import report_data
-from reincarnating_rl.report import text
-from reincarnating_rl.report.report_data import Report
+from reincarnating_rl.report.figures import drawing
+from reincarnating_rl.report.figures import lineage
+from reincarnating_rl.report.page import caveats
+from reincarnating_rl.report.page import files
+from reincarnating_rl.report.page import page
+from reincarnating_rl.report.page import report_data
+from reincarnating_rl.report.page import text
+from reincarnating_rl.report.page.report_data import Report
+from reincarnating_rl.report.reading import compatibility
+from reincarnating_rl.report.reading import grouping
+from reincarnating_rl.report.reading import loading
+from reincarnating_rl.report.reading import method_identity
+from reincarnating_rl.report.statistics import numbers as numbers_lib
+from reincarnating_rl.report.statistics import references as references_lib
 
 _MODULE = 'reincarnating_rl.report'
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines what the entry point reads; called once per set of values."""
+  """Defines the flags of the entry point in a set of flag values."""
   flags.DEFINE_string(
-      'out', None, 'Directory of the report.', flag_values=values
+      'out', None, 'Directory for the report.', flag_values=values
   )
   flags.DEFINE_integer(
-      'bootstrap', 2000, 'Resamples of each interval.', flag_values=values
+      'bootstrap', 2000, 'Resamples per interval.', flag_values=values
   )
-  flags.DEFINE_integer('seed', 0, 'Of the resampling.', flag_values=values)
+  flags.DEFINE_integer('seed', 0, 'Seed of the resampling.', flag_values=values)
   flags.DEFINE_bool(
       'unfinished',
       False,
-      'Takes runs that have not ended, too: then all count up to the last step '
-      'that each has reached.',
+      'Include unfinished runs; all runs are then cut at the last step that '
+      'each of them has reached.',
       flag_values=values,
   )
   flags.DEFINE_list(
       'mix',
       [],
-      'Averages and compares runs although they differ in '
-      f'{", ".join(method_identity.CONDITIONS)}; the page says so.',
+      'Conditions in which runs may differ and are compared all the same; the '
+      f'page says so. Any of {", ".join(method_identity.CONDITIONS)}.',
       flag_values=values,
   )
   flags.DEFINE_list(
       'split',
       [],
-      'Takes runs that differ in '
-      f'{" or ".join(method_identity.SEPARABLE)} for different methods.',
+      'Conditions that make runs different methods. Any of '
+      f'{", ".join(method_identity.SEPARABLE)}.',
       flag_values=values,
   )
   flags.DEFINE_multi_string(
       'label',
       [],
-      "'METHOD=NAME': what the report calls a method.",
+      "New name of a method, as 'METHOD=NAME'; may be repeated.",
       flag_values=values,
   )
 
 
 def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
-  """Raises a UserError for what makes no sense."""
+  """Raises a UserError for missing or bad flags."""
   if not paths:
     raise errors.UserError(
         f'Name directories of runs, or one above them: {_MODULE} RUNS... --out '
@@ -87,7 +87,7 @@ def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
   if values.bootstrap < 100:
     raise errors.UserError(
         f'--bootstrap {values.bootstrap} is too few for the ends of a 95% '
-        'interval: let it be 100 or more.'
+        'interval: use 100 or more.'
     )
   if not 0 <= values.seed < 2**32:
     raise errors.UserError(f'--seed {values.seed} is not between 0 and 2^32.')
@@ -95,7 +95,7 @@ def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
       ('mix', method_identity.CONDITIONS),
       ('split', method_identity.SEPARABLE),
   ):
-    unknown = sorted(set(values[name].value) - set(known))
+    unknown = sorted(set(getattr(values, name)) - set(known))
     if unknown:
       raise errors.UserError(
           f'--{name} {unknown[0]} is not known; there are {", ".join(known)}.'
@@ -104,7 +104,7 @@ def check_flags(paths: Sequence[str], values: flags.FlagValues) -> None:
 
 
 def labels(given: Sequence[str]) -> dict[str, str]:
-  """New names by old ones, which may themselves contain a '='."""
+  """New names by old names; old names may contain a '='."""
   found = {}
   for label in given:
     method, sign, name = label.rpartition('=')
@@ -119,10 +119,18 @@ def labels(given: Sequence[str]) -> dict[str, str]:
 def make(
     paths: Sequence[str], values: flags.FlagValues, command: str
 ) -> tuple[Report, str]:
-  """Makes the report and returns it, with the path of its page.
+  """Makes a report.
+
+  Args:
+    paths: run directories, or directories above them.
+    values: parsed flags.
+    command: command line, for the page.
+
+  Returns:
+    The report, and the path of its page.
 
   Raises:
-    UserError: for runs that cannot be read, or not be compared; nothing is
+    UserError: if runs cannot be read or must not be compared; nothing is
       written then.
   """
   loaded = loading.load(paths, values.unfinished)
@@ -147,7 +155,7 @@ def make(
             *undrawn,
         ],
         figures=[
-            *figures.draw(numbers, scratch),
+            *drawing.draw(numbers, scratch),
             *lineages,
         ],
         making=report_data.Making(
@@ -163,7 +171,7 @@ def make(
 
 
 def write(report: Report, directory: str) -> None:
-  """Writes page, tables and numbers beside the figures."""
+  """Writes page, tables and numbers into the directory of the figures."""
   files.write_text(directory, files.PAGE, page.to_html(report, directory))
   for name, (field, kind) in report_data.TABLES.items():
     rows = getattr(report.numbers, field)
@@ -172,7 +180,7 @@ def write(report: Report, directory: str) -> None:
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
-  """Prints the headline and where the page is; what is doubtful on stderr."""
+  """Prints headline and path of the page; warnings and notes on stderr."""
   check_flags(argv[1:], values)
   command = shlex.join(['python', '-m', _MODULE, *sys.argv[1:]])
   report, path = make(argv[1:], values, command)
@@ -186,6 +194,6 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  # rliable and fontTools tell of every step; --verbosity=0 brings it back.
-  flags.FLAGS.verbosity = -1
+  # fontTools logs every step; --verbosity=0 shows it.
+  flags.FLAGS.set_default('verbosity', -1)
   command_line.run(main)

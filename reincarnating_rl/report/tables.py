@@ -1,6 +1,7 @@
-"""The rows of a report's tables: every number, with what it is a number of.
+"""Rows of a report's tables.
 
-An interval is low to high; both are None where it cannot be computed.
+`low` and `high` are the bounds of an interval; both are None where it cannot
+be computed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ RAW = 'raw'
 
 
 class Aggregate(NamedTuple):
-  """A metric over all games that count, and as many runs of each."""
+  """A metric over all games that count, with equally many runs per game."""
 
   normalization: str
   quantity: str
@@ -25,7 +26,7 @@ class Aggregate(NamedTuple):
 
 
 class CurvePoint(NamedTuple):
-  """IQM over all games that count, and as many runs of each, at one x."""
+  """IQM at one x over all games that count, with equally many runs per game."""
 
   normalization: str
   axis: str
@@ -39,7 +40,7 @@ class CurvePoint(NamedTuple):
 
 
 class GameCurvePoint(NamedTuple):
-  """Mean return over the runs of one game at one x."""
+  """Mean return at one x over the runs of one game."""
 
   game: str
   axis: str
@@ -63,7 +64,7 @@ class ProfilePoint(NamedTuple):
 
 
 class Improvement(NamedTuple):
-  """Probability that a run of X ends higher than one of Y, over games."""
+  """Probability that a run of X ends above a run of Y, mean over games."""
 
   method_x: str
   method_y: str
@@ -74,7 +75,7 @@ class Improvement(NamedTuple):
 
 
 class GameScore(NamedTuple):
-  """Mean over the runs of one game."""
+  """Mean score over the runs of one game."""
 
   game: str
   method: str
@@ -88,7 +89,7 @@ class GameScore(NamedTuple):
 
 
 class RunScore(NamedTuple):
-  """What one run came to."""
+  """Score of one run, raw and normalized, and its training budget."""
 
   method: str
   game: str
@@ -104,7 +105,7 @@ class RunScore(NamedTuple):
 
 
 class ReferenceScore(NamedTuple):
-  """What scores of a game are measured by: 'random', 'teacher' or 'human'."""
+  """Reference score of a game; the name is 'random', 'teacher' or 'human'."""
 
   game: str
   name: str
@@ -112,14 +113,14 @@ class ReferenceScore(NamedTuple):
 
 
 class Numbers(NamedTuple):
-  """All of them.
+  """All numbers of a report.
 
   Attributes:
-    methods: names, the best first.
-    games: those that count over all games, by normalization.
-    lines: where teacher and human stand, by normalization.
-    notes: what is to be said about them.
-    (others): rows.
+    methods: names of the methods, the best first.
+    games: games that count over all games, by normalization.
+    lines: scores of teacher and human, by normalization, then by name.
+    notes: sentences about games and runs that do not count.
+    aggregates: rows; so are all further attributes.
   """
 
   methods: list[str]

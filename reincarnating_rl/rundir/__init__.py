@@ -1,1 +1,1 @@
-"""A run's directory: the files that runs write there, and their reader."""
+"""A run's directory: writers and readers of the files in it."""

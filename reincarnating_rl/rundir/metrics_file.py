@@ -1,7 +1,7 @@
-"""metrics.jsonl: what a run told, a JSON object a line.
+"""metrics.jsonl: all measurements of a run, one JSON object per line.
 
-docs/run_directory.md says what is in them. Lines of kind 'phase' hold what a
-phase came to, lines of kind 'updates' the means of some hundred updates.
+docs/run_directory.md documents the fields. A line of kind 'phase' holds the
+result of a phase, a line of kind 'updates' means over some hundred updates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from reincarnating_rl.base import errors
 from reincarnating_rl.base.scores import human_normalized_score
 from reincarnating_rl.loop.training.events import Listener
 from reincarnating_rl.loop.training.events import PhaseRecord
@@ -20,23 +21,78 @@ from reincarnating_rl.loop.training.events import Reached
 
 FILE_NAME = 'metrics.jsonl'
 FRAMES_PER_AGENT_STEP = 4
+PHASE, UPDATES = KINDS = ('phase', 'updates')
+
+
+def read(directory: str, kind: str = PHASE) -> list[dict[str, Any]]:
+  """Reads the lines of one kind.
+
+  A half-written last line is left out: a running process may be writing it.
+
+  Args:
+    directory: run directory.
+    kind: PHASE or UPDATES.
+
+  Returns:
+    The lines in order, each with at least 'kind', 'phase' and 'iteration';
+    none if there is no file.
+
+  Raises:
+    UserError: if the file cannot be read, or another line is damaged.
+  """
+  path = os.path.join(directory, FILE_NAME)
+  try:
+    with open(path, 'rb') as f:
+      lines = f.read().splitlines()
+  except FileNotFoundError:
+    return []
+  except OSError as e:
+    raise errors.UserError(f'{path} cannot be read ({e.strerror}).') from e
+  # Most lines are of updates, and slow to parse.
+  others = tuple(_start_of_line(other) for other in KINDS if other != kind)
+  found = []
+  for number, line in enumerate(lines, 1):
+    if line.startswith(others):
+      continue
+    try:
+      document = json.loads(line)
+      if document['kind'] == kind:
+        document['phase'], document['iteration']
+        found.append(document)
+    except (ValueError, KeyError, TypeError) as e:
+      if number == len(lines):
+        break
+      raise errors.UserError(
+          f'Line {number} of {path} is damaged: repair it, or remove the file '
+          '(without it there is no wall-clock time).'
+      ) from e
+  return found
+
+
+def _start_of_line(kind: str) -> bytes:
+  return json.dumps({'kind': kind}).removesuffix('}').encode()
 
 
 class MetricsFile(Listener):
-  """Appends to a run's metrics.jsonl, every line as soon as it is known.
+  """Appends to metrics.jsonl, each line as soon as it is known.
 
-  A disk that is full costs lines, whole ones, never the run.
+  On a full disk whole lines are lost; the run continues.
   """
 
   def __init__(self, directory: str, game: str):
-    """Writes nothing yet: logs are set back before they go on."""
+    """Does not open the file: a resumed run first cuts its logs back.
+
+    Args:
+      directory: run directory.
+      game: name in Dopamine's spelling, for human-normalized scores.
+    """
     self._path = os.path.join(directory, FILE_NAME)
     self._game = game
 
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
     document = reached._asdict()
     document['frames'] = FRAMES_PER_AGENT_STEP * reached.agent_steps
-    self._append('updates', document | {'metrics': metrics})
+    self._append(UPDATES, document | {'metrics': metrics})
 
   def on_record(self, record: PhaseRecord) -> None:
     document = record.to_json()
@@ -45,7 +101,7 @@ class MetricsFile(Listener):
     document['human_normalized'] = (
         None if score is None else human_normalized_score(self._game, score)
     )
-    self._append('phase', document)
+    self._append(PHASE, document)
 
   def _append(self, kind: str, document: dict[str, Any]) -> None:
     document['seconds'] = round(document['seconds'], 3)

@@ -1,41 +1,17 @@
-"""A progress bar for each piece of work of a run.
-
-In a terminal and in a notebook it moves; elsewhere (a log file, a pipe) it is
-a plain line every half minute.
-"""
+"""Progress bars of a run: one for each piece of work."""
 
 from __future__ import annotations
 
-import sys
 from typing import Optional, Sequence, TextIO
 
-from tqdm.auto import tqdm
-
+from reincarnating_rl.base import progress
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.training.events import Listener
 from reincarnating_rl.loop.training.events import PhaseRecord
 
-# Seconds between lines where the output is no terminal.
-_SECONDS_BETWEEN_LINES = 30.0
-
-
-class Lines:
-  """A file that is given bars, and holds lines."""
-
-  def __init__(self, file: TextIO):
-    self._file = file
-
-  def write(self, text: str) -> None:
-    text = text.replace('\r', '').strip()
-    if text:
-      self._file.write(text + '\n')
-
-  def flush(self) -> None:
-    self._file.flush()
-
 
 class ProgressBar(Listener):
-  """Shows rate, time left, and the last score of the student."""
+  """Shows rate, remaining time, and the student's last score."""
 
   def __init__(
       self,
@@ -43,22 +19,15 @@ class ProgressBar(Listener):
       label: str = '',
       file: Optional[TextIO] = None,
   ):
-    """Makes a bar that appears with the first piece of work.
+    """Shows nothing until the first piece of work.
 
     Args:
-      num_iterations: of the whole plan, for the title.
-      label: before the title, where several runs have bars.
-      file: where it is drawn, default stderr.
+      num_iterations: iterations of the whole plan, for the title.
+      label: text before the title, where several runs have bars.
+      file: stream to write to; None = stderr.
     """
     self._num_iterations = num_iterations
     self._label = f'{label} ' if label else ''
-    file = file or sys.stderr
-    self._terminal = file.isatty()
-    # Notebooks show bars of their own, or redraw the text.
-    in_notebook = type(file).__module__.startswith('ipykernel')
-    self._moves = self._terminal or in_notebook
-    self._file = file if self._moves else Lines(file)
-    self._bar: Optional[tqdm] = None
     self._postfix: dict[str, str] = {}
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:
@@ -66,27 +35,21 @@ class ProgressBar(Listener):
     title = self._label + kind.replace('_', ' ')
     if phase.iteration:
       title += f' {phase.iteration}/{self._num_iterations}'
-    self._bar = tqdm(
-        total=total,
-        desc=f'{title:24}',
-        unit=f' {unit}',
-        file=self._file,
-        dynamic_ncols=self._terminal,
-        mininterval=0.2 if self._moves else _SECONDS_BETWEEN_LINES,
-        postfix=self._postfix or None,
+    self._bar = progress.bar(
+        f'{title:24}', total, unit, postfix=self._postfix, file=self._file
     )
 
   def on_progress(self, amount: int) -> None:
     bar = self._bar
     if bar is not None:
-      # An evaluation finishes its last episodes beyond its share of steps.
+      # An evaluation exceeds its steps to finish the last episodes.
       bar.total = max(bar.total, bar.n + amount)
       bar.update(amount)
 
   def on_resumed(self, amount: int) -> None:
     bar = self._bar
     if bar is not None:
-      # Not part of the rate.
+      # Resumed steps do not count for the rate.
       bar.initial = bar.n = amount
       bar.refresh()
 
@@ -99,15 +62,15 @@ class ProgressBar(Listener):
       self._remember(record)
 
   def _remember(self, record: PhaseRecord) -> None:
-    """For the bars that come."""
+    """Keeps values for the next bars."""
     if record.student_score is not None:
       self._postfix['score'] = f'{record.student_score:.1f}'
-    # Without a teacher it is always 0 and says nothing.
+    # Without a teacher, lambda is always 0 and not shown.
     if record.lambda_ or (record.lambda_ == 0 and 'lambda' in self._postfix):
       self._postfix['lambda'] = f'{record.lambda_:.2f}'
 
   def close(self) -> None:
-    """Ends the present bar."""
+    """Closes the current bar."""
     if self._bar is not None:
       self._bar.close()
       self._bar = None

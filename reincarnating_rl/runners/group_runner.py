@@ -1,4 +1,4 @@
-"""Several runs in one process: each in a directory of its own (layer 5)."""
+"""Runs several seeds in one process, each in its own directory (layer 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import jax
 
-from reincarnating_rl.base import files
 from reincarnating_rl.dopamine_bridge import population_settings
 from reincarnating_rl.dopamine_bridge import reset_settings
 from reincarnating_rl.loop.config import memory as memory_lib
@@ -26,12 +25,12 @@ from reincarnating_rl.loop.training.member_settings import Member
 from reincarnating_rl.rundir import summary
 from reincarnating_rl.runners.runner import RunnerWithTeacher
 
-# (base_dir, run number, member, label) -> the runner of one run.
+# (base_dir, run_number, member, label) -> the runner of one run.
 MakeRunner = Callable[[str, int, Optional[Member], str], RunnerWithTeacher]
 
 
 def folder(base_dir: str, run_number: int | str) -> str:
-  """Where a run of a group is."""
+  """Directory of one run of a group."""
   return os.path.join(base_dir, f'run_{run_number}')
 
 
@@ -43,13 +42,13 @@ def check_layout(
   """Refuses a directory that holds other runs.
 
   Args:
-    base_dir: where runs shall go.
-    run_numbers: of a group; None = it is a single run.
-    alone: whether there must be no other runs beside them, since what they do
-      depends on who else is there. That of those that are there may, too.
+    base_dir: directory of the runs.
+    run_numbers: seeds of a group; None = a single run.
+    alone: True if no other runs may be in the directory, since these runs
+      depend on each other. Runs that are there already may demand it, too.
 
   Raises:
-    ValueError: one sentence, with what is there.
+    ValueError: one sentence, with the runs that are there.
   """
   base_dir = os.path.abspath(os.path.expanduser(base_dir))
   there = runs_in(base_dir)
@@ -72,20 +71,20 @@ def check_layout(
 
 
 def runs_in(base_dir: str) -> list[int]:
-  """Numbers of the runs of groups that have been there."""
+  """Seeds of the runs that groups have left in a directory."""
   folders = glob.glob(os.path.join(base_dir, 'run_*', 'checkpoints'))
   numbers = [_number_of(os.path.dirname(f)) for f in folders]
   return sorted(n for n in numbers if n is not None)
 
 
 def _number_of(path: str) -> Optional[int]:
-  """7 of a/run_7; None of what is no folder of a run."""
+  """7 for a/run_7; None for a path that is no folder of a run."""
   number = os.path.basename(path).removeprefix('run_')
   return int(number) if number.isdigit() else None
 
 
 def check_is_input(base_dir: str, population: str) -> None:
-  """Refuses a population's file where a file of the group will be.
+  """Refuses a population's file at the path of a file of the group.
 
   Raises:
     ValueError: one sentence.
@@ -103,10 +102,10 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 class GroupRunner:
-  """S runners, the runs of which go through their plan side by side.
+  """S runners whose runs go through their plan side by side.
 
   Attributes:
-    runners: one a run.
+    runners: one for each run.
   """
 
   is_group = True
@@ -121,10 +120,10 @@ class GroupRunner:
     """Builds the runners; nothing is played yet.
 
     Args:
-      base_dir: above the directories of the runs.
-      make_runner: builds one.
+      base_dir: parent of the directories of the runs.
+      make_runner: builds the runner of one run.
       run_numbers: [S], the seeds.
-      members: [S], what each differs in; None = in its seed alone.
+      members: [S], settings in which each differs; None = the seed alone.
 
     Raises:
       ValueError: one sentence, for settings that make no sense or data that
@@ -133,7 +132,7 @@ class GroupRunner:
     resets = reset_settings.reset_schedule()
     anneals = resets is not None and resets.annealing is not None
     self._training = population_settings.population_based_training()
-    mutated = {}
+    mutated: dict[str, Any] = {}
     if self._training is not None:
       self._training.check_size(len(run_numbers))
       mutated = dict.fromkeys(self._training.names)
@@ -142,18 +141,19 @@ class GroupRunner:
     self._run_numbers = list(run_numbers)
     self._prepared: list[tuple[Run, Any]] = []
     self._exploits: Optional[Exploits] = None
+    differences: Sequence[Optional[Member]] = members or [None] * len(
+        run_numbers
+    )
     self.runners = [
         make_runner(
             folder(self._base_dir, number), number, member, f'run {number},'
         )
-        for number, member in zip(
-            run_numbers, members or [None] * len(run_numbers), strict=True
-        )
+        for number, member in zip(run_numbers, differences, strict=True)
     ]
 
   @property
   def directories(self) -> list[str]:
-    """Of the runs."""
+    """Directories of the runs."""
     return [folder(self._base_dir, number) for number in self._run_numbers]
 
   def check_memory(self) -> None:
@@ -163,7 +163,7 @@ class GroupRunner:
     )
 
   def describe_plan(self) -> str:
-    """The plan of one, and what is different in the others."""
+    """The plan of one run, and the differences of the others."""
     lines = [self.runners[0].describe_plan()]
     if len(self.runners) > 1:
       lines.append(
@@ -187,7 +187,7 @@ class GroupRunner:
     return '\n'.join(lines)
 
   def prepare(self) -> None:
-    """Builds the runs, so that what is wrong is said before they start.
+    """Builds the runs, so that errors are raised before they start.
 
     Raises:
       ValueError: if a checkpoint is of another run.
@@ -201,10 +201,10 @@ class GroupRunner:
     self._write_summary()
 
   def _make_exploits(self, runs: list[Run]) -> Optional[Exploits]:
-    """What lets the runs copy each other; None where they do not.
+    """Carries out copies between the runs; None where there are none.
 
     Raises:
-      ValueError: if what is on the disk does not fit together.
+      ValueError: if the files on disk do not fit together.
     """
     if self._training is None:
       return None
@@ -223,11 +223,11 @@ class GroupRunner:
     return exploits
 
   def run_experiment(self) -> list[Run]:
-    """Carries all runs out, each saved meanwhile.
+    """Carries all runs out, and saves each of them meanwhile.
 
     Raises:
-      TrainingDivergedError: if one of them diverges.
-      StoppedError: if they were told to stop, or their emulators broke down.
+      TrainingDivergedError: if a run diverges.
+      StoppedError: if a signal stopped them, or an environment broke down.
     """
     if not self._prepared:
       self.prepare()
@@ -261,23 +261,22 @@ class GroupRunner:
         SideBySide(runs).run(after_phase, keeper.at_step_of_all, before_phase)
         keeper.finish()
     finally:
-      # After the keeper: it saves what has broken down.
+      # After the keeper, which saves runs that broke down.
       for runner, (_, checkpointer) in zip(self.runners, pairs):
         runner.close(checkpointer)
     return runs
 
   def _write_summary(self) -> None:
-    """Says in the directory above where the runs are."""
+    """Writes the list of runs into the parent directory."""
     first = self.runners[0]
     names = glob.glob(folder(self._base_dir, '*'))
     beside = [n for n in map(_number_of, names) if n is not None]
     numbers = sorted({*beside, *self._run_numbers})
     document = {
         'game': first.run_config.game,
-        'agent': first.agent_name,
+        'agent': first.options.agent_name,
         'run_numbers': numbers,
         'runs': [os.path.basename(folder(self._base_dir, n)) for n in numbers],
         'versions': summary.versions(),
     }
-    path = os.path.join(self._base_dir, summary.FILE_NAME)
-    files.write_json(path, document)
+    summary.write(self._base_dir, document)

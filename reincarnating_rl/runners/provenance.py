@@ -1,14 +1,12 @@
-"""Where a teacher came from, and what the whole chain has cost (layer 5).
+"""Provenance of a teacher, and the frames that its whole chain has played.
 
-A run may be the teacher of another, and that of a third: each summary names
-them all, the nearest first, with the frames that each has played. Of several
-teachers together each has a chain of its own; what they share counts once.
+A run may be the teacher of another run, and so on. Each summary lists all
+teachers of its chain, the nearest first, with the frames that each has played.
+An ensemble of teachers has one chain per member; shared teachers count once.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any, Iterable, Optional
 
 from reincarnating_rl.loop.saving.compatibility import fingerprint
@@ -20,17 +18,17 @@ from reincarnating_rl.teachers import loading
 
 
 def of_teacher(teacher: LoadedTeacher) -> dict[str, Any]:
-  """What is known of a teacher and of its teachers, JSON-ready.
+  """Describes a teacher and its own teachers, ready for JSON.
 
   Args:
-    teacher: as it was loaded.
+    teacher: a loaded teacher.
 
   Returns:
-    Its path, checkpoint, checksum and score; 'frames' that it and the
-    collection of its own data took (None if nobody knows); 'ancestors': the
-    same of its teacher, of that one's teacher, and so on. Of an ensemble also
-    'teachers', the same of each, who are its ancestors, and how it was made of
-    them; it has played no frames itself.
+    Path, checkpoint, checksum and score; 'frames', played by the teacher and by
+    the collection of its data (None if unknown); 'ancestors', the same facts
+    of its teacher, of that teacher's teacher, and so on. An ensemble also has
+    'teachers', the facts of each member, and how they are combined; its
+    ancestors are the members and theirs, and its own frames are 0.
   """
   if isinstance(teacher, LoadedEnsemble):
     members = [of_teacher(member) for member in teacher.members]
@@ -47,12 +45,12 @@ def of_teacher(teacher: LoadedTeacher) -> dict[str, Any]:
   frames = None
   if steps is not None:
     frames = FRAMES_PER_AGENT_STEP * steps
-    frames += (parent or {}).get('frames', {}).get('collected', 0)
+    frames += parent.get('frames', {}).get('collected', 0)
   return _facts(teacher, frames) | {'ancestors': _ancestors(parent)}
 
 
 def _facts(teacher: LoadedTeacher, frames: Optional[int]) -> dict[str, Any]:
-  """What is known of a teacher itself."""
+  """Facts of a teacher without those of its own teachers."""
   return {
       'path': teacher.path,
       'checkpoint_number': teacher.checkpoint_number,
@@ -66,31 +64,29 @@ def _facts(teacher: LoadedTeacher, frames: Optional[int]) -> dict[str, Any]:
   }
 
 
-def _summary_beside(teacher: LoadedTeacher) -> Optional[dict[str, Any]]:
-  """The summary of the run that a teacher was; None if it was none."""
+def _summary_beside(teacher: LoadedTeacher) -> dict[str, Any]:
+  """Summary of the run that trained a teacher; empty if there is none."""
   try:
     directory = loading.find_directory(teacher.path)
-    path = os.path.join(directory, summary.FILE_NAME)
-    with open(path, encoding='utf-8') as f:
-      return json.load(f)
   except (OSError, ValueError):
-    return None
+    return {}
+  return summary.read_if_possible(directory)
 
 
-def _ancestors(parent: Optional[dict[str, Any]]) -> list[dict[str, Any]]:
-  known = (parent or {}).get('config', {}).get('teacher')
+def _ancestors(parent: dict[str, Any]) -> list[dict[str, Any]]:
+  known = parent.get('config', {}).get('teacher')
   return _chain(known) if known else []
 
 
 def _chain(known: dict[str, Any]) -> list[dict[str, Any]]:
-  """A teacher and its ancestors, none with a list of its own."""
+  """A teacher and its ancestors, without nested 'ancestors'."""
   nearest = {k: v for k, v in known.items() if k != 'ancestors'}
   return [nearest, *known.get('ancestors', [])]
 
 
 def _each_once(links: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Links of several chains, of each run the one that has played most."""
-  kept = []
+  """Links of several chains; of each run only the one with most frames."""
+  kept: list[dict[str, Any]] = []
   for link in links:
     same = [i for i, other in enumerate(kept) if _are_one_run(link, other)]
     if not same:
@@ -101,7 +97,7 @@ def _each_once(links: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _are_one_run(a: dict[str, Any], b: dict[str, Any]) -> bool:
-  """Whether two teachers are one network, or checkpoints of one run."""
+  """True for the same parameters, or two checkpoints of one run."""
   return any(
       a.get(name) is not None and a.get(name) == b.get(name)
       for name in ('params_crc32c', 'path')
@@ -111,16 +107,17 @@ def _are_one_run(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def frames(
     agent_steps: int, collected_steps: int, teacher: Optional[dict[str, Any]]
 ) -> dict[str, Optional[int]]:
-  """Emulator frames that a run and all before it have played.
+  """Counts emulator frames of a run and of all teachers before it.
 
   Args:
-    agent_steps: of the student, online.
-    collected_steps: agent steps that its teacher has collected for it.
-    teacher: what `of_teacher` said; None if it learned from nothing.
+    agent_steps: online agent steps of the student.
+    collected_steps: agent steps that the teacher collected for this run.
+    teacher: result of `of_teacher`; None for a run from scratch.
 
   Returns:
-    'online', 'collected', 'before' (by its teacher and all of that one's) and
-    'chain', the sum; None where the steps of one of them are unknown.
+    'online', 'collected', 'before' (by the teacher and its ancestors) and
+    'chain', the sum. 'before' and 'chain' are None if the frames of one of
+    them are unknown.
   """
   found = {
       'online': FRAMES_PER_AGENT_STEP * agent_steps,
@@ -128,7 +125,7 @@ def frames(
   }
   links = _chain(teacher) if teacher else []
   spent = [link.get('frames') for link in links]
-  before = None if None in spent else sum(spent)
-  own = sum(found.values())
-  chain = None if before is None else before + own
-  return found | {'before': before, 'chain': chain}
+  known = [count for count in spent if count is not None]
+  before = sum(known) if len(known) == len(spent) else None
+  chain = None if before is None else before + sum(found.values())
+  return {**found, 'before': before, 'chain': chain}

@@ -1,4 +1,4 @@
-"""Everything that listens to a run, in one place (layer 5)."""
+"""All listeners of a run, in one place (layer 5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunLogs:
   """The listeners of one run.
 
   Attributes:
-    listeners: all of them; nothing is written before they are told something.
+    listeners: all of them; they write nothing before the run starts.
   """
 
   def __init__(
@@ -34,16 +34,17 @@ class RunLogs:
       wandb: Optional[WandbLogs] = None,
       others: Sequence[Listener] = (),
   ):
-    """Puts them together.
+    """Builds the listeners.
 
     Args:
-      directory: of the run.
-      game: in Dopamine's spelling.
-      log_experiment: keeps the statistics of an iteration as Dopamine's pickle.
-      bar: shows progress.
-      teacher: whose score is looked at; None if there is no teacher.
-      wandb: None if it is not wanted.
-      others: whoever else wants to know.
+      directory: directory of the run.
+      game: name of the game.
+      log_experiment: writes the statistics of an iteration as Dopamine's
+        pickle.
+      bar: progress bar.
+      teacher: teacher whose score is checked; None without a teacher.
+      wandb: log at Weights & Biases; None without one.
+      others: further listeners.
     """
     self._dopamine = DopamineLogs(
         directory,
@@ -61,10 +62,10 @@ class RunLogs:
     ]
 
   def begin(self) -> None:
-    """Before the first is told something.
+    """Opens the logs, before the run starts.
 
     Raises:
-      ValueError: if one of them cannot begin.
+      ValueError: if a log cannot be opened.
     """
     if self._wandb is not None:
       self._wandb.begin()

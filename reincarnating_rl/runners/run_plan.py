@@ -1,4 +1,4 @@
-"""What a run would do and need, before anything is done (layer 5)."""
+"""Plan of a run before it starts: phases, memory, faults (layer 5)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def teacher_for(
     teacher: Optional[LoadedTeacher],
     member: member_settings.Member,
 ) -> Optional[LoadedTeacher]:
-  """The teacher as a method asks it: policies are mixed at its temperature.
+  """The teacher for a method; policies are mixed at the method's temperature.
 
   Args:
-    method: what the student does.
-    teacher: as it was loaded; None to learn from nothing.
+    method: the student's way of learning.
+    teacher: the loaded teacher; None to learn from scratch.
     member: settings in which the run differs from others side by side.
 
   Raises:
-    ValueError: for several teachers, if the method goes on with the weights of
+    ValueError: for several teachers, if the method continues the weights of
       one.
   """
   if not isinstance(teacher, LoadedEnsemble):
@@ -49,31 +49,30 @@ def check_discount(
     teacher: Optional[LoadedTeacher],
     member: member_settings.Member,
 ) -> None:
-  """Refuses data of one discount where the student's is another, or changes.
+  """Refuses a teacher's data whose discount is not the student's.
 
   Args:
     config: settings of the run.
-    method: what the student does.
-    teacher: whose data it is; None to learn from nothing.
+    method: the student's way of learning.
+    teacher: teacher with the data; None to learn from scratch.
     member: settings in which the run differs from others side by side.
 
   Raises:
     ValueError: one sentence.
   """
   replay = teacher.replay if teacher is not None else None
-  only = replay.only_gamma if replay is not None else None
   given = method.reload is not None and method.reload.replay
   read = config.needs_teacher_data and not config.teacher_steps
-  if only is None or not (read or given):
+  if replay is None or replay.only_gamma is None or not (read or given):
     return
   anneals = config.resets is not None and config.resets.annealing is not None
   if anneals or 'gamma' in member:
     what = 'the annealing after resets' if anneals else 'the population'
     raise ValueError(
         f"The teacher's replay holds {replay.only_horizon}-step returns that "
-        f'cannot be taken apart, discounted by {only:g} a step, but {what} '
-        'changes gamma: leave that out, or set teacher_steps to let the '
-        'teacher collect other data.'
+        f'cannot be taken apart, discounted by {replay.only_gamma:g} a step, '
+        f'but {what} changes gamma: leave that out, or set teacher_steps to '
+        'let the teacher collect other data.'
     )
   replay.check_gamma(config.gamma)
 
@@ -81,7 +80,7 @@ def check_discount(
 def missing_data(
     config: RunConfig, teacher: Optional[LoadedTeacher]
 ) -> Optional[str]:
-  """Why a plan has nothing to pretrain on, in a sentence, or None."""
+  """Reason why a plan has nothing to pretrain on, or None."""
   if teacher is None or config.teacher_steps or teacher.replay is not None:
     return None
   if not config.needs_teacher_data:
@@ -97,17 +96,14 @@ def missing_data(
 def memory(
     config: RunConfig, agent: Any, teacher: Optional[LoadedTeacher]
 ) -> forecast_lib.Memory:
-  """Bytes that the replays of a run will need."""
-  keeps_q_values = (
-      teacher is not None and agent.make_learner().objective.needs_teacher
-  )
-  has_rows = teacher is not None and teacher.replay is not None
+  """Bytes that the replays of a run need."""
+  keeps_q_values = teacher is not None and agent.make_learner().needs_teacher
   return forecast_lib.memory(
       config,
       teacher.network.num_actions if teacher is not None else None,
       keeps_q_values,
       _given(agent, teacher)[1],
-      len(teacher.replay) if has_rows else 0,
+      _num_rows(teacher),
   )
 
 
@@ -117,7 +113,7 @@ def forecasts(
     teacher: Optional[LoadedTeacher],
     teacher_is_known: bool,
 ) -> list[forecast_lib.PhaseForecast]:
-  """What each phase of a run will come to; see `describe`."""
+  """Agent steps, updates and resets of each phase; see `describe`."""
   phases = plan_lib.make_plan(
       config,
       evaluate_teacher=teacher is not None and not teacher_is_known,
@@ -136,11 +132,11 @@ def describe(
   """The phases of a run as a table, one line each.
 
   Args:
-    config: its settings.
-    agent: who learns.
-    agent_name: for the title.
-    teacher: None to learn from nothing.
-    teacher_is_known: whether its score is, so that it needs no evaluation.
+    config: settings of the run.
+    agent: the student.
+    agent_name: name for the title.
+    teacher: None to learn from scratch.
+    teacher_is_known: True if its score is known and needs no evaluation.
   """
   lines = [f'{agent_name} on {config.game}, seed {config.seed}']
   lines += _teacher_lines(teacher)
@@ -156,7 +152,7 @@ def describe(
 
 
 def _teacher_lines(teacher: Optional[LoadedTeacher]) -> list[str]:
-  """Who teaches, one line each, and what is made of several."""
+  """One line for each teacher, and one for their ensemble."""
   if teacher is None:
     return []
   lines = [f'Teacher {t.path}: {t.describe()}.' for t in members_of(teacher)]
@@ -168,9 +164,16 @@ def _teacher_lines(teacher: Optional[LoadedTeacher]) -> list[str]:
 
 
 def _given(agent: Any, teacher: Optional[LoadedTeacher]) -> tuple[int, int]:
-  """Training steps and rows that the student begins with."""
+  """Training steps and replay rows that the student begins with."""
   reload = agent.method().reload
   if teacher is None or reload is None:
     return 0, 0
-  has_rows = reload.replay and teacher.replay is not None
-  return teacher.training_steps or 0, len(teacher.replay) if has_rows else 0
+  rows = _num_rows(teacher) if reload.replay else 0
+  return teacher.training_steps or 0, rows
+
+
+def _num_rows(teacher: Optional[LoadedTeacher]) -> int:
+  """Rows of a teacher's replay; 0 without one."""
+  if teacher is None or teacher.replay is None:
+    return 0
+  return len(teacher.replay)

@@ -1,4 +1,4 @@
-"""What a run tells, for Weights & Biases (layer 5; an optional extra)."""
+"""Logs of a run at Weights & Biases (an optional extra)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATE_FILE = 'wandb.json'
 
 
 def check_installed() -> None:
-  """Raises a ValueError if there is no wandb."""
+  """Raises a ValueError if wandb is not installed."""
   if importlib.util.find_spec('wandb') is None:
     raise ValueError(
         'RunnerWithTeacher.wandb_project is bound, but wandb is not installed: '
@@ -32,42 +32,47 @@ def check_installed() -> None:
 
 
 class WandbLogs(Listener):
-  """A run at wandb, under the tags of TensorBoard.
+  """Logs a run to wandb, under TensorBoard's tags.
 
-  wandb itself says where things go: `wandb login`, or WANDB_MODE=offline and
-  `wandb sync` later. A run that goes on after a restart goes on there, and what
-  it does once more is not told once more.
+  wandb's own settings decide where the logs go: `wandb login`, or
+  WANDB_MODE=offline and a later `wandb sync`. A resumed run continues the same
+  wandb run; steps that it repeats are not logged twice.
   """
 
   def __init__(
       self, directory: str, project: str, name: str, config: dict[str, Any]
   ):
-    """Tells wandb nothing yet.
+    """Does not contact wandb; `begin` does.
 
     Args:
-      directory: of the run; what wandb writes goes below it.
-      project: of wandb.
-      name: of the run.
-      config: what distinguishes it from others.
+      directory: run directory; wandb writes below it.
+      project: name of the wandb project.
+      name: name of the run.
+      config: settings that distinguish this run from others.
     """
     self._path = os.path.join(directory, _STATE_FILE)
     self._directory = directory
-    self._options = {'project': project, 'name': name, 'config': config}
+    self._options: dict[str, Any] = {
+        'project': project,
+        'name': name,
+        'config': config,
+    }
     self._run: Optional[Any] = None
     self._records = 0
-    self._told = {'updates': -1, 'phases': 0}
+    # Counts up to which earlier processes, and this one, have logged.
+    self._logged = {'updates': -1, 'phases': 0}
 
   def begin(self) -> None:
-    """Begins a run there, or goes on with it.
+    """Starts the wandb run, or resumes it.
 
     Raises:
-      ValueError: if wandb does not take it.
+      ValueError: if wandb refuses.
     """
     import wandb
 
     state = self._read()
     identity = state.get('id') or secrets.token_hex(8)
-    self._told = {name: state.get(name, n) for name, n in self._told.items()}
+    self._logged = {k: state.get(k, n) for k, n in self._logged.items()}
     try:
       self._run = wandb.init(
           id=identity,
@@ -82,16 +87,16 @@ class WandbLogs(Listener):
     except (wandb.Error, OSError, ValueError) as e:
       reason = ' '.join(str(e).split()).rstrip('.')
       raise ValueError(
-          f'wandb does not take the run ({reason}): `wandb login`, or set '
+          f'wandb refuses the run ({reason}): `wandb login`, or set '
           'WANDB_MODE=offline, or remove RunnerWithTeacher.wandb_project.'
       ) from e
 
   def _read(self) -> dict[str, Any]:
-    """What processes before this one have told; empty at first."""
+    """State that earlier processes left; empty for a new run."""
     try:
       with open(self._path, encoding='utf-8') as f:
         state = json.load(f)
-      counts = [state.get(name, 0) for name in self._told]
+      counts = [state.get(name, 0) for name in self._logged]
       if not all(isinstance(count, int) for count in counts):
         raise ValueError('it holds no counts')
       return state
@@ -99,12 +104,12 @@ class WandbLogs(Listener):
       return {}
     except (OSError, ValueError, AttributeError) as e:
       raise ValueError(
-          f'{self._path} cannot be read ({e}): remove it, and the run begins '
-          'anew at wandb.'
+          f'{self._path} cannot be read ({e}): remove it to start a new run at '
+          'wandb.'
       ) from e
 
   def _write(self) -> None:
-    document = {'id': self._identity} | self._told
+    document = {'id': self._identity} | self._logged
     files.write_whole(self._path, json.dumps(document).encode())
 
   def on_restored(self, records: Sequence[PhaseRecord]) -> None:
@@ -125,31 +130,31 @@ class WandbLogs(Listener):
       where: Reached | PhaseRecord,
       values: dict[str, float],
   ) -> None:
-    """Tells what was not told yet, by a count of its kind."""
-    if self._run is None or count <= self._told[kind]:
+    """Logs values unless `count` of this kind was logged before."""
+    if self._run is None or count <= self._logged[kind]:
       return
     counts = {
         'agent_steps': where.agent_steps,
         'frames': FRAMES_PER_AGENT_STEP * where.agent_steps,
         'updates': where.updates,
     }
-    self._told[kind] = count
-    with _tolerating_all():
+    self._logged[kind] = count
+    with _only_warning():
       self._run.log(values | counts)
       self._write()
 
   def close(self) -> None:
-    """Waits until wandb has everything."""
+    """Waits until wandb has received everything."""
     if self._run is not None:
-      with _tolerating_all():
+      with _only_warning():
         self._run.finish()
       self._run = None
 
 
 @contextlib.contextmanager
-def _tolerating_all() -> Iterator[None]:
-  """Whatever happens, it costs what is told there and not the run."""
+def _only_warning() -> Iterator[None]:
+  """Turns any failure into a warning: wandb must not stop a run."""
   try:
     yield
   except Exception as e:  # pylint: disable=broad-exception-caught
-    logging.warning('wandb was not told (%s).', ' '.join(str(e).split()))
+    logging.warning('wandb did not log (%s).', ' '.join(str(e).split()))

@@ -1,4 +1,4 @@
-"""Teachers: where they lie, what they know, and the data they left."""
+"""Teachers: finding, downloading and reading them, and their replay data."""
 
 from reincarnating_rl.teachers.ensemble import Combination
 from reincarnating_rl.teachers.ensemble import combine

@@ -1,8 +1,7 @@
 """Several teachers as one: a mixture of their policies, or the best by value.
 
-Their network asks the networks of all members and combines what they say, so
-an ensemble acts, is evaluated, collects data and is distilled like any other
-teacher.
+The network of an ensemble combines the outputs of all members. An ensemble
+acts, is evaluated, collects data and is distilled like any other teacher.
 
 Shape letters: K teachers, A actions.
 """
@@ -32,17 +31,17 @@ _TEMPERATURE = 'temperature'
 _WEIGHTS = 'weights'
 
 
-# -- what is asked for ---------------------------------------------------------
+# -- settings ------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-  """How several teachers become one; gin binds it as `TeacherEnsemble`.
+  """Rule that combines teachers; gin binds it as `TeacherEnsemble`.
 
   Attributes:
-    combine: 'mixture' of their softmax policies, or the 'best' of them by value
+    combine: 'mixture' of their softmax policies, or the 'best' teacher by value
       in each state.
-    weights: of a mixture, one a teacher, relative to each other; None = equal.
+    weights: relative weights in a mixture, one per teacher; None = equal.
   """
 
   combine: str = MIXTURE
@@ -69,13 +68,13 @@ class Combination:
       )
 
   def normalized(self, num_teachers: int) -> np.ndarray:
-    """[K] float32 weights of sum 1.
+    """Returns [K] float32 weights of sum 1.
 
     Args:
       num_teachers: K.
 
     Raises:
-      ValueError: if there are more or fewer weights.
+      ValueError: if the number of weights is not K.
     """
     weights = (1.0,) * num_teachers if self.weights is None else self.weights
     if len(weights) != num_teachers:
@@ -90,7 +89,7 @@ def _are_weights(weights: Any) -> bool:
   return (
       isinstance(weights, (tuple, list))
       and all(
-          isinstance(w, numbers.Real) and math.isfinite(w) and w >= 0
+          isinstance(w, numbers.Real) and math.isfinite(w) and float(w) >= 0
           for w in weights
       )
       and any(weights)
@@ -103,10 +102,11 @@ def _are_weights(weights: Any) -> bool:
 def mixture_q_values(
     q_values: jax.Array, weights: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-  """Values whose softmax policy is the mixture of the teachers' policies.
+  """Q-values whose softmax policy is the mixture of the teachers' policies.
 
-  tau log sum_k w_k softmax(Q_k / tau), which is right up to a constant: that
-  is chosen so that the largest value is the weighted mean of theirs.
+  tau log sum_k w_k softmax(Q_k / tau) defines them up to a constant. The
+  constant makes the largest value the weighted mean of the teachers' largest
+  values.
 
   Args:
     q_values: [K, A].
@@ -114,7 +114,7 @@ def mixture_q_values(
     temperature: [] tau, positive.
 
   Returns:
-    [A] values, finite where those of some teacher with a weight are.
+    [A] values, finite where those of a teacher with positive weight are.
   """
   chex.assert_rank([q_values, weights, temperature], [2, 1, 0])
   log_policies = jax.nn.log_softmax(q_values / temperature)
@@ -125,23 +125,23 @@ def mixture_q_values(
 
 
 def best_q_values(q_values: jax.Array) -> jax.Array:
-  """Those of the teacher that promises most: argmax_k max_a Q_k(a).
+  """Q-values of the teacher with the largest value: argmax_k max_a Q_k(a).
 
   Args:
     q_values: [K, A].
 
   Returns:
-    [A] its values; of several that promise as much, the first's.
+    [A] values; those of the first teacher if several have the largest value.
   """
   chex.assert_rank(q_values, 2)
   return q_values[jnp.argmax(jnp.max(q_values, axis=-1))]
 
 
 class EnsembleNetwork(nn.Module):
-  """The networks of several teachers, and what is made of their values.
+  """Networks of several teachers with combined Q-values.
 
-  Its parameters are those of each, and the weights and the temperature of a
-  mixture: they are part of what tells one ensemble from another.
+  The parameters are those of all members, and the weights and temperature of a
+  mixture: ensembles that differ in these are different teachers.
 
   Attributes:
     members: K networks for the same actions.
@@ -159,7 +159,7 @@ class EnsembleNetwork(nn.Module):
   def __call__(
       self, x: jax.Array, rng_key: Optional[jax.Array] = None
   ) -> NetworkOutput:
-    """Teachers are asked without noise, whatever the key."""
+    """Evaluates all members; teachers act without noise, so no key is used."""
     del rng_key
     outputs = [member(x) for member in self.members]
     q_values = jnp.stack([out.q_values for out in outputs], axis=-2)
@@ -183,13 +183,13 @@ class EnsembleNetwork(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class LoadedEnsemble(LoadedTeacher):
-  """Several teachers that are asked as one.
+  """Several teachers that act as one.
 
-  It has no recorded score, since nobody has seen it play, and goes on from no
-  checkpoint. Its data are those of the first member that left some.
+  An ensemble has no recorded score and no checkpoint of its own. Its replay is
+  that of the first member with replay data.
 
   Attributes:
-    members: K teachers, in the order in which they were named.
+    members: K teachers, in the order in which the user named them.
   """
 
   members: tuple[LoadedTeacher, ...] = ()
@@ -201,37 +201,37 @@ class LoadedEnsemble(LoadedTeacher):
 
   @property
   def weights(self) -> Optional[list[float]]:
-    """[K], of sum 1, of a mixture."""
+    """[K] weights of a mixture, of sum 1; None otherwise."""
     weights = self.params.get(_WEIGHTS)
     return None if weights is None else [float(w) for w in weights]
 
   @property
   def temperature(self) -> Optional[float]:
-    """Of the policies that are mixed; None where none are."""
+    """Temperature of the mixed policies; None if none are mixed."""
     temperature = self.params.get(_TEMPERATURE)
     return None if temperature is None else float(temperature)
 
   @property
   def left_data(self) -> tuple[LoadedTeacher, ...]:
-    """Members that left some; those of the first are the ensemble's."""
+    """Members with replay data; the ensemble uses those of the first."""
     return tuple(m for m in self.members if m.replay is not None)
 
   def at_temperature(self, temperature: float) -> LoadedEnsemble:
-    """The same teachers, their policies mixed at another temperature."""
+    """Returns the same teachers, mixed at another temperature."""
     if not mixes_policies(self):
       return self
     changed = {_TEMPERATURE: np.float32(temperature)}
     return dataclasses.replace(self, params=self.params | changed)
 
   def describe(self) -> str:
-    """What was combined, in one line."""
+    """Describes the ensemble in one line."""
     if self.combine == BEST:
       words = [f'the best of {len(self.members)} teachers in each state']
     else:
-      weights = ', '.join(f'{w:.3g}' for w in self.weights)
+      weights = ', '.join(f'{w:.3g}' for w in self.weights or ())
       words = [f'a mixture of {len(self.members)} policies, weights {weights}']
     words.append(f'{self.num_actions} actions')
-    if self.left_data:
+    if self.replay is not None and self.left_data:
       words.append(f'{len(self.replay)} rows of {self.left_data[0].path}')
     else:
       words.append('no replay')
@@ -243,23 +243,23 @@ def combine(
     how: Combination = Combination(),
     temperature: float = 1.0,
 ) -> LoadedTeacher:
-  """Makes one teacher of several.
+  """Combines several teachers into one.
 
   Args:
-    teachers: K; one alone stays as it is.
-    how: they are combined.
+    teachers: K teachers; a single one is returned as it is.
+    how: rule that combines them.
     temperature: tau of the policies of a mixture.
 
   Raises:
     TeacherError: if they differ in game or number of actions.
-    ValueError: if there are not as many weights.
+    ValueError: if the number of weights is not K.
   """
   weights = how.normalized(len(teachers))
   if len(teachers) == 1:
     return teachers[0]
   _check_same(teachers, 'game')
   _check_same(teachers, 'num_actions')
-  # Copies: flax takes one object in two places for one network.
+  # Copies: flax shares the parameters of one object in two places.
   networks = tuple(copy.deepcopy(teacher.network) for teacher in teachers)
   params = {f'members_{k}': t.acting_params for k, t in enumerate(teachers)}
   if how.combine == MIXTURE:
@@ -288,19 +288,19 @@ def combine(
 
 
 def members_of(teacher: LoadedTeacher) -> tuple[LoadedTeacher, ...]:
-  """The teachers of an ensemble, or the one that it is."""
+  """Returns the members of an ensemble, or a single teacher itself."""
   if isinstance(teacher, LoadedEnsemble):
     return teacher.members
   return (teacher,)
 
 
 def mixes_policies(teacher: Optional[LoadedTeacher]) -> bool:
-  """Whether a teacher is a mixture, and so of one temperature."""
+  """Returns True if a teacher is a mixture, which has a temperature."""
   return isinstance(teacher, LoadedEnsemble) and teacher.combine == MIXTURE
 
 
 def _check_same(teachers: Sequence[LoadedTeacher], attribute: str) -> None:
-  """Raises a TeacherError if teachers differ in what is known of all."""
+  """Raises a TeacherError if an attribute differs where it is known."""
   known = {t.path: getattr(t, attribute) for t in teachers}
   known = {path: value for path, value in known.items() if value is not None}
   if len(set(known.values())) <= 1:

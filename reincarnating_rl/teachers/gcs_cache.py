@@ -1,4 +1,4 @@
-"""Teachers in Google Cloud Storage, by their gs:// addresses."""
+"""Downloads teachers at gs:// addresses into a cache folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from typing import Optional
 
 from reincarnating_rl.storage.gcs import address as addresses
-from reincarnating_rl.storage.gcs import client as client_lib
 from reincarnating_rl.storage.gcs import download
 from reincarnating_rl.storage.gcs import listing
 from reincarnating_rl.storage.gcs.errors import BucketError
@@ -22,38 +21,34 @@ def fetch(
     *,
     checkpoint_file_prefix: str = 'ckpt',
     with_replay: bool = True,
-    client: str = client_lib.AUTO,
 ) -> str:
   """Copies one checkpoint of a teacher to this machine, once.
 
-  A numbered checkpoint that is there already is not asked for again. Without
-  a number the bucket is asked which one is the newest; where it cannot be
-  reached, the newest that is there is taken, with a warning.
+  A numbered checkpoint that is there already costs no request. Without a
+  number, the bucket is asked for the newest one; if it cannot be reached, the
+  newest local one is used, with a warning.
 
   Args:
-    url: 'gs://...' of a run directory or its checkpoints/ folder.
-    checkpoint_number: which checkpoint; None = the newest complete one.
-    folder: where to, default `cache_folder()`.
-    checkpoint_file_prefix: of Dopamine's checkpoint files.
-    with_replay: whether to copy the teacher's data, too.
-    client: 'auto', 'gsutil' or 'python'.
+    url: 'gs://...' address of a run directory or its checkpoints/ folder.
+    checkpoint_number: number of the checkpoint; None = the newest complete one.
+    folder: folder to copy to; None = `cache_folder()`.
+    checkpoint_file_prefix: prefix of Dopamine's checkpoint files.
+    with_replay: True to copy the teacher's data, too.
 
   Returns:
     The run directory on this machine, FOLDER/<bucket>/<path>.
 
   Raises:
-    TeacherError: one sentence on what went wrong and what to do.
+    TeacherError: one sentence that says what went wrong and what to do.
   """
-  newest = checkpoint_number is None
   try:
     source = listing.run_address(addresses.parse(url))
     outcome = download.download(
         source,
         cache_folder() if folder is None else folder,
         f'{source.bucket}/{source.path}'.rstrip('/'),
-        listing.NEWEST if newest else checkpoint_number,
+        listing.NEWEST if checkpoint_number is None else checkpoint_number,
         replay=with_replay,
-        client=client,
         prefix=checkpoint_file_prefix,
     )
   except BucketError as e:
@@ -62,6 +57,6 @@ def fetch(
 
 
 def cache_folder() -> str:
-  """Where teachers of buckets are kept."""
+  """Returns the cache folder of downloaded teachers."""
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   return os.path.join(cache, 'reincarnating_rl', 'teachers')

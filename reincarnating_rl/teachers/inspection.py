@@ -1,7 +1,7 @@
-"""What is known of a teacher, in numbers; how they are shown is elsewhere.
+"""Facts about a teacher: its files, network and replay data.
 
-Shape letters: R rows that were written, T steps, E streams (environments), K
-episodes, A actions.
+`inspect_teacher` shows them. Shape letters: R written rows, S slots, E streams
+(environments), K episodes, A actions; T is the number of steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reincarnating_rl.teachers.formats import native
 from reincarnating_rl.teachers.formats import own_run
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
-# Horizons whose usable rows are counted: Dopamine's DQN, and Rainbow.
+# Horizons for which usable rows are counted: those of DQN and Rainbow.
 HORIZONS = (1, 3)
 _PROVENANCE = 'provenance.json'
 _ENCODERS = {networks.NatureEncoder: 'nature', networks.ImpalaEncoder: 'impala'}
@@ -33,12 +33,12 @@ _ENDS = frame_replay.TERMINAL | frame_replay.TRUNCATED
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-  """What a teacher's directory says besides the parameters.
+  """Facts about the files of a teacher.
 
   Attributes:
-    checkpoint_numbers: all that are there, ascending.
-    complete_checkpoint_numbers: those of them that are marked as whole.
-    versions: of the packages that wrote it, by name; empty if nothing tells.
+    checkpoint_numbers: numbers of all checkpoints, ascending.
+    complete_checkpoint_numbers: numbers of those that are marked as complete.
+    versions: versions of the packages that wrote it, by name; empty if unknown.
   """
 
   checkpoint_numbers: list[int]
@@ -48,18 +48,18 @@ class FileFacts:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkFacts:
-  """What a network is.
+  """Facts about a network.
 
   Attributes:
     encoder: 'nature' or 'impala'.
-    hidden_size: width of the dense layer before the head's.
+    hidden_size: width of the dense layer before the head.
     num_actions: A.
-    num_atoms: outputs for an action; None for an implicit quantile network.
-    support: ends of a distribution's support, None without one.
-    noisy: whether dense layers are noisy.
-    dueling: whether value and advantages are apart.
-    parameter_shapes: of each array by its path, in order of application.
-    num_parameters: numbers in all of them.
+    num_atoms: outputs per action; None for an implicit quantile network.
+    support: ends of the support of the return distribution; None without one.
+    noisy: True if dense layers are noisy.
+    dueling: True if value and advantages have separate layers.
+    parameter_shapes: shapes of the arrays by path, in order of application.
+    num_parameters: number of parameters.
   """
 
   encoder: str
@@ -75,14 +75,14 @@ class NetworkFacts:
 
 @dataclasses.dataclass(frozen=True)
 class RingFacts:
-  """What is known of a teacher's data before its frames are read.
+  """Facts about replay data that need no frames.
 
   Attributes:
-    rows: of the ring.
-    rows_written: of them, R.
-    head_row: the oldest row, the one that would be overwritten next.
-    environments: E, that wrote side by side.
-    bytes_in_memory: that it takes once it is read.
+    rows: capacity of the ring.
+    rows_written: R.
+    head_row: oldest row, the next one to be overwritten.
+    environments: E.
+    bytes_in_memory: size of the data in memory.
   """
 
   rows: int
@@ -94,20 +94,20 @@ class RingFacts:
 
 @dataclasses.dataclass(frozen=True)
 class StepFacts:
-  """What is in a teacher's data. Rewards are as stored, that is clipped.
+  """Contents of replay data. Rewards are as stored, that is clipped.
 
   Attributes:
-    agent_steps: T; the other rows are padding, or their stack is cut.
-    usable_rows_by_n_step: rows that training may draw.
-    terminals: episodes that the game ended.
-    time_limits: episodes that were cut, or whose end was not stored.
-    whole_episodes: K, those with first step and end in the ring.
+    agent_steps: T; other rows are padding, or have an incomplete stack.
+    usable_rows_by_n_step: number of rows that training may sample, by n.
+    terminals: number of episodes that the game ended.
+    time_limits: number of episodes that were cut, or lack their end.
+    whole_episodes: K, number of episodes with first step and end in the ring.
     episode_agent_steps_*: length of whole episodes; None if K is 0.
-    episode_reward_mean: sum over a whole episode; None if K is 0.
-    reward_n_step: n of the returns that stand in the rewards' place, usually 1.
-    reward_mean: over all steps; None if T is 0.
-    reward_nonzero_share: of all steps, in [0, 1].
-    agent_steps_by_action: [A].
+    episode_reward_mean: mean sum of rewards of whole episodes; None if K is 0.
+    reward_n_step: n of the stored n-step returns; 1 for plain rewards.
+    reward_mean: mean over all steps; None if T is 0.
+    reward_nonzero_share: share of steps with a reward, in [0, 1].
+    agent_steps_by_action: [A] number of steps.
   """
 
   agent_steps: int
@@ -126,7 +126,7 @@ class StepFacts:
 
 
 class Episodes(NamedTuple):
-  """Episodes that lie in a ring from their first step to their end."""
+  """Episodes with first step and end in the ring."""
 
   lengths: np.ndarray  # [K] int, agent steps
   rewards: np.ndarray  # [K] float64, sums
@@ -136,14 +136,14 @@ class Episodes(NamedTuple):
 
 
 def file_facts(directory: str, prefix: str) -> FileFacts:
-  """Looks at the files of a teacher that can be loaded.
+  """Inspects the files of a teacher.
 
   Args:
-    directory: its run directory.
-    prefix: of Dopamine's checkpoint files.
+    directory: run directory of a teacher that can be loaded.
+    prefix: prefix of Dopamine's checkpoint files.
   """
   if native.is_native(directory):
-    # Its files are renamed into place when whole.
+    # A file of this format is complete if it is there.
     numbers = native.checkpoint_numbers(directory)
     return FileFacts(numbers, numbers, _native_versions(directory))
   if own_run.is_run(directory):
@@ -153,6 +153,7 @@ def file_facts(directory: str, prefix: str) -> FileFacts:
         own_run.versions(directory),
     )
   checkpoints = dopamine_checkpoint.find_checkpoints(directory, prefix)
+  assert checkpoints is not None  # The teacher can be loaded.
   numbers = checkpoints.numbers
   complete = [n for n in numbers if n in checkpoints.complete]
   return FileFacts(numbers, complete, {})
@@ -161,7 +162,7 @@ def file_facts(directory: str, prefix: str) -> FileFacts:
 def _native_versions(directory: str) -> dict[str, str]:
   provenance: Any = native.read_manifest(directory).provenance
   path = os.path.join(directory, _PROVENANCE)
-  # Both are free-form: a teacher is not refused for what stands there.
+  # Both are free-form: unknown content is no error.
   try:
     if not provenance and os.path.isfile(path):
       with open(path, encoding='utf-8') as f:
@@ -198,7 +199,7 @@ def network_facts(network: nn.Module, params: Any) -> NetworkFacts:
 
 
 def parameter_shapes(params: Any) -> dict[str, tuple[int, ...]]:
-  """Shape of each array by its path, such as 'head/advantage/dense/bias'."""
+  """Returns shapes by path, such as 'head/advantage/dense/bias'."""
   flat = traverse_util.flatten_dict(params, sep='/')
   part = lambda name: _PARTS.get(name.split('/')[0], len(_PARTS))
   names = sorted(flat, key=lambda name: (part(name), name))
@@ -209,7 +210,7 @@ def parameter_shapes(params: Any) -> dict[str, tuple[int, ...]]:
 
 
 def ring_facts(replay: TeacherReplay) -> RingFacts:
-  """What is known of data whose frames may not have been read; reads none."""
+  """Returns facts about replay data without reading its frames."""
   spec = replay.spec
   return RingFacts(
       rows=replay.num_rows,
@@ -221,14 +222,14 @@ def ring_facts(replay: TeacherReplay) -> RingFacts:
 
 
 def step_facts(replay: TeacherReplay, num_actions: int) -> StepFacts:
-  """Counts what is in the data; reads all of it, frames included.
+  """Counts steps, episodes and rewards; reads all data, frames included.
 
   Args:
-    replay: the data.
+    replay: replay data.
     num_actions: A.
 
   Raises:
-    TeacherError: if it is damaged.
+    TeacherError: if the data are damaged.
   """
   storage = replay.storage
   action, reward, flags = (
@@ -253,7 +254,7 @@ def step_facts(replay: TeacherReplay, num_actions: int) -> StepFacts:
       episode_agent_steps_mean=over_episodes(_mean, lengths),
       episode_agent_steps_min=over_episodes(lambda x: int(x.min()), lengths),
       episode_agent_steps_max=over_episodes(lambda x: int(x.max()), lengths),
-      # n-step returns overlap: their sum means nothing.
+      # The sum of n-step returns, which overlap, means nothing.
       episode_reward_mean=over_episodes(_mean, sums) if n_step == 1 else None,
       reward_n_step=n_step,
       reward_mean=over_episodes(_mean, rewards),
@@ -263,7 +264,7 @@ def step_facts(replay: TeacherReplay, num_actions: int) -> StepFacts:
 
 
 def _in_order(replay: TeacherReplay, column: Any) -> np.ndarray:
-  """[R] in the order of the rows to [S, E] on the host, oldest first."""
+  """Returns a [R] column as [S, E] on the host, oldest slot first."""
   slots = np.asarray(column).reshape(-1, replay.spec.num_streams)
   return np.roll(slots, -replay.head, axis=0)
 
@@ -271,16 +272,16 @@ def _in_order(replay: TeacherReplay, column: Any) -> np.ndarray:
 def whole_episodes(
     flags: np.ndarray, reward: np.ndarray, starts_at_head: bool
 ) -> Episodes:
-  """Finds the episodes that are in a ring as a whole.
+  """Finds the episodes with first step and end in the ring.
 
-  Where a ring marks no first steps, an episode begins behind the end of the
-  one before, or behind padding.
+  If a ring marks no first steps, an episode begins after the end of the
+  previous one, or after padding.
 
   Args:
     flags: [S, E] uint8, oldest first.
     reward: [S, E] float32.
-    starts_at_head: whether something older was overwritten, so that the
-      oldest row may lie within an episode.
+    starts_at_head: True if older rows were overwritten, so that the oldest row
+      may lie within an episode.
   """
   lengths, sums = [], []
   for stream in range(flags.shape[1]):
@@ -293,7 +294,7 @@ def whole_episodes(
     begins = marked.copy()
     begins[1:] |= is_end[:-1] | (np.diff(rows) > 1)
     begins[0] |= not starts_at_head
-    # What is before the first known beginning belongs to no whole episode.
+    # Steps before the first known beginning belong to no whole episode.
     firsts = np.flatnonzero(begins)
     if not len(firsts):
       continue

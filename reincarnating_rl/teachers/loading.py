@@ -1,4 +1,4 @@
-"""Finds a teacher by its path, sees what format it has, and reads it."""
+"""Finds a teacher by its path, detects its format, and reads it."""
 
 from __future__ import annotations
 
@@ -31,25 +31,22 @@ def load(
     read_replay: bool = True,
     trusted: tuple[str, ...] = (),
 ) -> LoadedTeacher:
-  """Loads a teacher, whatever wrote it.
+  """Loads a teacher of any format.
 
   Args:
-    path: a teacher's run directory, its checkpoints/ folder, a gs:// address
-      (copied into a cache first), or 'bundled:<Game>'. A run of this package
-      is a teacher, too: its student.
-    checkpoint_number: which checkpoint; None = the newest.
-    checkpoint_file_prefix: of Dopamine's checkpoint files.
-    agent: 'dqn', 'rainbow' or 'iqn'; None = as its parameters tell.
-    read_replay: whether to read the frames of the teacher's data, if there is
-      any, now; otherwise they are read when they are first needed.
+    path: run directory of a teacher, its checkpoints/ folder, a gs:// address
+      (downloaded into a cache first), or 'bundled:<Game>'. The student of a run
+      of this package is a teacher, too.
+    checkpoint_number: number of the checkpoint; None = the newest.
+    checkpoint_file_prefix: prefix of Dopamine's checkpoint files.
+    agent: 'dqn', 'rainbow' or 'iqn'; None = found from the parameters.
+    read_replay: True to read the frames of the replay data now; False to read
+      them at first use.
     trusted: modules that may be imported to build a run's network, beside
       this package's.
 
-  Returns:
-    The teacher.
-
   Raises:
-    TeacherError: one sentence on what is missing, damaged or refused.
+    TeacherError: one sentence that says what is missing, damaged or refused.
   """
   directory = find_directory(path, checkpoint_number, checkpoint_file_prefix)
   if is_ours(directory):
@@ -73,7 +70,7 @@ def load(
 
 
 def is_ours(directory: str) -> bool:
-  """Whether a directory holds what this package has trained."""
+  """Returns True if a directory holds a teacher or run of this package."""
   return native.is_native(directory) or own_run.is_run(directory)
 
 
@@ -101,7 +98,7 @@ def _load_dopamine(
 
 
 def _find_replay(directory: str, number: int) -> Optional[TeacherReplay]:
-  """The data of a Dopamine checkpoint, in whichever format they are."""
+  """Finds the replay of a Dopamine checkpoint, in any of its formats."""
   elements = dopamine41_replay.find(directory, number)
   if elements is not None:
     return dopamine41_replay.open_replay(elements)
@@ -110,7 +107,7 @@ def _find_replay(directory: str, number: int) -> Optional[TeacherReplay]:
 
 
 def bundled_games() -> list[str]:
-  """Games whose teacher is shipped with the package."""
+  """Lists the games of the teachers in this package."""
   if not os.path.isdir(_BUNDLED_FOLDER):
     return []
   return sorted(
@@ -125,15 +122,15 @@ def find_directory(
     checkpoint_number: Optional[int] = None,
     checkpoint_file_prefix: str = 'ckpt',
 ) -> str:
-  """The run directory behind a teacher's path.
+  """Returns the run directory of a teacher's path.
 
   Args:
-    path: as `load` takes it; what is in a bucket is copied into the cache.
-    checkpoint_number: which of its checkpoints to copy.
-    checkpoint_file_prefix: of their files.
+    path: as `load` takes it; a gs:// address is downloaded into the cache.
+    checkpoint_number: number of the checkpoint to download.
+    checkpoint_file_prefix: prefix of its files.
 
   Raises:
-    TeacherError: if it does not exist or is empty.
+    TeacherError: if the directory does not exist or is empty.
   """
   if path.startswith(BUNDLED_PREFIX):
     game = path[len(BUNDLED_PREFIX) :]

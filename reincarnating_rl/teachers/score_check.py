@@ -1,7 +1,7 @@
-"""Does a teacher play as well here as it did where it was trained?
+"""Compares the score of a teacher with the score that is expected of it.
 
 A wrong ROM, action set or preprocessing raises no error: the teacher just
-plays badly, and everything that is learned from it is worthless.
+plays badly, and the student learns nothing useful from it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ from typing import Optional
 from reincarnating_rl.base import scores
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 
-# Shares of the way from random play to the expected score. A recorded score is
-# this very network's; a published one is of others, trained otherwise.
+# Thresholds: shares of the distance from random play to the expected score. A
+# recorded score is that of this network; a published one is that of others.
 _OF_RECORDED = 0.5
 _OF_PUBLISHED = 0.2
-# Below these agent steps (10M frames) nobody expects published scores.
+# Agents reach published scores after this many agent steps (10M frames).
 _TRAINED_AGENT_STEPS = 2_500_000
-# An expected score this close to random play, in shares of the distance from
-# random to human play, proves nothing.
+# Smallest meaningful distance of an expected score from random play, as a share
+# of the distance from random to human play.
 _MEANINGFUL = 0.05
 
 
 def doubt(teacher: LoadedTeacher, game: str, score: float) -> Optional[str]:
-  """One sentence if a teacher plays far below what is expected, else None.
+  """Returns a warning if a teacher plays far below its expected score.
 
   Args:
     teacher: the teacher.
-    game: in Dopamine's spelling.
-    score: its mean return here.
+    game: game in Dopamine's spelling.
+    score: measured mean return.
+
+  Returns:
+    One sentence, or None.
   """
   if game not in scores.REFERENCE_SCORES:
     return None

@@ -1,4 +1,4 @@
-"""A teacher in memory: its network, its record, its data."""
+"""A teacher in memory: network, parameters, score and replay data."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import TeacherError
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
-# Rows whose Q-values are computed in one dispatch.
+# Rows for which one dispatch computes Q-values.
 _Q_VALUES_CHUNK = 256
 
 
 class OptimizerMoments(NamedTuple):
-  """What an optimizer remembered, in the shape of the parameters.
+  """Moments of an optimizer, each in the shape of the parameters.
 
   Attributes:
     kind: 'adam' or 'rmsprop' (centered).
-    count: updates made; 0 where the optimizer does not count.
+    count: number of updates; 0 if the optimizer does not count.
     mu: first moments.
     nu: second moments.
   """
 
   kind: str
-  count: int
+  count: int  # type: ignore[assignment]
   mu: Any
   nu: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedTeacher:
-  """A teacher, ready to be asked.
+  """A teacher.
 
   Attributes:
-    path: where it came from, as given.
+    path: its path, as the user gave it.
     network: its network.
-    params: their values, float32.
-    checkpoint_number: which checkpoint was read; None of several at once.
-    game: in Dopamine's spelling, None where nothing tells.
-    score: recorded mean return, None where there is none.
-    training_steps: that its agent has counted, None if unknown: agent steps,
-      and in a run of this package one per pretraining step, too.
-    replay: its data, None if it left none.
-    agent: what kind of agent it was: 'dqn', 'rainbow' or 'iqn'.
-    format: of its files, in words.
-    target_params: of its target network, None if it left none.
-    optimizer: what its optimizer remembered, None if it left nothing.
-    agent_steps: that it has taken, where training_steps counts others, too.
-    sticky_actions: probability that its game repeated an action, None if
+    params: parameters of the online network, float32.
+    checkpoint_number: number of the checkpoint; None for several teachers.
+    game: game in Dopamine's spelling; None if unknown.
+    score: recorded mean return; None if there is none.
+    training_steps: counter of its agent, None if unknown. It counts agent
+      steps; in a run of this package, also pretraining steps.
+    replay: replay data; None if there are none.
+    agent: kind of agent: 'dqn', 'rainbow' or 'iqn'.
+    format: description of the file format.
+    target_params: parameters of the target network; None if not stored.
+    optimizer: moments of the optimizer; None if not stored.
+    agent_steps: number of agent steps, if training_steps counts others, too.
+    sticky_actions: probability that the game repeated an action; None if
       unknown.
-    acts_with_target: whether the target network is the one that acts.
+    acts_with_target: True if the target network acts.
   """
 
   path: str
@@ -76,7 +76,7 @@ class LoadedTeacher:
   acts_with_target: bool = False
 
   def describe(self) -> str:
-    """What was loaded, in one line."""
+    """Describes the teacher in one line."""
     words = [
         f'{self.agent} with {self.num_actions} actions',
         f'checkpoint {self.checkpoint_number} ({self.format})',
@@ -94,14 +94,14 @@ class LoadedTeacher:
 
   @property
   def known_agent_steps(self) -> Optional[int]:
-    """Agent steps it was trained for, None if unknown."""
+    """Number of agent steps of its training; None if unknown."""
     if self.agent_steps is not None:
       return self.agent_steps
     return self.training_steps
 
   @property
   def acting_params(self) -> Any:
-    """Those of the parameters that its recorded score belongs to."""
+    """Parameters of the network that acts, to which the score belongs."""
     return self.target_params if self.acts_with_target else self.params
 
   def q_values(self, states: np.ndarray) -> np.ndarray:
@@ -113,23 +113,28 @@ class LoadedTeacher:
   def replay_with_q_values(
       self, update_horizon: int, gamma: Optional[float] = None
   ) -> tuple[frame_replay.ReplaySpec, frame_replay.ReplayState]:
-    """The data for training, with the Q-values at each row's state.
+    """Returns the data for training, with Q-values of the teacher in each row.
 
-    They are computed once, here; training looks them up.
+    The Q-values are computed once, here; training looks them up.
 
     Args:
       update_horizon: n of the transitions.
-      gamma: discount of one agent step; None = as the data was recorded with.
+      gamma: discount of one agent step; None = that of the recorded data.
 
     Raises:
-      TeacherError: if there is no data, or none of that kind.
+      TeacherError: if there are no data, or none for these arguments.
     """
     if self.replay is None:
       raise TeacherError(f'{self.path} has no replay.')
     spec, state = self.replay.for_training(update_horizon, gamma)
     table = jnp.zeros((spec.capacity, self.num_actions), jnp.float32)
     chunk = min(_Q_VALUES_CHUNK, spec.capacity)
-    with progress_bar("Teacher's Q-values", spec.capacity, 'rows') as bar:
+    with progress.bar(
+        "Teacher's Q-values",
+        spec.capacity,
+        'rows',
+        delay=progress.SHORT_DELAY,
+    ) as bar:
       for start in range(0, spec.capacity, chunk):
         start = min(start, spec.capacity - chunk)
         table = _put_q_values(
@@ -141,7 +146,7 @@ class LoadedTeacher:
             table,
             start,
         )
-        # One chunk's activations at a time.
+        # Limits memory to the activations of one chunk.
         jax.block_until_ready(table)
         bar.update(start + chunk - bar.n)
     extras = dict(state.storage.extras) | {frame_replay.Q_TEACHER: table}
@@ -153,7 +158,8 @@ class LoadedTeacher:
 
 @jax.jit(static_argnums=0)
 def _q_values(network: nn.Module, params: Any, states: jax.Array) -> jax.Array:
-  return network.apply({'params': params}, states).q_values
+  output: Any = network.apply({'params': params}, states)
+  return output.q_values
 
 
 @jax.jit(static_argnums=(0, 1, 2), donate_argnames='table')
@@ -166,7 +172,8 @@ def _put_q_values(
     table: jax.Array,
     start: jax.Array,
 ) -> jax.Array:
-  """Puts the values at `chunk` rows from `start` on into the table."""
+  """Writes the Q-values of `chunk` rows from `start` on into the table."""
   states = frame_replay.states(spec, storage, start + jnp.arange(chunk))
-  q_values = network.apply({'params': params}, states).q_values
+  output: Any = network.apply({'params': params}, states)
+  q_values = output.q_values
   return jax.lax.dynamic_update_slice(table, q_values, (start, 0))

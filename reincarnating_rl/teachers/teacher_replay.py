@@ -1,4 +1,4 @@
-"""A teacher's data: the rows of its ring, and transitions between them.
+"""Replay data of a teacher: rows of its ring, and their transitions.
 
 There can be millions of frames: they are read at their first use, and go to
 the device chunk by chunk. Not here: file formats (`formats`).
@@ -12,14 +12,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from typing import Callable, Iterable, NamedTuple, Optional
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -27,11 +26,6 @@ from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Storage
 from reincarnating_rl.replay.ring import row_bytes
 from reincarnating_rl.teachers.errors import TeacherError
-
-# Seconds between lines, if the output is no terminal.
-_SECONDS_BETWEEN_LINES = 30.0
-# Shorter work has no bar.
-_SECONDS_BEFORE_BAR = 1.0
 
 
 class Transitions(NamedTuple):
@@ -46,7 +40,7 @@ class Transitions(NamedTuple):
 
 
 class TeacherReplay:
-  """Ring rows that a teacher left; frames are read at their first use.
+  """Rows of a teacher's replay ring; frames are read at first use.
 
   A row's index is its place in the ring of the file.
 
@@ -55,7 +49,7 @@ class TeacherReplay:
       written, which are the first ones; its update_horizon is the teacher's.
     head: the oldest slot.
     num_rows: R; rows from spec.capacity on were never written.
-    only_horizon: the only n of the n-step transitions it can give, None = any.
+    only_horizon: n, if only n-step transitions are possible; None = any n.
   """
 
   def __init__(
@@ -77,7 +71,7 @@ class TeacherReplay:
       only_horizon: see above.
 
     Raises:
-      ValueError: if the numbers do not fit each other.
+      ValueError: if the numbers contradict each other.
     """
     self.spec = spec
     self.head = head
@@ -97,7 +91,7 @@ class TeacherReplay:
 
   @property
   def storage(self) -> Storage:
-    """The columns, on the device.
+    """Columns on the device.
 
     Raises:
       TeacherError: if their files are damaged.
@@ -108,14 +102,14 @@ class TeacherReplay:
     return self._storage
 
   def read(self) -> None:
-    """Reads the columns, unless they were read before."""
+    """Reads the columns if they have not been read yet."""
     self._flags = np.asarray(self.storage.flags)
 
   def transitions(self, indices: np.ndarray, n_step: int) -> Transitions:
-    """The n-step transitions that start at given rows, as stored.
+    """Returns the n-step transitions that start at some rows, as stored.
 
     Args:
-      indices: [K] rows, valid or not.
+      indices: [K] rows, valid for training or not.
       n_step: n.
 
     Raises:
@@ -145,7 +139,7 @@ class TeacherReplay:
 
   @property
   def only_gamma(self) -> Optional[float]:
-    """The only discount of the returns it can give; None = any."""
+    """Discount, if the returns of only one are possible; None = any."""
     return None if self.only_horizon in (None, 1) else self.spec.gamma
 
   def for_training(
@@ -161,7 +155,7 @@ class TeacherReplay:
       gamma: discount of one agent step; None = as recorded.
 
     Raises:
-      TeacherError: if it has no such transitions.
+      TeacherError: if there are no such transitions.
     """
     spec = self._with_horizon(update_horizon)
     if gamma is not None:
@@ -183,7 +177,7 @@ class TeacherReplay:
     return dataclasses.replace(self.spec, update_horizon=n_step)
 
   def check_gamma(self, gamma: float) -> None:
-    """Raises a TeacherError if it has no returns of that discount."""
+    """Raises a TeacherError if returns of that discount are impossible."""
     only = self.only_gamma
     if only is not None and not math.isclose(only, gamma):
       raise TeacherError(
@@ -218,7 +212,7 @@ class TeacherReplay:
 def _transitions(
     spec: ReplaySpec, storage: Storage, indices: jax.Array
 ) -> tuple[TransitionBatch, jax.Array]:
-  """The batch, and next states that stop where the episode does."""
+  """Returns the batch, and next states that stay within the episode."""
   rows = frame_replay.successors(spec, storage.flags, indices)
   batch = frame_replay.transitions(spec, storage, indices)
   return batch, frame_replay.states(spec, storage, rows)
@@ -253,10 +247,12 @@ def observations_on_device(
         'which the device has no room.'
     ) from e
   start = 0
-  with progress_bar(title, spec.capacity, 'rows') as bar:
+  with progress.bar(
+      title, spec.capacity, 'rows', delay=progress.SHORT_DELAY
+  ) as bar:
     for chunk in chunks:
-      # The device copies one chunk while the host makes the next; not more, or
-      # the chunks would be there beside the ring.
+      # The device copies one chunk while the host makes the next one. More
+      # chunks at a time would need memory beside the ring.
       jax.block_until_ready(ring)
       ring = _put(ring, chunk, start)
       start += len(chunk)
@@ -267,17 +263,3 @@ def observations_on_device(
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(ring: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
   return jax.lax.dynamic_update_slice_in_dim(ring, chunk, start, axis=0)
-
-
-def progress_bar(title: str, total: int, unit: str) -> tqdm:
-  """A bar on stderr for what may take minutes; nothing for a second or less."""
-  terminal = sys.stderr.isatty()
-  return tqdm(
-      total=total,
-      desc=title,
-      unit=f' {unit}',
-      file=sys.stderr,
-      dynamic_ncols=terminal,
-      mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
-      delay=_SECONDS_BEFORE_BAR,
-  )

@@ -15,19 +15,14 @@ from reincarnating_rl.agents.methods import Reload
 from reincarnating_rl.agents.reloading import begin_as
 from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.learner import adam_direction
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import Quantile
 from reincarnating_rl.learner import rmsprop_direction
+from reincarnating_rl.learner import TD_LOSSES
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.runners import runner as _  # noqa: F401, registers names
 
 TEACHER = str(TESTS / 'testdata' / 'dopamine_406_small')
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def method(agent_class, config, *bindings):
@@ -57,7 +52,7 @@ def test_dagger_and_its_mixture(method_type):
   binding = f"QDaggerRainbowAgent.method_type = '{method_type}'"
   got = method(rainbow.QDaggerRainbowAgent, 'qdagger_rainbow', binding)
   assert got.objective.distill == 'policy'
-  assert (got.objective.td == 'none') == (method_type == 'dagger')
+  assert (got.objective.td is None) == (method_type == 'dagger')
   assert got.wean == got.lr_decay == (method_type == 'reincarnation')
 
 
@@ -66,17 +61,18 @@ def test_priorities_are_of_a_td_loss(method_type):
   binding = f"QDaggerRainbowAgent.method_type = '{method_type}'"
   gin_files.parse(['qdagger_rainbow.gin'], [binding])
   agent = rainbow.QDaggerRainbowAgent(num_actions=3, seed=1)
-  assert agent.run_settings()['prioritized'] == (method_type != 'dagger')
+  assert agent.student_settings().prioritized == (method_type != 'dagger')
 
 
 def test_drq():
   got = method(rainbow.QDaggerRainbowAgent, 'qdagger_drq').objective
-  assert (got.td, got.double, got.augment) == ('huber', True, True)
+  assert (got.td, got.double) == (TD_LOSSES['huber'], True)
+  assert got.augment
 
 
 def test_iqn():
   got = method(iqn.QDaggerIQNAgent, 'qdagger_iqn').objective
-  assert (got.td, got.num_quantiles, got.distill) == ('quantile', 64, 'policy')
+  assert (got.td, got.distill) == (Quantile(64, 64), 'policy')
 
 
 def test_dqfd_with_the_actions_of_the_teacher():
@@ -106,7 +102,7 @@ def test_pretraining_has_its_own_optimizer():
   offline = agent.make_offline_learning()
   assert offline.learner.objective == Objective('huber', cql=True)
   assert (offline.learning_rate, offline.keeps_optimizer) == (1e-4, False)
-  assert agent.run_settings()['learning_rate'] == 1e-5
+  assert agent.student_settings().learning_rate == 1e-5
   assert agent.method().objective == Objective('huber')
 
 
@@ -133,24 +129,95 @@ def test_both_forms_of_jsrl():
   assert method(dqn.JSRLAgent, 'jsrl_dqn', stays).guide.guide_prob(10**9) == 1.0
 
 
-def test_updates_of_a_pretraining_step_under_both_names():
-  for name in ('reincarnation', 'persistent'):
+AGENTS = {
+    dqn.QDaggerDQNAgent: 'qdagger_dqn',
+    dqn.DQfDAgent: 'dqfd_dqn',
+    dqn.PretrainedDQNAgent: 'pretrained_dqn',
+    dqn.JSRLAgent: 'jsrl_dqn',
+    dqn.ReloadedDQNAgent: 'reloaded_dqn',
+    dqn.TeacherDQNAgent: 'dqn',
+    dqn.ReincarnationDQNAgent: 'dqn',
+    rainbow.QDaggerRainbowAgent: 'qdagger_rainbow',
+    rainbow.TeacherRainbowAgent: 'rainbow',
+    rainbow.ReincarnationRainbowAgent: 'rainbow',
+    iqn.QDaggerIQNAgent: 'qdagger_iqn',
+    iqn.ReincarnationIQNAgent: 'qdagger_iqn',
+}
+
+
+def bound(agent_class, *bindings):
+  gin.clear_config()
+  gin_files.parse([f'{AGENTS[agent_class]}.gin'], bindings)
+  return agent_class(num_actions=3, seed=1).student_settings()
+
+
+@pytest.mark.parametrize('name', ['reincarnation', 'persistent'])
+@pytest.mark.parametrize('agent_class', AGENTS, ids=lambda a: a.__name__)
+def test_updates_of_a_pretraining_step_of_every_agent(agent_class, name):
+  binding = f'{agent_class.__name__}.num_updates_per_{name}_step = 4'
+  assert bound(agent_class, binding).updates_per_pretraining_step == 4
+
+
+def test_a_binding_of_the_agent_wins_over_one_of_its_family():
+  of_all = 'ReincarnationDQNAgent.num_updates_per_reincarnation_step = 4'
+  own = 'QDaggerDQNAgent.num_updates_per_reincarnation_step = 2'
+  number = 'updates_per_pretraining_step'
+  assert getattr(bound(dqn.QDaggerDQNAgent, of_all), number) == 4
+  assert getattr(bound(dqn.QDaggerDQNAgent, of_all, own), number) == 2
+  # Parsed again, what was used says the same.
+  for bindings, expected in (((of_all,), 4), ((of_all, own), 2)):
+    bound(dqn.QDaggerDQNAgent, *bindings)
+    used = gin.operative_config_str()
     gin.clear_config()
-    binding = f'QDaggerDQNAgent.num_updates_per_{name}_step = 4'
-    with pytest.raises(ValueError):
-      method(dqn.QDaggerDQNAgent, 'qdagger_dqn', binding)
-    gin.clear_config()
-    binding = f'ReincarnationDQNAgent.num_updates_per_{name}_step = 4'
-    gin_files.parse(['qdagger_dqn.gin'], [binding])
+    gin.parse_config(used)
     agent = dqn.QDaggerDQNAgent(num_actions=3, seed=1)
-    assert agent.run_settings()['updates_per_pretraining_step'] == 4
+    assert getattr(agent.student_settings(), number) == expected
+    assert 'QDaggerDQNAgent.distill_temperature = 0.1' in used
+
+
+def test_updates_of_a_training_step_of_rainbow():
+  ratio = lambda *b: bound(rainbow.QDaggerRainbowAgent, *b).replay_ratio
+  dopamines = 'JaxFullRainbowAgent.num_updates_per_train_step = 2'
+  assert ratio(dopamines) == 2 / 4
+  own = 'QDaggerRainbowAgent.num_updates_per_train_step = 3'
+  assert ratio(dopamines, own) == 3 / 4
+
+
+@pytest.mark.parametrize('agent_class', AGENTS, ids=lambda a: a.__name__)
+def test_what_an_agent_does_not_take_is_refused(agent_class):
+  for name in ('no_such_parameter', 'args', 'kwargs', 'gamma'):
+    with pytest.raises(ValueError, match=f'named .{name}'):
+      bound(agent_class, f'{agent_class.__name__}.{name} = 1')
+
+
+def test_an_agent_of_the_user_takes_and_refuses_the_same():
+  @gin.configurable(module='of_a_user')
+  class Mine(dqn.ReincarnationDQNAgent):
+    """Without a constructor."""
+
+  @gin.configurable(module='of_a_user')
+  class WithItsOwn(dqn.ReincarnationDQNAgent):
+    """As agents of the earlier release had one."""
+
+    def __init__(self, num_actions, mine=1, summary_writer=None, seed=None):
+      self.mine = mine
+      super().__init__(
+          num_actions=num_actions, summary_writer=summary_writer, seed=seed
+      )
+
+  gin.parse_config('Mine.data_augmentation = True\nWithItsOwn.mine = 2')
+  assert Mine(3, seed=1).objective().augment
+  assert WithItsOwn(3, seed=1).mine == 2
+  for name in ('Mine.no_such', 'WithItsOwn.no_such', 'WithItsOwn.kwargs'):
+    with pytest.raises(ValueError, match='have a parameter named'):
+      gin.parse_config(f'{name} = 1')
 
 
 # -- fine-tuning ---------------------------------------------------------------
 
 
 def _learner(teacher, direction):
-  return Learner(teacher.network, Objective(), direction)
+  return ValueLearner(teacher.network, Objective(), direction)
 
 
 def test_a_reloaded_student_is_its_teacher():

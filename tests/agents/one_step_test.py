@@ -3,7 +3,6 @@
 from fractions import Fraction
 import functools
 
-import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,8 +23,9 @@ from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.dopamine_bridge import networks as networks_lib
 from reincarnating_rl.dopamine_bridge import settings
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner import TD_LOSSES
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting.env_player import Player
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.training.trainer import Trainer
 from reincarnating_rl.networks import spec
 
@@ -41,20 +41,13 @@ BINDINGS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def _teacher(num_actions=NUM_ACTIONS):
   network = networks.make_network(
       num_actions, features=(4, 8, 8), hidden_size=16
   )
   states = np.zeros((1, 84, 84, 4), np.uint8)
   params = network.init(jax.random.PRNGKey(9), states)['params']
-  return Policy(network, params)
+  return value_policy(network, params)
 
 
 def _agent(agent_class, config, num_actions=NUM_ACTIONS, seed=5):
@@ -87,7 +80,7 @@ def _play_one_step_at_a_time(agent, env, num_steps):
 
 
 def _play_in_the_loop(trainer, env, num_steps):
-  player = Player(env)
+  player = Player(env, trainer.policy.actor)
   for _ in range(num_steps):
     trainer.train_step()
     player.step(trainer.act, trainer.store)
@@ -218,17 +211,17 @@ def test_what_the_agent_takes_from_gin():
       ),
   )
   agent = rainbow.QDaggerRainbowAgent(num_actions=NUM_ACTIONS, seed=0)
-  run_settings = agent.run_settings()
-  assert run_settings['batch_size'] == 4
-  assert run_settings['replay_capacity'] == 200
-  assert run_settings['update_horizon'] == 3
-  assert run_settings['prioritized']
-  assert run_settings['learning_rate'] == 1e-4
-  assert run_settings['final_learning_rate'] == 1e-5
-  assert run_settings['replay_ratio'] == 0.5
+  found = agent.student_settings()
+  assert found.batch_size == 4
+  assert found.replay_capacity == 200
+  assert found.update_horizon == 3
+  assert found.prioritized
+  assert found.learning_rate == 1e-4
+  assert found.final_learning_rate == 1e-5
+  assert found.replay_ratio == 0.5
   atoms = agent.make_learner().network.atoms
   assert atoms[0] == -1.0 and atoms[-1] == 5.0 and len(atoms) == 51
-  assert agent.method().objective.td == 'categorical'
+  assert agent.method().objective.td == TD_LOSSES['categorical']
 
 
 def test_contradicting_bindings_are_refused():
@@ -279,7 +272,7 @@ def test_unknown_method_type_is_refused():
 def test_values_that_mean_nothing_are_refused(binding, words):
   gin_files.parse(['qdagger_rainbow.gin'], (*BINDINGS, binding))
   with pytest.raises(ValueError, match=words):
-    rainbow.QDaggerRainbowAgent(num_actions=2, seed=0).run_settings()
+    rainbow.QDaggerRainbowAgent(num_actions=2, seed=0).student_settings()
 
 
 @pytest.mark.parametrize(
@@ -326,7 +319,7 @@ def test_fractions_of_a_period_are_exact():
       ['qdagger_dqn.gin'], (*BINDINGS, 'JaxDQNAgent.update_period = 2.5')
   )
   agent = dqn.QDaggerDQNAgent(num_actions=2, seed=0)
-  assert agent.run_settings()['replay_ratio'] == Fraction(2, 5)
+  assert agent.student_settings().replay_ratio == Fraction(2, 5)
 
 
 @pytest.mark.parametrize('config', gin_files.shipped())

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 import small_teacher
-import tiny_pong
+import tiny_runs
 
 import reincarnating_rl as rrl
 from reincarnating_rl.app import api
@@ -14,17 +14,16 @@ from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 @pytest.fixture(name='teacher', scope='module')
 def _teacher(tmp_path_factory):
   path = tmp_path_factory.mktemp('teacher') / 'Pong' / '1'
-  return str(small_teacher.write(path))
+  return small_teacher.write(path)
+
+
+@pytest.fixture(name='of_probe', scope='module')
+def _of_probe(tmp_path_factory):
+  path = tmp_path_factory.mktemp('teacher') / 'probe'
+  return small_teacher.write(path, game=tiny_runs.PROBE)
 
 
 @gin.configurable
@@ -33,7 +32,7 @@ def somebody_elses(value=1):
 
 
 def _run(base_dir, teacher, more=None, **options):
-  bindings = tiny_pong.BINDINGS | (more or {})
+  bindings = tiny_runs.COLLECTING | (more or {})
   options = {'agent': 'qdagger_dqn', 'bindings': bindings} | options
   return rrl.reincarnate(str(base_dir), teacher=teacher, **options)
 
@@ -46,10 +45,11 @@ def test_a_run_and_its_outcome(tmp_path, teacher):
   assert run.summary['config']['gin_files'] == ['qdagger_dqn.gin']
   assert [(s.phase, s.agent_steps) for s in run.scores] == [
       ('pretraining', 0),
-      ('online', 40),
+      ('online', 48),
+      ('online', 96),
   ]
   assert run.scores[-1].score == run.summary['iterations'][-1]['student_score']
-  assert [m['phase'] for m in run.metrics()][-2:] == ['pretraining', 'online']
+  assert [m['phase'] for m in run.metrics()][-2:] == ['online', 'online']
   figure = run.plot(str(tmp_path / 'curve.pdf'))
   assert isinstance(figure, matplotlib.figure.Figure)
   assert (tmp_path / 'curve.pdf').read_bytes().startswith(b'%PDF')
@@ -58,24 +58,24 @@ def test_a_run_and_its_outcome(tmp_path, teacher):
   assert again.scores == run.scores
 
 
-def test_nothing_of_a_run_stays_in_gin(tmp_path, teacher):
+def test_nothing_of_a_run_stays_in_gin(tmp_path, of_probe):
   gin.parse_config('somebody_elses.value = 2')
   margin = {'JaxDQNAgent.gamma': 0.5}
-  first = _run(tmp_path / 'first', teacher, margin)
-  second = _run(tmp_path / 'second', teacher)
+  first = _run(tmp_path / 'first', of_probe, margin)
+  second = _run(tmp_path / 'second', of_probe)
   gamma = lambda run: run.summary['config']['settings']['gamma']
   assert gamma(first) == 0.5 and gamma(second) == 0.99
   assert somebody_elses() == 2
   assert 'JaxDQNAgent' not in gin.config_str()
   with pytest.raises(errors.UserError):
-    _run(tmp_path / 'third', teacher, {'JaxDQNAgent.no_such': 1})
+    _run(tmp_path / 'third', of_probe, {'JaxDQNAgent.no_such': 1})
   assert somebody_elses() == 2
 
 
-def test_several_seeds_are_a_list(tmp_path, teacher, monkeypatch):
+def test_several_seeds_are_a_list(tmp_path, of_probe, monkeypatch):
   # Code is compiled for each device anew; that takes most of the time.
   monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
-  runs = _run(tmp_path, teacher, run_number=4, num_seeds=2)
+  runs = _run(tmp_path, of_probe, run_number=4, num_seeds=2)
   assert [run.base_dir for run in runs] == [
       str(tmp_path / 'run_4'),
       str(tmp_path / 'run_5'),
@@ -114,7 +114,7 @@ def test_two_games_are_refused(tmp_path):
 
 def test_the_plan_alone():
   wanted = experiment.Experiment(
-      agent='dqn', game='Pong', bindings=api.binding_lines(tiny_pong.BINDINGS)
+      agent='dqn', game='Pong', bindings=api.binding_lines(tiny_runs.COLLECTING)
   )
   assert 'dqn on Pong, seed 0' in api.describe_plan(wanted)
 

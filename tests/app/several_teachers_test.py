@@ -1,48 +1,48 @@
-"""Several teachers by the command line and from Python: Pong in seconds."""
+"""Several teachers by the command line and from Python, in seconds."""
 
 from __future__ import annotations
 
 from absl.testing import flagsaver
-import gin
 import pytest
 import small_teacher
-import tiny_pong
+import tiny_runs
 
 import reincarnating_rl as rrl
 from reincarnating_rl import train
 from reincarnating_rl.app import api
 from reincarnating_rl.app import experiment
 from reincarnating_rl.base import errors
-from reincarnating_rl.report import loading
+from reincarnating_rl.report.reading import loading
 from reincarnating_rl.teachers import TeacherError
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
-@pytest.fixture(name='pair', scope='module')
-def _pair(tmp_path_factory):
-  """Two teachers of Pong that think differently."""
-  folder = tmp_path_factory.mktemp('teachers') / 'Pong'
+def _two(folder, game):
+  """Two teachers of a game that think differently."""
   return [
-      small_teacher.write(folder / str(seed), seed=seed, score=-18.0)
+      small_teacher.write(folder / str(seed), game, seed=seed, score=-18.0)
       for seed in (1, 2)
   ]
 
 
+@pytest.fixture(name='pair', scope='module')
+def _pair(tmp_path_factory):
+  return _two(tmp_path_factory.mktemp('teachers') / 'Pong', 'Pong')
+
+
+@pytest.fixture(name='of_probe', scope='module')
+def _of_probe(tmp_path_factory):
+  return _two(tmp_path_factory.mktemp('teachers'), tiny_runs.PROBE)
+
+
 def _run(base_dir, teacher, more=None, agent='qdagger_dqn', **options):
-  bindings = tiny_pong.BINDINGS | (more or {})
+  bindings = tiny_runs.COLLECTING | (more or {})
   return rrl.reincarnate(
       str(base_dir), teacher=teacher, agent=agent, bindings=bindings, **options
   )
 
 
 def _wanted(teacher, more=None, **fields):
-  bindings = api.binding_lines(tiny_pong.BINDINGS | (more or {}))
+  bindings = api.binding_lines(tiny_runs.COLLECTING | (more or {}))
   fields = {'agent': 'qdagger_dqn'} | fields
   return experiment.Experiment(teacher=teacher, bindings=bindings, **fields)
 
@@ -50,9 +50,9 @@ def _wanted(teacher, more=None, **fields):
 # -- whole runs ----------------------------------------------------------------
 
 
-def test_a_run_with_two_teachers(tmp_path, pair):
+def test_a_run_with_two_teachers(tmp_path, of_probe):
   weights = {'TeacherEnsemble.weights': (3, 1)}
-  whole = _run(tmp_path / 'whole', pair, weights | {'Runner.num_iterations': 2})
+  whole = _run(tmp_path / 'whole', of_probe, weights)
   phases = [e['phase'] for e in whole.summary['iterations']]
   assert phases == [
       'teacher_evaluation',
@@ -63,16 +63,16 @@ def test_a_run_with_two_teachers(tmp_path, pair):
   ]
   # It goes on where it was, and ends as if it had never stopped.
   parts = tmp_path / 'parts'
-  _run(parts, pair, weights)
-  again = _run(parts, pair, weights | {'Runner.num_iterations': 2})
+  _run(parts, of_probe, weights | {'RunnerWithTeacher.stop_after': 1})
+  again = _run(parts, of_probe, weights)
   assert again.summary['iterations'] == whole.summary['iterations']
 
   teacher = whole.summary['config']['teacher']
-  assert teacher['path'] == ' and '.join(pair)
+  assert teacher['path'] == ' and '.join(of_probe)
   assert teacher['checkpoint_number'] is None
   assert teacher['weights'] == [0.75, 0.25] and teacher['combine'] == 'mixture'
   assert teacher['temperature'] == pytest.approx(0.1)  # Of qdagger_dqn.gin.
-  assert [t['path'] for t in teacher['teachers']] == pair
+  assert [t['path'] for t in teacher['teachers']] == of_probe
   assert [t['recorded_score'] for t in teacher['teachers']] == [-18.0, -18.0]
   assert teacher['replay_of'] is teacher['recorded_score'] is None
   assert 'TeacherEnsemble.weights = (3, 1)' in whole.summary['config']['gin']
@@ -80,14 +80,14 @@ def test_a_run_with_two_teachers(tmp_path, pair):
   # What it was is not what others are.
   for other in ({}, {'TeacherEnsemble.combine': 'best'}):
     with pytest.raises(errors.UserError, match='teacher was'):
-      _run(parts, pair, other)
+      _run(parts, of_probe, other)
   with pytest.raises(errors.UserError, match='teacher was'):
-    _run(parts, pair[0])
+    _run(parts, of_probe[0])
 
   (read,) = loading.load([str(parts)]).runs
   assert read.teacher.identity == teacher['params_crc32c']
   assert read.teacher.place == (
-      f'checkpoint 3 of {pair[0]} and checkpoint 3 of {pair[1]} '
+      f'checkpoint 3 of {of_probe[0]} and checkpoint 3 of {of_probe[1]} '
       '(mixture, weights 0.75, 0.25)'
   )
 

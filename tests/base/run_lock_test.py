@@ -16,10 +16,10 @@ from reincarnating_rl.base import run_lock
 HOLDS = """
 import sys
 from reincarnating_rl.base import run_lock
-base_dir.take(sys.argv[1])
+run_lock.take(sys.argv[1])
 print('taken', flush=True)
 sys.stdin.readline()
-base_dir.give_back(sys.argv[1])
+run_lock.give_back(sys.argv[1])
 print('given back', flush=True)
 sys.stdin.readline()
 """

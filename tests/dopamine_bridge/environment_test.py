@@ -23,13 +23,6 @@ STREAM = (2,)
 TIME_LIMIT = 30  # agent steps
 
 
-@pytest.fixture(autouse=True)
-def no_bindings():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def small_pong():
   return create_atari_environment(
       'Pong', True, seed=RUN_SEED, max_agent_steps=TIME_LIMIT

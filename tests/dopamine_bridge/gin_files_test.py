@@ -7,13 +7,6 @@ from reincarnating_rl.dopamine_bridge import gin_files
 from reincarnating_rl.runners import runner as _  # noqa: F401, registers names
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 @pytest.mark.parametrize(
     'prefix', ['', 'configs/', 'reincarnating_rl/configs/']
 )

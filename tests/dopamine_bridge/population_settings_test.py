@@ -12,13 +12,6 @@ from reincarnating_rl.loop.population.pbt import PopulationBasedTraining
 OF_ALL = {'learning_rate': 1e-3, 'final_learning_rate': None, 'gamma': 0.99}
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def bind(**values):
   for name, value in values.items():
     gin.parse_config(f'PopulationBasedTraining.{name} = {value!r}')

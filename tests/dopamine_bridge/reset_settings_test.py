@@ -25,13 +25,6 @@ from reincarnating_rl.learner.resets import ResetSchedule
 from reincarnating_rl.runners import runner  # noqa: F401, registers names
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def schedule(*bindings):
   """The schedule that these bindings of ResetSchedule make."""
   gin.parse_config([f'ResetSchedule.{binding}' for binding in bindings])
@@ -152,10 +145,10 @@ def test_the_replay_holds_the_longest_returns_that_are_annealed():
       "ResetSchedule.preset = 'bbf'",
       'ResetSchedule.annealed_update_horizon = (2, 7)',
   )
-  fields = found.run_settings()
-  assert fields['update_horizon'] == 7
-  assert fields['resets'].annealing.update_horizon == (2, 7)
-  assert found.make_learner().annealing == fields['resets'].annealing
+  fields = found.student_settings()
+  assert fields.update_horizon == 7
+  assert fields.resets.annealing.update_horizon == (2, 7)
+  assert found.make_learner().annealing == fields.resets.annealing
 
 
 @pytest.mark.parametrize('preset', ['none', 'sr_spr'])
@@ -163,16 +156,16 @@ def test_without_annealing_the_returns_are_as_long_as_bound(preset):
   found = agent(
       'JaxDQNAgent.update_horizon = 5', f"ResetSchedule.preset = '{preset}'"
   )
-  fields = found.run_settings()
-  assert fields['update_horizon'] == 5
-  assert fields['resets'] == resets.PRESETS[preset]
+  fields = found.student_settings()
+  assert fields.update_horizon == 5
+  assert fields.resets == resets.PRESETS[preset]
   assert found.make_learner().annealing is None
 
 
 def test_a_target_that_trails_and_acts():
   found = agent('target_network.ema = 0.25', 'target_network.acts = True')
   assert found.make_learner().target_ema == 0.25
-  assert found.run_settings()['act_with_target'] is True
+  assert found.student_settings().act_with_target is True
 
 
 def test_adamw_decays_the_weights_as_bound():

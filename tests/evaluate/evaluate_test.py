@@ -21,7 +21,10 @@ from reincarnating_rl.base import errors
 from reincarnating_rl.base import scores
 from reincarnating_rl.envs import atari
 from reincarnating_rl.evaluate import __main__ as evaluate
+from reincarnating_rl.evaluate import evaluation as evaluation_lib
 from reincarnating_rl.evaluate import scoring
+from reincarnating_rl.evaluate import subject as subject_lib
+from reincarnating_rl.evaluate import video
 from reincarnating_rl.loop.acting import evaluation
 from reincarnating_rl.loop.saving.compatibility import fingerprint
 from reincarnating_rl.teachers.formats import native
@@ -53,10 +56,10 @@ def test_lots_are_equal_and_make_up_the_whole(count):
 
 def test_whole_episodes_one_of_each_game():
   """Breakout's are of very different lengths, here of 100 to 300 steps."""
-  found = play(3, 'Breakout', epsilon=1.0, max_agent_steps=2000)
-  env = atari.AtariVector('Breakout', 3, 1)
+  found = play(2, 'Breakout', epsilon=1.0, max_agent_steps=2000)
+  env = atari.AtariVector('Breakout', 2, 1)
   expected = evaluation.evaluate(
-      small_policy.make(4), env, env.reset(), 3, 1.0, jax.random.PRNGKey(1)
+      small_policy.make(4), env, env.reset(), 2, 1.0, jax.random.PRNGKey(1)
   )
   assert lists(found) == lists(expected)
   assert len(set(found.lengths.tolist())) > 1
@@ -75,13 +78,13 @@ def test_equal_seeds_play_equally(monkeypatch):
       return seed
 
   monkeypatch.setattr(atari, 'AtariVector', Recorded)
-  monkeypatch.setattr(scoring, 'MAX_ENVS', 3)
+  monkeypatch.setattr(scoring, 'MAX_ENVS', 2)
   options = {'game': 'Breakout', 'epsilon': 1.0, 'max_agent_steps': 60}
-  found = play(6, **options)
-  assert found.lengths.tolist() == [60] * 6
-  assert len(set(made)) == len(made) == 6
-  assert lists(play(6, **options)) == lists(found)
-  assert lists(play(6, seed=2, **options)) != lists(found)
+  found = play(4, **options)
+  assert found.lengths.tolist() == [60] * 4
+  assert len(set(made)) == len(made) == 4
+  assert lists(play(4, **options)) == lists(found)
+  assert lists(play(4, seed=2, **options)) != lists(found)
   with pytest.raises(ValueError, match='At least one episode'):
     play(0)
 
@@ -137,24 +140,20 @@ def run_json(capsys, *args):
   return json.loads(line)
 
 
-def test_flags_from_python():
-  found = evaluate.values(
-      {
-          'episodes': 4,
-          'video': None,
-          'trusted_modules': ['a', 'b'],
-          'json': True,
-      }
+def test_options_from_python():
+  found = evaluation_lib.options(
+      episodes=4, video=None, trusted_modules=['a', 'b'], epsilon=None
   )
-  assert (found.episodes, found.video, found.json) == (4, None, True)
+  assert (found.episodes, found.video) == (4, None)
   assert found.trusted_modules == ['a', 'b'] and found.epsilon == 0.001
   for options, words in (
-      ({'episodes': 0}, 'episodes'),
-      ({'epsilon': 2}, 'epsilon'),
-      ({'episods': 3}, "Unknown command line flag 'episods'"),
+      ({'episodes': 0}, '--episodes is 0, but must be at least 1'),
+      ({'epsilon': 2}, '--epsilon is 2, but must be 0 to 1'),
+      ({'episodes': 'many'}, "--episodes is no number: 'many'"),
+      ({'episods': 3}, "no option 'episods'"),
   ):
     with pytest.raises(ValueError, match=words):
-      evaluate.values(options)
+      evaluation_lib.options(**options)
 
 
 @pytest.fixture(name='student')
@@ -225,21 +224,36 @@ def test_text_names_the_essentials(student, capsys, tmp_path):
   assert names == {f'{name}.gif', f'{name}.mp4'}
 
 
-def test_bundled_teachers_and_no_normalization_without_scores(capsys, tmp_path):
-  found = run_json(capsys, 'bundled:Pong', '--checkpoint=25')
+# -- what is known of the checkpoint -------------------------------------------
+
+
+def described(path, **options):
+  """What is told of episodes that need not be played."""
+  subject = subject_lib.find(str(path), None, 'ckpt', **options)
+  episodes = evaluation.Episodes(np.array([-3.0, -1.0]), np.array([9, 9]))
+  return evaluation_lib.describe(
+      subject, video.Play(subject.game, 0, 0), episodes
+  )
+
+
+def teacher_of(student, path=None):
+  subject = subject_lib.find(str(student), None, 'ckpt')
+  return subject_lib.find_teacher(subject, path)
+
+
+def test_bundled_teachers_and_no_normalization_without_scores(tmp_path):
+  found = described('bundled:Pong')
+  assert found['checkpoint_number'] == 25
   assert found['agent_steps_trained'] == 625_000
   assert found['teacher_normalized'] is found['teacher_score'] is None
-  path = small_teacher.write(tmp_path / 'AirRaid', 'AirRaid')
-  found = run_json(capsys, path)
+  found = described(small_teacher.write(tmp_path / 'AirRaid', 'AirRaid'))
   assert found['random_score'] is found['human_normalized'] is None
   assert found['human_score'] is None
 
 
-def test_scores_of_another_game_are_no_yardstick(student, capsys):
+def test_scores_of_another_game_are_no_yardstick(student):
   """Of six actions, as Pong: its random and teacher's scores are Pong's."""
-  found = run_json(
-      capsys, student, '--game=SpaceInvaders', '--max_agent_steps=9'
-  )
+  found = described(student, game='SpaceInvaders')
   assert found['game'] == 'SpaceInvaders'
   assert found['teacher_score'] is found['teacher_normalized'] is None
   assert found['random_score'] == scores.random_score('SpaceInvaders')
@@ -256,19 +270,27 @@ def test_scores_of_another_game_are_no_yardstick(student, capsys):
     ],
 )
 def test_a_teacher_that_cannot_be_had_is_told_once(
-    student, tmp_path, caplog, capsys, teacher, words
+    student, tmp_path, caplog, teacher, words
 ):
   other = small_teacher.write(tmp_path / 'other', num_actions=4)
-  teacher['path'] = teacher['path'].format(other=other)
-  write_summary(student, teacher)
-  found = run_json(
-      capsys, student, '--video', tmp_path / 'v', '--video_steps=2'
+  write_summary(
+      student, teacher | {'path': teacher['path'].format(other=other)}
   )
-  assert found['video']['teacher'] is found['video']['agreement'] is None
+  assert teacher_of(student) is None
   warnings = [r for r in caplog.records if r.levelname == 'WARNING']
   assert len(warnings) == 1
   assert words in warnings[0].getMessage()
   assert 'name it by --teacher' in warnings[0].getMessage()
+
+
+def test_a_film_without_the_teacher_that_cannot_be_had(
+    student, tmp_path, capsys
+):
+  write_summary(student, {'path': '/nowhere'})
+  found = run_json(
+      capsys, student, '--video', tmp_path / 'v', '--video_steps=2'
+  )
+  assert found['video']['teacher'] is found['video']['agreement'] is None
 
 
 def test_another_teacher_may_be_named(student, tmp_path, capsys):
@@ -284,26 +306,28 @@ def test_another_teacher_may_be_named(student, tmp_path, capsys):
   assert found['video']['agreement'] is not None
 
 
-def test_the_checksum_of_the_summary_is_that_of_the_teacher(student, capsys):
+def test_the_checksum_of_the_summary_is_that_of_the_teacher(student):
   loaded = native.read(student, student, None)
   teacher = {'path': student, 'params_crc32c': fingerprint(loaded.params)}
   write_summary(student, teacher)
-  folder = pathlib.Path(student) / 'v'
-  found = run_json(capsys, student, '--video', folder, '--video_steps=1')
-  assert found['video']['teacher'] == student
+  assert teacher_of(student).path == student
 
 
-def test_another_rom_is_told(student, caplog, capsys):
+def test_another_rom_is_told(student, caplog):
   write_summary(student, None, config={'rom': {'md5': 'abc'}})
-  run_json(capsys, student)
+  subject_lib.check_fits(subject_lib.find(student, None, 'ckpt'))
   assert 'another ROM (md5 abc)' in caplog.text
 
 
 @pytest.mark.parametrize('text', ['{', '[1]', '{"config": null}'])
-def test_a_damaged_summary_is_no_obstacle(student, capsys, text):
+def test_a_damaged_summary_is_no_obstacle(student, text):
   (pathlib.Path(student) / 'summary.json').write_text(text)
-  found = run_json(capsys, student)
+  assert teacher_of(student) is None
+  found = described(student)
   assert found['teacher_score'] is None and found['agent'] == 'dqn'
+
+
+# -- what is refused -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -320,6 +344,7 @@ def test_a_damaged_summary_is_no_obstacle(student, capsys, text):
         (('bundled:Pong', '--video={tmp}', '--teacher=/no'), '/no does not'),
         (('bundled:Pong', '--atari_roms_path=/no'), '/no is not a folder'),
         (('{tmp}',), 'is empty'),
+        (('bundled:Pong', '--epsilon=-1'), '--epsilon is -1, but must be'),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, args, words):

@@ -1,4 +1,4 @@
-"""The soak test itself: what it compares, counts, and refuses."""
+"""The soak test itself: its comparison, its sums, and what it refuses."""
 
 from __future__ import annotations
 
@@ -10,22 +10,14 @@ import subprocess
 import sys
 
 import numpy as np
-from paths import RELIABILITY
-import pytest
+from paths import ROOT
 
+from reincarnating_rl.dopamine_bridge.event_file import EventFile
 from reincarnating_rl.storage.checkpoints.background import Background
 from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 from reincarnating_rl.storage.checkpoints.row_segments import RowLog
-
-
-@pytest.fixture(name='soak', scope='module')
-def _soak():
-  """What compares, as a module."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(str(RELIABILITY))
-    import soak_compare
-
-    yield soak_compare
+from reliability import results
+from reliability import run_contents
 
 
 class Ring:
@@ -44,7 +36,7 @@ class Ring:
 def _write_run(
     folder: pathlib.Path, *, sealed_after: int = 0, loss: float = 1.0
 ) -> str:
-  """What a run leaves, in small; its ring has been sealed in between."""
+  """A small run directory; its ring was sealed `sealed_after` rows."""
   log = Background()
   vault = Vault(str(folder / 'checkpoints'))
   rows = RowLog(vault.rows_folder('student'), log)
@@ -74,21 +66,21 @@ def _write_run(
   return str(folder)
 
 
-def test_equal_runs_do_not_differ(soak, tmp_path):
+def test_equal_runs_do_not_differ(tmp_path):
   run = _write_run(tmp_path / 'a')
   same = _write_run(tmp_path / 'b', sealed_after=6)
-  found = soak.contents(run)
+  found = run_contents.contents(run)
   np.testing.assert_array_equal(
       found['replay/student/action'], [2, 2, 3, 3, 4, 4, 5, 5]
   )
-  assert soak.differences(run, same) == []
+  assert run_contents.differences(run, same) == []
 
 
-def test_each_difference_is_named(soak, tmp_path):
+def test_each_difference_is_named(tmp_path):
   run, other = _write_run(tmp_path / 'a'), _write_run(tmp_path / 'b', loss=2.0)
   (tmp_path / 'b' / 'summary.json').write_text('{"iterations": []}')
   os.remove(tmp_path / 'b' / 'logs' / 'log_10')
-  assert soak.differences(run, other) == [
+  assert run_contents.differences(run, other) == [
       'checkpoint/records/0/metrics/loss: 2.0, not 1.0',
       'logs/iteration_1/loss: [1.0], not [1.0, 2.0]',
       'metrics.jsonl/0/metrics/loss: 2.0, not 1.0',
@@ -97,28 +89,25 @@ def test_each_difference_is_named(soak, tmp_path):
   ]
 
 
-def test_events(soak, tmp_path):
-  import tensorflow as tf
-
-  writer = tf.summary.create_file_writer(str(tmp_path))
-  with writer.as_default():
-    for step in (2, 1, 1):
-      tf.summary.scalar('loss', 0.5, step=step)
-  writer.close()
+def test_events(tmp_path):
+  file = EventFile(str(tmp_path))
+  for step in (2, 1, 1):
+    file.scalar('loss', 0.5, step)
+  file.close()
   once = {'events/./loss': [(1, 0.5), (1, 0.5), (2, 0.5)]}
-  assert soak.event_contents(str(tmp_path)) == once
+  assert run_contents.event_contents(str(tmp_path)) == once
   (path,) = tmp_path.glob('events*')
   os.truncate(path, path.stat().st_size - 3)
-  found = soak.event_contents(str(tmp_path))
+  found = run_contents.event_contents(str(tmp_path))
   assert 'is damaged' in found['events/.'][0]
 
 
-def test_sums_count_each_run_once(soak):
+def test_sums_count_each_run_once():
   outcomes = [
-      soak.Outcome(['kill', 'flip', 'kill'], [5, 0, 7], True, ['one']),
-      soak.Outcome(['flip'], [3], False, []),
+      results.Outcome(['kill', 'flip', 'kill'], [5, 0, 7], True, ['one']),
+      results.Outcome(['flip'], [3], False, []),
   ]
-  report = soak.summarize(outcomes, ['kill', 'flip', 'clock'])
+  report = results.summarize(outcomes, ['kill', 'flip', 'clock'])
   kinds = report.pop('kinds')
   assert report == {
       'faults': 4,
@@ -130,12 +119,12 @@ def test_sums_count_each_run_once(soak):
   assert kinds['flip']['faults'] == 2
   assert kinds['flip']['survived'] == kinds['flip']['differences'] == 1
   assert kinds['clock'] == dict.fromkeys(kinds['flip'], 0)
-  assert 'largest loss' in soak.table(report | {'kinds': kinds})
+  assert 'largest loss' in results.table(report | {'kinds': kinds})
 
 
 def _run(*flags: str) -> subprocess.CompletedProcess:
   return subprocess.run(
-      [sys.executable, str(RELIABILITY / 'soak.py'), *flags],
+      [sys.executable, str(ROOT / 'scripts' / 'soak.py'), *flags],
       capture_output=True,
       text=True,
       cwd='/',

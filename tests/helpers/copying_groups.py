@@ -6,13 +6,12 @@ import dataclasses
 import json
 import os
 
-import jax
 import numpy as np
-from probes import Linear
+import small_runs
 from small_runs import ALONE
 from small_runs import make_env
+from small_runs import PLAIN_LEARNER
 
-from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.loop.population import pbt_execution as exploits_lib
 from reincarnating_rl.loop.population.lineage import Lineage
 from reincarnating_rl.loop.population.pbt import Mutation
@@ -23,9 +22,6 @@ from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.saving.supervisor import Keeper
 
-LEARNER = learner_lib.Learner(
-    Linear(), learner_lib.Objective('huber'), learner_lib.adam_direction()
-)
 CONFIG = dataclasses.replace(
     ALONE,
     num_iterations=3,
@@ -42,10 +38,10 @@ TRAINING = PopulationBasedTraining(
 MEMBERS = tuple({'learning_rate': 10.0 ** (-1 - i / 2)} for i in range(4))
 
 
-def make_run(index, member, config=CONFIG, env=make_env, learner=LEARNER):
+def make_run(index, member, config=CONFIG, env=make_env):
   return Run(
       dataclasses.replace(config, seed=index),
-      learner,
+      PLAIN_LEARNER,
       env,
       random_score=-1.0,
       member=member,
@@ -100,23 +96,8 @@ def generator(iteration):
 
 def outcome(group):
   """All that a group has come to, its file included."""
-  found = []
-  for run in group.runs:
-    trainer = run.trainer
-    found.append(
-        {
-            'records': [r.to_json() | {'seconds': None} for r in run.records],
-            'counters': dataclasses.asdict(trainer.counters),
-            'member': trainer.member,
-            'copied_after': run.copied_after,
-            'env': run.player.env.snapshot(),
-            'arrays': jax.device_get(
-                (trainer.learner_state, trainer.writer.state, trainer.act_key)
-            ),
-        }
-    )
   with open(os.path.join(group.directory, 'population.json')) as f:
-    return found, json.load(f)
+    return [small_runs.outcome(run) for run in group.runs], json.load(f)
 
 
 class Cut(BaseException):
@@ -124,21 +105,21 @@ class Cut(BaseException):
 
 
 class Points:
-  """Dies at one of the moments after which the disk is another.
+  """The moments at which the content of the disk changes.
 
   Attributes:
-    names: of those that there were.
+    names: function that was called at each moment so far.
   """
 
-  def __init__(self, patch, at=None, slow_disk=False):
+  def __init__(self, patch, slow_disk=False, each=lambda index: None):
     """Watches what goes to the disk.
 
     Args:
-      patch: undoes it.
-      at: index of the moment to die at.
-      slow_disk: whether what nobody waits for never comes to it.
+      patch: a MonkeyPatch; its end is the end of the watch.
+      slow_disk: if True, saves that nobody waits for are lost.
+      each: called at each moment with its index.
     """
-    self.names, self._at, self._slow_disk = [], at, slow_disk
+    self.names, self._each, self._slow_disk = [], each, slow_disk
     patch.setattr(RunCheckpointer, 'save', self._save(RunCheckpointer.save))
     for owner, name in ((Lineage, 'add'), (exploits_lib, 'copy_student')):
       patch.setattr(owner, name, self._after(name, getattr(owner, name)))
@@ -161,5 +142,14 @@ class Points:
 
   def _come_to(self, name):
     self.names.append(name)
-    if len(self.names) - 1 == self._at:
+    self._each(len(self.names) - 1)
+
+
+def die_at(moment):
+  """What is done at each of the `Points` of a process that dies at one."""
+
+  def each(index):
+    if index == moment:
       raise Cut
+
+  return each

@@ -1,14 +1,14 @@
 """A small Google Cloud Storage on loopback, with faults to order.
 
-It speaks what gsutil and google-cloud-storage ask of the JSON API when they
-list and download: pages of listings with prefix and delimiter, metadata, media
-with ranges and generations. Objects live in memory; every request is recorded.
-gsutil insists on https: `Emulator.tls()` opens a second port onto the same
-objects, `boto_config` writes the settings that lead gsutil there.
+It speaks what gsutil asks of the JSON API when it lists and downloads: pages of
+listings with prefix and delimiter, metadata, media with ranges and generations.
+Objects live in memory; every request is recorded. gsutil insists on https: the
+emulator makes a certificate, `boto_config` writes the settings that lead gsutil
+to it.
 
 Run as a program it serves a folder, bucket by bucket, until it is ended:
 
-  python tests/gcs_emulator.py FOLDER [PORT]
+  python tests/helpers/gcs_emulator.py FOLDER [PORT]
 """
 
 from __future__ import annotations
@@ -84,10 +84,13 @@ class Request(NamedTuple):
 class Emulator:
   """Serves buckets on a port of 127.0.0.1 while it is entered."""
 
-  def __init__(self, page_size: int = 1000, port: int = 0):
+  def __init__(
+      self, folder: pathlib.Path, page_size: int = 1000, port: int = 0
+  ):
     """Makes an empty store.
 
     Args:
+      folder: where cert.pem and key.pem are written.
       page_size: of listings at most; small ones exercise the pages.
       port: 0 for a free one.
     """
@@ -96,32 +99,21 @@ class Emulator:
     self.requests: list[Request] = []
     self.listing_statuses: list[int] = []
     self._generation = 1_700_000_000_000_000
-    self._servers = [_serve(self, port)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    self.certificate, key = write_certificate(folder)
+    context.load_cert_chain(self.certificate, key)
+    self._server = _serve(self, port, context)
 
   @property
   def port(self) -> int:
-    return self._servers[0].server_address[1]
-
-  @property
-  def host(self) -> str:
-    """Value of STORAGE_EMULATOR_HOST."""
-    return f'http://127.0.0.1:{self.port}'
-
-  def tls(self, folder: pathlib.Path) -> int:
-    """Opens the https port; FOLDER/cert.pem is what clients shall trust."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*write_certificate(folder))
-    server = _serve(self, 0, context)
-    self._servers.append(server)
-    return server.server_address[1]
+    return self._server.server_address[1]
 
   def __enter__(self) -> Emulator:
     return self
 
   def __exit__(self, *unused: Any) -> None:
-    for server in self._servers:
-      server.shutdown()
-      server.server_close()
+    self._server.shutdown()
+    self._server.server_close()
 
   def put(self, url: str, data: bytes, **attributes: Any) -> StoredObject:
     """Stores an object under 'gs://bucket/name'; replaces an older one."""
@@ -150,14 +142,13 @@ class Emulator:
 
 
 def _serve(
-    emulator: Emulator, port: int, context: Optional[ssl.SSLContext] = None
+    emulator: Emulator, port: int, context: ssl.SSLContext
 ) -> http.server.ThreadingHTTPServer:
   handler = type('Handler', (_Handler,), {'emulator': emulator})
   server = http.server.ThreadingHTTPServer(('127.0.0.1', port), handler)
   server.daemon_threads = True
   server.handle_error = lambda *unused: None  # clients that were killed
-  if context is not None:
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+  server.socket = context.wrap_socket(server.socket, server_side=True)
   thread = threading.Thread(
       target=server.serve_forever, kwargs={'poll_interval': 0.01}, daemon=True
   )
@@ -230,7 +221,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         'storageClass': 'STANDARD',
         'size': str(len(stored.data)),
         'crc32c': base64.b64encode(checksum).decode(),
-        'etag': 'CAE=',
+        'etag': str(stored.generation),
         'timeCreated': '2022-06-01T00:00:00.000Z',
         'updated': '2022-06-01T00:00:00.000Z',
         'mediaLink': f'{base}/download/storage/v1/{path}?alt=media',
@@ -346,15 +337,23 @@ def write_certificate(folder: pathlib.Path) -> tuple[str, str]:
   return str(folder / 'cert.pem'), str(folder / 'key.pem')
 
 
-def boto_config(folder: pathlib.Path, port: int) -> pathlib.Path:
-  """Writes what BOTO_CONFIG names so that gsutil talks to the https port."""
+def boto_config(
+    folder: pathlib.Path, emulator: Emulator, port: Optional[int] = None
+) -> pathlib.Path:
+  """Writes the file that BOTO_CONFIG names, so that gsutil asks the emulator.
+
+  Args:
+    folder: where the file and gsutil's state lie.
+    emulator: whom to trust.
+    port: to talk to, None for the emulator's.
+  """
   path = folder / 'boto.cfg'
   path.write_text(
       '[Credentials]\n'
       'gs_json_host = 127.0.0.1\n'
-      f'gs_json_port = {port}\n'
+      f'gs_json_port = {port or emulator.port}\n'
       '[Boto]\n'
-      f'ca_certificates_file = {folder / "cert.pem"}\n'
+      f'ca_certificates_file = {emulator.certificate}\n'
       'num_retries = 1\n'
       '[GSUtil]\n'
       f'state_dir = {folder / "state"}\n'
@@ -366,12 +365,11 @@ def boto_config(folder: pathlib.Path, port: int) -> pathlib.Path:
 
 def main() -> None:
   folder = pathlib.Path(sys.argv[1])
-  with Emulator(port=int(sys.argv[2]) if len(sys.argv) > 2 else 0) as emulator:
+  port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+  with Emulator(folder, port=port) as emulator:
     for bucket in sorted(p for p in folder.iterdir() if p.is_dir()):
       emulator.put_folder(f'gs://{bucket.name}', bucket)
-    port = emulator.tls(folder)
-    print(f'STORAGE_EMULATOR_HOST={emulator.host}')
-    print(f'BOTO_CONFIG={boto_config(folder, port)}', flush=True)
+    print(f'BOTO_CONFIG={boto_config(folder, emulator)}', flush=True)
     threading.Event().wait()
 
 

@@ -6,6 +6,3 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 HELPERS = TESTS / 'helpers'
 TESTDATA = TESTS / 'testdata'
 ROOT = TESTS.parent
-SCRIPTS = ROOT / 'scripts'
-BENCHMARKS = ROOT / 'benchmarks'
-RELIABILITY = ROOT / 'reliability'

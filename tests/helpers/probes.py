@@ -15,7 +15,8 @@ from reincarnating_rl.envs.probe import draw_states
 from reincarnating_rl.envs.probe import Gridworld
 from reincarnating_rl.envs.probe import ObservedReward
 from reincarnating_rl.envs.probe import ProbeVector
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.config.plan import RunConfig
 
 NUM_ACTIONS = 4
@@ -85,4 +86,4 @@ class Table(nn.Module):
 
 def table_policy(q_values: np.ndarray) -> Policy:
   """A teacher that thinks [S, A] so of a probe."""
-  return Policy(Table(tuple(map(tuple, q_values.tolist()))), {})
+  return value_policy(Table(tuple(map(tuple, q_values.tolist()))), {})

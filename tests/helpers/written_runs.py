@@ -14,7 +14,6 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from reincarnating_rl.base import files
 from reincarnating_rl.base import scores
 from reincarnating_rl.loop.config import plan
 from reincarnating_rl.loop.training.events import PhaseRecord
@@ -128,7 +127,7 @@ def write_run(
           'rom': {'file': f'{game}.bin', 'md5': f'{game} {md5}'},
       },
   )
-  files.write_json(str(directory / summary.FILE_NAME), document)
+  summary.write(str(directory), document)
   log = MetricsFile(str(directory), game)
   for record in run.records:
     if record.student_score is None or np.isfinite(record.student_score):

@@ -19,8 +19,10 @@ import pytest
 
 from reincarnating_rl import networks
 from reincarnating_rl.base import errors
+from reincarnating_rl.base import tables
 from reincarnating_rl.inspect_teacher import __main__ as inspect_teacher
 from reincarnating_rl.inspect_teacher import figure
+from reincarnating_rl.inspect_teacher import inspection
 from reincarnating_rl.inspect_teacher import text
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.formats import native
@@ -121,9 +123,7 @@ def test_no_nan_in_json(directory, capsys):
   assert found['checkpoint_number'] == 7
   assert found['recorded_score'] is None
   assert found['replay'] is None
-  assert inspect_teacher.to_json({'a': [math.inf, (1.5,)]}) == (
-      '{"a": [null, [1.5]]}'
-  )
+  assert tables.json_line({'a': [math.inf, (1.5,)]}) == ('{"a": [null, [1.5]]}')
 
 
 def test_text_names_the_essentials(directory, capsys):
@@ -195,14 +195,14 @@ def test_actions_without_a_game_are_numbered(capsys):
     [('Pong', 6, 'RIGHT'), ('Breakout', 4, 'RIGHT'), (None, 18, 'UP')],
 )
 def test_actions_are_those_of_the_game(game, count, third):
-  names = inspect_teacher.action_names(game, count)
+  names = inspection.action_names(game, count)
   assert len(names) == count
   assert names[2] == third
 
 
 def test_actions_of_another_set_have_no_names():
-  assert inspect_teacher.action_names('Pong', 5) is None
-  assert inspect_teacher.action_names('NoSuchGame', 6) is None
+  assert inspection.action_names('Pong', 5) is None
+  assert inspection.action_names('NoSuchGame', 6) is None
 
 
 # -- the figure ----------------------------------------------------------------

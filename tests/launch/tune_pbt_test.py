@@ -12,6 +12,7 @@ import time
 import pytest
 import stand_in_train
 
+from reincarnating_rl import show_run
 from reincarnating_rl.app.api import Needs
 from reincarnating_rl.base import errors
 from reincarnating_rl.launch import engine
@@ -25,7 +26,7 @@ from reincarnating_rl.launch.population_worker import Copied
 from reincarnating_rl.launch.population_worker import Member
 from reincarnating_rl.loop.config.estimate import Memory
 from reincarnating_rl.loop.population import lineage
-from reincarnating_rl.report import lineage as drawn
+from reincarnating_rl.report.reading import lineage as drawn
 from tests.launch import engine_test
 
 RATE = 'learner.rate'
@@ -106,7 +107,7 @@ def test_the_bad_become_continuations_of_the_good(tmp_path, monkeypatch):
   # Drawn, and told in words.
   table = drawn.table(drawn.read(str(tmp_path / 'Pong' / 'p')))
   assert '0 -> 10' in table and 'rate' in table
-  drawn.show(str(tmp_path / 'Pong' / 'p'))
+  show_run.main(['show_run', str(tmp_path / 'Pong' / 'p')])
 
 
 def test_a_killed_population_goes_on(tmp_path):

@@ -22,8 +22,8 @@ from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner import Annealing
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import FIRST
 from reincarnating_rl.replay.frame_replay import ReplaySpec
@@ -59,7 +59,7 @@ class Weight(nn.Module):
     return NetworkOutput(values, values)
 
 
-PLAIN = Learner(Linear(), Objective(), learner_lib.adam_direction())
+PLAIN = ValueLearner(Linear(), Objective(), learner_lib.adam_direction())
 ANNEALED = dataclasses.replace(PLAIN, annealing=ANNEALING)
 BBF = dataclasses.replace(
     ANNEALED,
@@ -94,11 +94,11 @@ def make_replay(spec: ReplaySpec = SPEC, seed: int = 0):
 
 @functools.cache
 def initial_params():
-  state = PLAIN.init(jax.random.PRNGKey(7), SPEC.state.shape)
+  state = PLAIN.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, state.online_params)
 
 
-def make_state(learner: Learner, coefficients=COEFFICIENTS, since_reset=0):
+def make_state(learner: ValueLearner, coefficients=COEFFICIENTS, since_reset=0):
   """Online parameters and a target that differ."""
   state = learner.from_params(
       jax.random.PRNGKey(0), initial_params(), coefficients
@@ -111,7 +111,9 @@ def make_state(learner: Learner, coefficients=COEFFICIENTS, since_reset=0):
 
 def updates(learner, state, num=1, spec=SPEC, scan=False, replay=None):
   """State, priorities and metrics after updates from the same replay."""
-  update_many = learner_lib.make_updater(learner, spec, BATCH_SIZE, True, scan)
+  update_many = learner_lib.make_updater(
+      learner_lib.Sampler(learner, spec, BATCH_SIZE, True), scan=scan
+  )
   replay = make_replay() if replay is None else replay
   state, priorities, metrics = update_many(
       state, replay.storage, replay.priorities, num
@@ -147,7 +149,7 @@ def test_n_and_gamma_follow_the_updates_since_the_reset(compilations):
   replay = make_replay()
   start_anew = jnp.int32(0)
   update_many = learner_lib.make_updater(
-      ANNEALED, SPEC, BATCH_SIZE, True, False
+      learner_lib.Sampler(ANNEALED, SPEC, BATCH_SIZE, True), scan=False
   )
   before = compilations.count
   collected = [metrics]
@@ -210,7 +212,8 @@ def test_rehearsed_transitions_are_discounted_as_the_others(since_reset):
   results = []
   for learner, spec in ((ANNEALED, teacher_spec), (PLAIN, alike)):
     update_many = learner_lib.make_updater(
-        learner, SPEC, BATCH_SIZE, True, False, spec, 1.0
+        learner_lib.Sampler(learner, SPEC, BATCH_SIZE, True, spec, 1.0),
+        scan=False,
     )
     # The same rows can be drawn, whatever is gathered from them.
     teacher = make_replay(teacher_spec, seed=1)
@@ -227,7 +230,8 @@ def test_a_members_gamma_is_that_of_rehearsed_transitions():
   for first, gamma in ((state, 0.99), (make_state(PLAIN), 0.5)):
     spec = dataclasses.replace(SPEC, gamma=gamma)
     update_many = learner_lib.make_updater(
-        PLAIN, spec, BATCH_SIZE, True, False, spec, 0.5
+        learner_lib.Sampler(PLAIN, spec, BATCH_SIZE, True, spec, 0.5),
+        scan=False,
     )
     teacher = make_replay(spec, seed=1)
     results.append(update_many(first, *make_replay()[:2], 2, teacher))
@@ -235,7 +239,7 @@ def test_a_members_gamma_is_that_of_rehearsed_transitions():
 
 
 def test_learners_of_other_settings_are_others():
-  same = Learner(
+  same = ValueLearner(
       Linear(),
       Objective(),
       learner_lib.adam_direction(),
@@ -275,9 +279,9 @@ def test_members_may_differ_in_gamma():
       for gamma in (0.3, 0.6, 0.99)
   ]
   replay = make_replay()
-  update = lambda state: PLAIN.update_from_replay(
-      SPEC, BATCH_SIZE, state, *replay[:2], True
-  )
+  update = lambda state: learner_lib.Sampler(
+      PLAIN, SPEC, BATCH_SIZE, True
+  ).update(state, *replay[:2])
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
   together = jax.jit(jax.vmap(update))(stacked)
   update = jax.jit(update)
@@ -318,7 +322,9 @@ def test_values_of_the_next_update_are_those_of_the_moved_target():
   Huber's slope is that of the square here, so w falls by the rate times
   (w - v), and v then moves by a quarter of its new distance to w.
   """
-  learner = Learner(Weight(), Objective(), optax.identity(), target_ema=0.25)
+  learner = ValueLearner(
+      Weight(), Objective(), optax.identity(), target_ema=0.25
+  )
   state = learner.from_params(
       jax.random.PRNGKey(0),
       {'w': jnp.array([1.0])},

@@ -19,12 +19,13 @@ import pytest
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import losses
 from reincarnating_rl import networks
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner import augmentation
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.replay import frame_replay
 
 ADAM = learner_lib.adam_direction()
@@ -63,7 +64,7 @@ def params_from(data: dict[str, np.ndarray], prefix: str) -> dict[str, Any]:
 
 
 @functools.cache
-def reference_learner(rainbow: bool, double: bool) -> Learner:
+def reference_learner(rainbow: bool, double: bool) -> ValueLearner:
   atoms = {'num_atoms': 51, 'distributional': True} if rainbow else {}
   network = networks.make_network(
       6, features=(4, 8, 8), hidden_size=16, **atoms
@@ -71,11 +72,11 @@ def reference_learner(rainbow: bool, double: bool) -> Learner:
   objective = Objective(
       'categorical' if rainbow else 'huber', double=double, distill='policy'
   )
-  return Learner(network, objective, ADAM)
+  return ValueLearner(network, objective, ADAM)
 
 
 @functools.cache
-def jitted_update(learner: Learner):
+def jitted_update(learner: ValueLearner):
   return jax.jit(learner.update)
 
 
@@ -208,6 +209,7 @@ def test_batch_of_one(golden, name):
 STATES = 4
 ACTIONS = 3
 FRAME = (2, 2, 1)
+STATE = ArraySpec(FRAME, 'uint8')
 
 
 class Table(nn.Module):
@@ -260,7 +262,7 @@ def table_batch(seed=0, size=6, num_actions=ACTIONS) -> TransitionBatch:
   )
 
 
-def table_state(learner: Learner, coefficients=Coefficients(), seed=0):
+def table_state(learner: ValueLearner, coefficients=Coefficients(), seed=0):
   """Online and target tables of random numbers that differ."""
   rng = np.random.default_rng(seed)
   shape = jax.eval_shape(
@@ -282,7 +284,7 @@ def look_up(params, states) -> np.ndarray:
 @pytest.mark.parametrize('double', [False, True])
 @pytest.mark.parametrize('td', ['huber', 'mse'])
 def test_a_q_learning_step_by_hand(td, double):
-  learner = Learner(Table(), Objective(td, double=double), SGD)
+  learner = ValueLearner(Table(), Objective(td, double=double), SGD)
   rate = 0.3
   state = table_state(learner, Coefficients(learning_rate=rate))
   batch = table_batch()
@@ -325,7 +327,7 @@ def test_a_q_learning_step_by_hand(td, double):
 @pytest.mark.parametrize('double', [False, True])
 def test_a_quantile_loss_by_hand(double):
   objective = Objective('quantile', double=double)
-  learner = Learner(Table('quantiles'), objective, SGD)
+  learner = ValueLearner(Table('quantiles'), objective, SGD)
   state, batch = table_state(learner), table_batch()
   _, extra = jitted_update(learner)(state, batch)
   values = look_up(state.online_params, batch.s_tm1)  # [B, N, A]
@@ -352,7 +354,7 @@ def test_every_term_with_its_coefficient():
   objective = Objective(
       distill='both', cql=True, margin='dqfd', use_teacher_actions=True
   )
-  learner = Learner(Table(), objective, SGD)
+  learner = ValueLearner(Table(), objective, SGD)
   c = Coefficients(
       td=0.7,
       distill=3.0,
@@ -409,7 +411,7 @@ def test_every_term_with_its_coefficient():
 )
 def test_the_expert_of_the_margin(kind, loss, use_teacher_actions):
   objective = Objective(margin=kind, use_teacher_actions=use_teacher_actions)
-  learner = Learner(Table(), objective, SGD)
+  learner = ValueLearner(Table(), objective, SGD)
   state, batch = table_state(learner), table_batch(seed=1)
   _, extra = jitted_update(learner)(state, batch)
   expert = np.asarray(batch.a_tm1)
@@ -430,8 +432,8 @@ def test_the_expert_of_the_margin(kind, loss, use_teacher_actions):
 @pytest.mark.parametrize('distill', ['policy', 'value', 'both'])
 @pytest.mark.parametrize('best', [False, True])
 def test_types_of_distillation(distill, best):
-  objective = Objective('none', distill=distill, distill_best_action_only=best)
-  learner = Learner(Table(), objective, SGD)
+  objective = Objective(None, distill=distill, distill_best_action_only=best)
+  learner = ValueLearner(Table(), objective, SGD)
   state = table_state(learner, Coefficients(lambda_=1.0, temperature=0.3))
   batch = table_batch()
   _, extra = jitted_update(learner)(state, batch)
@@ -452,8 +454,8 @@ def test_types_of_distillation(distill, best):
 
 
 def test_a_coefficient_of_zero_removes_its_term():
-  plain = Learner(Table(), Objective(), SGD)
-  full = Learner(
+  plain = ValueLearner(Table(), Objective(), SGD)
+  full = ValueLearner(
       Table(), Objective(distill='policy', cql=True, margin='dqfd'), SGD
   )
   batch = table_batch()
@@ -472,7 +474,7 @@ def test_a_coefficient_of_zero_removes_its_term():
 
 
 def test_a_learning_rate_of_zero_moves_nothing():
-  learner = Learner(Table(), Objective(), ADAM)
+  learner = ValueLearner(Table(), Objective(), ADAM)
   state = table_state(learner, Coefficients(learning_rate=0.0))
   after, _ = jitted_update(learner)(state, table_batch())
   np.testing.assert_array_equal(
@@ -483,7 +485,7 @@ def test_a_learning_rate_of_zero_moves_nothing():
 
 def test_one_action():
   """Nothing to choose and nothing to imitate, but values to learn."""
-  learner = Learner(
+  learner = ValueLearner(
       Table(num_actions=1), Objective(distill='policy', cql=True), ADAM
   )
   state = table_state(learner, Coefficients(lambda_=1.0))
@@ -498,7 +500,7 @@ def test_one_action():
 def test_cold_and_huge_values_stay_finite():
   """Temperature 0.1 and values of a thousand, in opposite orders."""
   objective = Objective(distill='policy', cql=True, margin='dqfd')
-  learner = Learner(Table(), objective, ADAM)
+  learner = ValueLearner(Table(), objective, ADAM)
   state = table_state(learner, Coefficients(lambda_=1.0, temperature=0.1))
   huge = jax.tree.map(lambda x: 1e3 * jnp.sign(x), state.online_params)
   batch = table_batch()
@@ -518,7 +520,7 @@ def test_augmentation_uses_another_key_for_each_state(monkeypatch):
     return states.astype(jnp.float32)
 
   monkeypatch.setattr(augmentation, 'augment', spy)
-  learner = Learner(Table(), Objective(augment=True, double=True), SGD)
+  learner = ValueLearner(Table(), Objective(augment=True, double=True), SGD)
   state, batch = table_state(learner), table_batch()
   for _ in range(2):
     state, _ = learner.update(state, batch)
@@ -529,7 +531,7 @@ def test_augmentation_uses_another_key_for_each_state(monkeypatch):
 
 def test_without_augmentation_states_are_untouched(monkeypatch):
   monkeypatch.setattr(augmentation, 'augment', None)
-  learner = Learner(Table(), Objective(), SGD)
+  learner = ValueLearner(Table(), Objective(), SGD)
   learner.update(table_state(learner), table_batch())
 
 
@@ -570,7 +572,7 @@ def _slow_kl(q_teacher, q_student, temperature):
 
 def test_norm_and_priority_by_hand():
   """One transition; its TD error of 0.5 is the gradient of one table entry."""
-  learner = Learner(Table(), Objective(), SGD)
+  learner = ValueLearner(Table(), Objective(), SGD)
   state = table_state(learner)
   batch = table_batch(size=1)
   q = look_up(state.online_params, batch.s_tm1)[0, batch.a_tm1[0]]
@@ -600,9 +602,9 @@ def test_diagnostics_equal_the_reference(golden):
 
 
 def test_init_makes_equal_networks_and_a_zero_optimizer():
-  learner = Learner(Table(), Objective(), ADAM)
+  learner = ValueLearner(Table(), Objective(), ADAM)
   coefficients = Coefficients(learning_rate=0.5, lambda_=0.25)
-  state = learner.init(jax.random.PRNGKey(0), FRAME, coefficients)
+  state = learner.init(jax.random.PRNGKey(0), STATE, coefficients)
   jax.tree.map(
       np.testing.assert_array_equal, state.online_params, state.target_params
   )
@@ -613,7 +615,7 @@ def test_init_makes_equal_networks_and_a_zero_optimizer():
   assert state.coefficients.lambda_ == 0.25
   for leaf in jax.tree.leaves(state.coefficients):
     assert leaf.dtype == jnp.float32 and leaf.shape == ()
-  other = learner.init(jax.random.PRNGKey(1), FRAME)
+  other = learner.init(jax.random.PRNGKey(1), STATE)
   assert (other.online_params['table'] != state.online_params['table']).any()
 
 
@@ -635,10 +637,10 @@ def test_coefficients_without_a_gamma_have_no_leaf_for_it():
 
 
 def test_sync_target_copies():
-  learner = Learner(Table(), Objective(), ADAM)
+  learner = ValueLearner(Table(), Objective(), ADAM)
   state = table_state(learner)
   online = np.array(state.online_params['table'])
-  synced = learner_lib.sync_target(state)
+  synced = learner.sync_target(state)
   assert state.online_params['table'].is_deleted()
   np.testing.assert_array_equal(synced.online_params['table'], online)
   np.testing.assert_array_equal(synced.target_params['table'], online)
@@ -649,7 +651,7 @@ def test_sync_target_copies():
 
 def test_members_are_one_more_axis():
   """A population with different coefficients equals its members alone."""
-  learner = Learner(Table(), Objective(distill='policy'), ADAM)
+  learner = ValueLearner(Table(), Objective(distill='policy'), ADAM)
   members = [
       table_state(
           learner,
@@ -694,7 +696,7 @@ def test_which_objectives_need_a_teacher(changes, needs):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'td': 'l1'}, "Objective.td is 'l1'.*huber.*quantile.*none"),
+        ({'td': 'l1'}, "Objective.td is 'l1'.*huber.*quantile"),
         ({'distill': 'q'}, "Objective.distill is 'q'.*policy.*both"),
         ({'margin': 'max'}, "Objective.margin is 'max'.*dqfd.*elementwise"),
     ],
@@ -705,12 +707,14 @@ def test_an_unknown_term_is_refused(changes, message):
 
 
 def test_equal_learners_share_compiled_code():
-  make = lambda: Learner(
+  make = lambda: ValueLearner(
       networks.make_network(ACTIONS), Objective(distill='policy'), ADAM
   )
   assert make() == make()
   spec = frame_replay.ReplaySpec(100)
-  make_one = lambda scan: learner_lib.make_updater(make(), spec, 4, True, scan)
+  make_one = lambda scan: learner_lib.make_updater(
+      learner_lib.Sampler(make(), spec, 4, True), scan=scan
+  )
   assert make_one(False) is make_one(False)
   assert make_one(False) is not make_one(True)
 
@@ -719,7 +723,7 @@ def test_equal_learners_share_compiled_code():
 def test_learning_lowers_the_loss(td):
   """Every TD loss, on one batch whose rewards say everything."""
   kind = {'categorical': 'logits', 'quantile': 'quantiles'}.get(td, 'q_values')
-  learner = Learner(Table(kind), Objective(td), ADAM)
+  learner = ValueLearner(Table(kind), Objective(td), ADAM)
   state = table_state(learner, Coefficients(learning_rate=0.05))
   rng = np.random.default_rng(0)
   batch = table_batch(size=STATES)._replace(

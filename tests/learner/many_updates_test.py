@@ -17,8 +17,8 @@ from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.replay import frame_replay
 
 ADAM = learner_lib.adam_direction()
@@ -32,7 +32,7 @@ SPEC = frame_replay.ReplaySpec(
 ).with_q_teacher(ACTIONS)
 BATCH_SIZE = 5
 NUM_UPDATES = 4
-SMALL = Learner(
+SMALL = ValueLearner(
     networks.make_network(ACTIONS, features=(2, 2, 2), hidden_size=4),
     Objective(double=True, distill='policy'),
     ADAM,
@@ -63,7 +63,7 @@ def small_replay() -> frame_replay.ReplayState:
 
 @functools.cache
 def small_params():
-  init = SMALL.init(jax.random.PRNGKey(7), SPEC.state.shape)
+  init = SMALL.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, init.online_params)
 
 
@@ -72,7 +72,9 @@ def small_state(seed=0):
 
 
 def updater(scan: bool, prioritized: bool = True):
-  return learner_lib.make_updater(SMALL, SPEC, BATCH_SIZE, prioritized, scan)
+  return learner_lib.make_updater(
+      learner_lib.Sampler(SMALL, SPEC, BATCH_SIZE, prioritized), scan=scan
+  )
 
 
 def run_updates(update_many, num_updates=NUM_UPDATES, seed=0, calls=1):
@@ -158,7 +160,7 @@ def test_nothing_is_compiled_after_the_first_call(scan, compilations):
   state, priorities, _ = update_many(
       small_state(), replay.storage, replay.priorities, NUM_UPDATES
   )
-  learner_lib.sync_target(small_state())
+  SMALL.sync_target(small_state())
   Coefficients().as_arrays()
   before = compilations.count
   for lambda_ in (1.0, 0.5, 0.0):
@@ -169,7 +171,7 @@ def test_nothing_is_compiled_after_the_first_call(scan, compilations):
         distill=3.0,
     )
     state = state._replace(coefficients=coefficients.as_arrays())
-    state = learner_lib.sync_target(state)
+    state = SMALL.sync_target(state)
     state, priorities, _ = update_many(
         state, replay.storage, priorities, NUM_UPDATES
     )
@@ -249,7 +251,7 @@ class Linear(nn.Module):
     return NetworkOutput(nn.Dense(ACTIONS)(pixels), pixels)
 
 
-LINEAR = Learner(Linear(), Objective(double=True, distill='policy'), ADAM)
+LINEAR = ValueLearner(Linear(), Objective(double=True, distill='policy'), ADAM)
 
 
 def demonstration_share(online, batch, coefficients):
@@ -258,7 +260,7 @@ def demonstration_share(online, batch, coefficients):
   return batch.demonstration / batch.weight
 
 
-COUNTED = Learner(
+COUNTED = ValueLearner(
     LINEAR.network,
     Objective(
         extra=(learner_lib.Term('share', demonstration_share, lambda _: 0.0),)
@@ -291,7 +293,7 @@ def teacher_replay() -> frame_replay.ReplayState:
 
 @functools.cache
 def linear_params():
-  init = LINEAR.init(jax.random.PRNGKey(7), SPEC.state.shape)
+  init = LINEAR.init(jax.random.PRNGKey(7), SPEC.state)
   return jax.tree.map(np.array, init.online_params)
 
 
@@ -302,7 +304,8 @@ def linear_state():
 def rehearse(ratio, num_updates, learner=LINEAR, scan=False, batch_size=5):
   """State, priorities and metrics after updates on learned priorities."""
   update_many = learner_lib.make_updater(
-      learner, SPEC, batch_size, True, scan, TEACHER_SPEC, ratio
+      learner_lib.Sampler(learner, SPEC, batch_size, True, TEACHER_SPEC, ratio),
+      scan=scan,
   )
   replay = prioritized_replay()
   return update_many(
@@ -408,7 +411,8 @@ def test_rehearsal_scanned_equals_dispatched():
 def test_the_teachers_data_is_only_read():
   teacher, replay = teacher_replay(), small_replay()
   update_many = learner_lib.make_updater(
-      LINEAR, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, 0.5
+      learner_lib.Sampler(LINEAR, SPEC, BATCH_SIZE, True, TEACHER_SPEC, 0.5),
+      scan=False,
   )
   update_many(linear_state(), *replay[:2], 1, teacher)
   assert_equal(teacher, teacher_replay())
@@ -420,7 +424,8 @@ def test_teachers_values_are_asked_for_only_if_needed():
   )
   for learner, refused in ((LINEAR, True), (COUNTED, False)):
     update_many = learner_lib.make_updater(
-        learner, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, 0.5
+        learner_lib.Sampler(learner, SPEC, BATCH_SIZE, True, TEACHER_SPEC, 0.5),
+        scan=False,
     )
     state = learner.from_params(jax.random.PRNGKey(0), linear_params(), LEARNED)
     replay = without(small_replay())
@@ -435,12 +440,18 @@ def test_teachers_values_are_asked_for_only_if_needed():
 @pytest.mark.parametrize('ratio', [0.0, 0.5])
 def test_a_ratio_and_data_go_together(ratio):
   update_many = learner_lib.make_updater(
-      LINEAR, SPEC, BATCH_SIZE, True, False, TEACHER_SPEC, ratio
+      learner_lib.Sampler(LINEAR, SPEC, BATCH_SIZE, True, TEACHER_SPEC, ratio),
+      scan=False,
   )
   given = None if ratio else teacher_replay()
   with pytest.raises(ValueError, match=f'teacher_data_ratio is {ratio}'):
     update_many(linear_state(), *small_replay()[:2], 1, given)
   with pytest.raises(ValueError, match='between 0 and 1, got 1.5'):
-    learner_lib.make_updater(LINEAR, SPEC, 5, True, False, TEACHER_SPEC, 1.5)
+    learner_lib.make_updater(
+        learner_lib.Sampler(LINEAR, SPEC, 5, True, TEACHER_SPEC, 1.5),
+        scan=False,
+    )
   with pytest.raises(ValueError, match="needs a teacher's data"):
-    learner_lib.make_updater(LINEAR, SPEC, 5, True, False, None, 0.5)
+    learner_lib.make_updater(
+        learner_lib.Sampler(LINEAR, SPEC, 5, True, None, 0.5), scan=False
+    )

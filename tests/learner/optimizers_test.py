@@ -10,11 +10,12 @@ import optax
 import pytest
 
 from reincarnating_rl import learner as learner_lib
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import NetworkOutput
 from reincarnating_rl.base.types import TransitionBatch
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
+from reincarnating_rl.learner import ValueLearner
 
 
 @pytest.mark.parametrize('centered', [True, False])
@@ -154,9 +155,11 @@ def test_the_learner_decays_its_matrices():
   after = {}
   for decay in (0.0, DECAY):
     optimizer = learner_lib.adam_direction(weight_decay=decay)
-    learner = Learner(Linear(), Objective(), optimizer)
+    learner = ValueLearner(Linear(), Objective(), optimizer)
     state = learner.init(
-        jax.random.PRNGKey(0), (2, 2, 1), Coefficients(learning_rate=RATE)
+        jax.random.PRNGKey(0),
+        ArraySpec((2, 2, 1), 'uint8'),
+        Coefficients(learning_rate=RATE),
     )
     bias = state.online_params['Dense_0']['bias'] + 1.0
     state.online_params['Dense_0']['bias'] = bias

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 
 from reincarnating_rl import networks
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.learner import adam_direction
-from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner import resets
-from reincarnating_rl.learner.reset_state import reset_state
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.learner.resets import ResetSchedule
 
-SHAPE = (8, 8, 4)
+STATE = ArraySpec((8, 8, 4), 'uint8')
 NETWORK = networks.make_network(3, features=(2, 2, 2), hidden_size=4)
-LEARNER = Learner(NETWORK, Objective(), adam_direction())
+LEARNER = ValueLearner(NETWORK, Objective(), adam_direction())
 PARTS = ('encoder', 'head', 'hidden')
 
 
 def learned_state():
   """As after some updates: target, moments and counts of their own."""
-  state = LEARNER.init(jax.random.PRNGKey(0), SHAPE)
-  other = LEARNER.init(jax.random.PRNGKey(1), SHAPE)
+  state = LEARNER.init(jax.random.PRNGKey(0), STATE)
+  other = LEARNER.init(jax.random.PRNGKey(1), STATE)
   moments = jax.tree.map(lambda x: jnp.ones_like(x) * 3, state.opt_state)
   return state._replace(
       target_params=other.online_params,
@@ -37,7 +37,7 @@ def learned_state():
 def fresh_params(rng_key):
   """phi of the network and of the target, drawn as a reset draws them."""
   return [
-      LEARNER.init(key, SHAPE).online_params
+      LEARNER.init(key, STATE).online_params
       for key in jax.random.split(rng_key)
   ]
 
@@ -59,7 +59,7 @@ def assert_trees(ours, theirs):
 def test_each_preset_moves_each_part_by_the_formula(name, kept):
   schedule = resets.preset(name)
   state, key = learned_state(), jax.random.PRNGKey(7)
-  after = reset_state(LEARNER, state, schedule, key, SHAPE)
+  after = LEARNER.reset(state, schedule, key, STATE)
   pairs = (
       (after.online_params, state.online_params),
       (after.target_params, state.target_params),
@@ -87,7 +87,7 @@ def test_what_is_kept_is_kept_to_the_bit():
       10, kept=(('encoder', 1.0),), others_kept=1.0, keep_optimizer=True
   )
   state = learned_state()
-  after = reset_state(LEARNER, state, schedule, jax.random.PRNGKey(7), SHAPE)
+  after = LEARNER.reset(state, schedule, jax.random.PRNGKey(7), STATE)
   jax.tree.map(
       np.testing.assert_array_equal,
       after._replace(since_reset=state.since_reset),
@@ -97,9 +97,7 @@ def test_what_is_kept_is_kept_to_the_bit():
 
 def test_a_target_that_becomes_a_copy():
   schedule = ResetSchedule(10, kept=(('encoder', 0.5),), target='copy')
-  after = reset_state(
-      LEARNER, learned_state(), schedule, jax.random.PRNGKey(7), SHAPE
-  )
+  after = LEARNER.reset(learned_state(), schedule, jax.random.PRNGKey(7), STATE)
   jax.tree.map(
       np.testing.assert_array_equal, after.target_params, after.online_params
   )
@@ -108,7 +106,7 @@ def test_a_target_that_becomes_a_copy():
 def test_weights_differ_at_each_reset_and_between_network_and_target():
   schedule, state = resets.preset('full'), learned_state()
   one, two = (
-      reset_state(LEARNER, state, schedule, jax.random.PRNGKey(k), SHAPE)
+      LEARNER.reset(state, schedule, jax.random.PRNGKey(k), STATE)
       for k in (7, 8)
   )
   kernels = [

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from reincarnating_rl.base import errors
 from reincarnating_rl.loop.training.events import PhaseRecord
 from reincarnating_rl.loop.training.events import Reached
 from reincarnating_rl.rundir import metrics_file
@@ -51,6 +52,29 @@ def test_a_line_for_updates_and_one_for_the_phase(tmp_path):
   # Of a human's 14.6 and random play's -20.7.
   assert phase.pop('human_normalized') == pytest.approx(0.5)
   assert phase == RECORD.to_json() | {'kind': 'phase', 'frames': 4000}
+
+
+def test_lines_are_read_by_kind(tmp_path):
+  assert metrics_file.read(str(tmp_path)) == []
+  log = MetricsFile(str(tmp_path), 'Pong')
+  log.on_metrics(REACHED, {'loss': 0.5})
+  log.on_record(RECORD)
+  updates, phase = _lines(tmp_path)
+  assert metrics_file.read(str(tmp_path)) == [phase]
+  assert metrics_file.read(str(tmp_path), metrics_file.UPDATES) == [updates]
+
+
+@pytest.mark.parametrize('damaged', ['{"kind": "ph', '[]', '{"kind": "phase"}'])
+def test_only_the_last_line_may_be_damaged(tmp_path, damaged):
+  log = MetricsFile(str(tmp_path), 'Pong')
+  log.on_record(RECORD)
+  path = tmp_path / metrics_file.FILE_NAME
+  path.write_text(path.read_text() + damaged)
+  assert len(metrics_file.read(str(tmp_path))) == 1
+  path.write_text(path.read_text() + '\n')
+  log.on_record(RECORD)
+  with pytest.raises(errors.UserError, match='Line 2 of .* is damaged'):
+    metrics_file.read(str(tmp_path))
 
 
 def test_a_game_that_no_human_played_has_no_human_score(tmp_path):

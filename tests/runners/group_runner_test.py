@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from absl.testing import flagsaver
-import gin
 import jax
-from paths import TESTDATA
 import pytest
+import tiny_runs
+from tiny_runs import metrics
+from tiny_runs import summary
 
 from reincarnating_rl import train
 from reincarnating_rl.app import experiment
@@ -19,38 +19,17 @@ from reincarnating_rl.loop.config import memory
 from reincarnating_rl.loop.population import lineage
 from reincarnating_rl.loop.population import pbt
 from reincarnating_rl.runners import group_runner
-from tests.configs_test import NARROW
-from tests.configs_test import TINY
 
-BINDINGS = (
-    *TINY,
-    'RunnerWithTeacher.num_pretraining_iterations = 1',
-    *(
-        f'reincarnation_networks.NatureDQNNetwork.{setting}'
-        for setting in NARROW['NatureDQNNetwork']
-    ),
-)
 PHASES = ['teacher_evaluation', 'pretraining', 'online', 'online']
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def with_flags(do, base_dir, *more):
   """Calls it with the flags of a run that takes seconds, and some more."""
   flags = ['--agent=qdagger_dqn', '--gin_files=qdagger_dqn.gin']
   flags += [f'--base_dir={base_dir}']
-  flags += [f'--teacher_checkpoint_dir={TESTDATA / "dopamine_406_small"}']
-  flags += [f'--gin_bindings={binding}' for binding in BINDINGS]
-  gin.clear_config()
-  train.FLAGS.unparse_flags()
-  with flagsaver.flagsaver():
-    train.FLAGS(['train', *flags, *more])
-    return do()
+  flags += [f'--teacher_checkpoint_dir={tiny_runs.TEACHER}']
+  flags += tiny_runs.binding_flags(tiny_runs.BINDINGS)
+  return tiny_runs.with_flags(do, [*flags, *more])
 
 
 def run(base_dir, *more):
@@ -87,24 +66,10 @@ def test_what_breaks_down_is_saved(tmp_path, monkeypatch):
     group.run_experiment()
 
 
-def summary(folder):
-  with open(folder / 'summary.json', encoding='utf-8') as f:
-    return json.load(f)
-
-
 def write_population(tmp_path, members):
   path = tmp_path / 'population.json'
   path.write_text(json.dumps(members), encoding='utf-8')
   return f'--population={path}'
-
-
-def metrics(folder):
-  """Losses and returns of each phase, from the newest checkpoint."""
-  newest = max(
-      (folder / 'checkpoints').glob('[0-9]*'), key=lambda p: int(p.name)
-  )
-  with open(newest / 'document.json', encoding='utf-8') as f:
-    return [record['metrics'] for record in json.load(f)['records']]
 
 
 def test_seeds_in_folders_of_their_own_are_as_single_runs(
@@ -138,7 +103,7 @@ def test_dry_run_prints_one_plan_and_writes_nothing(tmp_path, capsys):
   base_dir = tmp_path / 'group'
   run(base_dir, '--num_seeds=3', '--run_number=4', '--dry_run')
   printed = capsys.readouterr().out
-  assert printed.count('qdagger_dqn on Pong, seed') == 1
+  assert printed.count(f'qdagger_dqn on {tiny_runs.PROBE}, seed') == 1
   assert '3 such runs side by side, with seeds 4 to 6;' in printed
   assert not base_dir.exists()
 
@@ -152,7 +117,7 @@ def test_each_member_has_its_own_settings(tmp_path):
   members = [{'learning_rate': 0.5}, {'lambda_scale': 2.0}]
   population = write_population(tmp_path, members)
   made = runners(tmp_path / 'group', population, '--run_number=7', '--dry_run')
-  assert [r.run_number for r in made] == [7, 8]
+  assert [r.options.run_number for r in made] == [7, 8]
   configs = [r.run_config for r in made]
   assert [c.seed for c in configs] == [7, 8]
   assert [c.learning_rate for c in configs] == [0.5, 1e-4]

@@ -98,7 +98,7 @@ def test_a_wandb_that_fails_at_the_end_costs_no_run(
   monkeypatch.setattr(wandb, 'init', lambda **_: run)
   run.finish = lambda: 1 / 0
   tell(make_logs(tmp_path))
-  assert 'wandb was not told (division by zero)' in caplog.text
+  assert 'wandb did not log (division by zero)' in caplog.text
 
 
 def test_nothing_is_told_before_it_begins(tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_what_it_does_not_take_later_costs_no_run(
   logs.begin()
   run.log = lambda values: 1 / 0
   logs.on_record(RECORD)
-  assert 'wandb was not told (division by zero)' in caplog.text
+  assert 'wandb did not log (division by zero)' in caplog.text
 
 
 def test_offline(tmp_path, monkeypatch):

@@ -143,7 +143,10 @@ def test_an_ensemble_is_asked_like_any_teacher():
 
 def test_states_may_have_any_leading_dimensions():
   of_atari = [small_policy.make(seed=seed) for seed in (0, 1)]
-  members = [teachers.LoadedTeacher('a', *policy, 7) for policy in of_atari]
+  members = [
+      teachers.LoadedTeacher('a', policy.network, policy.params, 7)
+      for policy in of_atari
+  ]
   states = np.random.default_rng(4).integers(
       256, size=(2, 3, 84, 84, 4), dtype=np.uint8
   )

@@ -2,9 +2,9 @@
 
 import pathlib
 
-import gcs_emulator
 from paths import TESTDATA
 import pytest
+from stand_in_gsutil import Buckets
 
 from reincarnating_rl import teachers
 from reincarnating_rl.teachers import gcs_cache
@@ -15,14 +15,13 @@ RUN = 'gs://rl_checkpoints/DQN_400/Pong/1'
 
 
 @pytest.fixture(autouse=True)
-def emulator(monkeypatch, tmp_path):
+def buckets(monkeypatch, tmp_path, tmp_path_factory):
   """A Dopamine run and one of `train_teacher`, and a cache of our own."""
-  with gcs_emulator.Emulator() as server:
-    server.put_folder(f'{RUN}/checkpoints', LEGACY / 'checkpoints')
-    server.put_folder('gs://mine/Pong/7', BUNDLED)
-    monkeypatch.setenv('STORAGE_EMULATOR_HOST', server.host)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    yield server
+  there = Buckets(tmp_path_factory.mktemp('buckets'), monkeypatch)
+  there.put_folder(f'{RUN}/checkpoints', LEGACY / 'checkpoints')
+  there.put_folder('gs://mine/Pong/7', BUNDLED)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  return there
 
 
 def _names(folder):
@@ -31,17 +30,17 @@ def _names(folder):
   }
 
 
-def test_a_checkpoint_lands_in_the_cache_once(emulator, tmp_path):
-  folder = gcs_cache.fetch(RUN, 0, client='python')
+def test_a_checkpoint_lands_in_the_cache_once(buckets, tmp_path):
+  folder = gcs_cache.fetch(RUN, 0)
   expected = tmp_path / 'cache/reincarnating_rl/teachers'
   assert folder == str(expected / 'rl_checkpoints/DQN_400/Pong/1')
   assert 'ckpt.0' in _names(folder) and 'ckpt.1' not in _names(folder)
   path = LEGACY / 'checkpoints' / '$store$_action_ckpt.0.gz'
   copied = pathlib.Path(folder, 'checkpoints', path.name)
   assert copied.read_bytes() == path.read_bytes()
-  emulator.requests.clear()
+  buckets.forget()
   assert gcs_cache.fetch(f'{RUN}/checkpoints/', 0) == folder
-  assert emulator.requests == []
+  assert buckets.commands() == []
 
 
 def test_the_newest_without_its_replay(tmp_path):
@@ -72,5 +71,5 @@ def test_what_is_fetched_can_be_loaded():
 )
 def test_what_goes_wrong_is_a_teachers_error(url, number, sentence):
   with pytest.raises(teachers.TeacherError) as error:
-    gcs_cache.fetch(url, number, client='python')
+    gcs_cache.fetch(url, number)
   assert sentence in str(error.value)

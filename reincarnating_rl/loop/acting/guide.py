@@ -1,9 +1,14 @@
-"""Jump-start acting: teacher and student take turns in training episodes.
+"""Guide of jump-start RL: teacher and student take turns in an episode.
 
-An episode rolls in for h agent steps, drawn anew for each, and rolls out from
-there. In the form of Uchendu et al. (2023) the teacher, the guide, rolls in
-and the student rolls out; in the other the student rolls in and a mixture of
-both, of which the guide's part decays, rolls out. Evaluations know no guide.
+Each training episode has a roll-in of h agent steps, with a new random h, and
+then a roll-out. There are two forms:
+
+- Uchendu et al. (2023): the teacher (the guide) acts in the roll-in, the
+  student in the roll-out.
+- The other form: the student acts in the roll-in. In the roll-out the guide
+  acts with a probability that decays, else the student.
+
+Evaluations have no guide.
 
 Shape letters: E environments, A actions.
 """
@@ -19,28 +24,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Actor
+from reincarnating_rl.learner.policy import Carry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 
 
 class GuideState(NamedTuple):
-  """Where the episodes are, and what is drawn next."""
+  """Positions in the running episodes, and the key of the next draws."""
 
   episode_steps: jax.Array  # [E] int32, agent steps of the running episodes
   roll_in_steps: jax.Array  # [E] int32, h of the running episodes
-  max_roll_in_steps: jax.Array  # [] int32, H
-  guided_steps: jax.Array  # [] int32, taken by the guide in this iteration
+  max_roll_in_steps: jax.Array  # [] int32, H, the largest h
+  guided_steps: jax.Array  # [] int32, steps of the guide in this iteration
   rng_key: jax.Array
 
 
-class Guide:
-  """A teacher that takes steps in the student's episodes.
+class Guide(Stateful):
+  """Teacher that takes steps in the student's episodes.
 
   Attributes:
-    config: who acts when.
-    state: all that changes; to be saved and restored as it is.
+    config: settings of the turns.
+    state: everything that changes.
   """
+
+  SAVED = ('state',)
+  REBUILT = ('config', '_policy')
 
   def __init__(
       self,
@@ -52,8 +63,8 @@ class Guide:
     """Builds a guide before the first episode.
 
     Args:
-      config: who acts when.
-      policy: the teacher, which acts greedily and without noise.
+      config: settings of the turns.
+      policy: policy of the teacher, which acts greedily and without noise.
       num_envs: E.
       rng_key: consumed.
     """
@@ -73,52 +84,57 @@ class Guide:
       student: Policy,
       observation: np.ndarray,
       first: np.ndarray,
+      carry: Carry,
       epsilon: float,
       agent_steps: int,
       act_key: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
-    """Actions of whoever's turn it is.
+  ) -> tuple[jax.Array, Carry, jax.Array]:
+    """Chooses actions, of the guide or of the student in each environment.
 
     Args:
-      student: acts epsilon-greedily, with noise, as it does without a guide.
+      student: policy of the student: epsilon-greedy and with noise, as without
+        a guide.
       observation: [E, C, H, W] uint8.
-      first: [E] bool, whether that begins an episode.
+      first: [E] bool, True where the observation begins an episode.
+      carry: carry of the student.
       epsilon: the student's probability of a random action.
       agent_steps: online agent steps so far.
-      act_key: the student's; consumed.
+      act_key: key of the student, consumed.
 
     Returns:
-      [E] int32 actions, and the student's next key.
+      [E] int32 actions, the student's next carry, and its next key.
     """
-    actions, act_key, self.state = act_in_turns(
-        student.network,
+    actions, carry, act_key, self.state = act_in_turns(
+        student.actor,
         self._policy.network,
         self.config.roll_in_guide,
         student.params,
         self._policy.params,
         observation,
         first,
+        carry,
         np.float32(epsilon),
         np.float32(self.config.guide_prob(agent_steps)),
         self.state,
         act_key,
     )
-    return actions, act_key
+    return actions, carry, act_key
 
   def end_iteration(self, agent_steps: int) -> dict[str, float]:
-    """Shrinks H and starts a new count of the guide's steps.
+    """Shrinks H and sets the count of the guide's steps to zero.
 
     Args:
-      agent_steps: taken in the iteration.
+      agent_steps: agent steps of the iteration.
 
     Returns:
-      'guide_share' of those steps, and the 'max_roll_in_steps' they had.
+      'guide_share', the guide's share of these steps, and 'max_roll_in_steps',
+      the H of the iteration.
     """
     guided, max_steps = map(
         int,
         jax.device_get((self.state.guided_steps, self.state.max_roll_in_steps)),
     )
-    # Rounded first: 0.29 * 100 is a little less than 29.
+    # Rounded first: in floating point 0.29 * 100 is less than 29.
     shrunk = math.floor(round(max_steps * self.config.roll_in_decay, 6))
     self.state = self.state._replace(
         max_roll_in_steps=jnp.int32(shrunk), guided_steps=jnp.int32(0)
@@ -131,26 +147,34 @@ class Guide:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def act_in_turns(
-    student_network: nn.Module,
+    student_actor: Actor,
     guide_network: nn.Module,
     roll_in_guide: bool,
     student_params: Any,
     guide_params: Any,
     observation: jax.Array,
     first: jax.Array,
+    carry: Carry,
     epsilon: jax.Array,
     guide_prob: jax.Array,
     state: GuideState,
     act_key: jax.Array,
-) -> tuple[jax.Array, jax.Array, GuideState]:
+) -> tuple[jax.Array, Carry, jax.Array, GuideState]:
   """Actions of student and guide, each in its turn; see `Guide.act`.
 
-  The guide is asked only if it has a turn in some environment: a branch costs
-  nothing, on a CPU either.
+  The guide's network runs only if the guide has a turn in some environment; the
+  branch itself costs nothing, not even on a CPU.
   """
   state, guided = draw_turns(roll_in_guide, first, guide_prob, state)
-  actions, act_key = act(
-      student_network, student_params, observation, epsilon, act_key, True
+  actions, carry, act_key = act(
+      student_actor,
+      student_params,
+      observation,
+      first,
+      carry,
+      epsilon,
+      act_key,
+      True,
   )
 
   def ask_guide() -> jax.Array:
@@ -159,7 +183,7 @@ def act_in_turns(
     return jnp.argmax(out.q_values, axis=-1).astype(jnp.int32)
 
   guides = jax.lax.cond(guided.any(), ask_guide, lambda: actions)
-  return jnp.where(guided, guides, actions), act_key, state
+  return jnp.where(guided, guides, actions), carry, act_key, state
 
 
 def draw_turns(
@@ -168,20 +192,20 @@ def draw_turns(
     guide_prob: jax.Array,
     state: GuideState,
 ) -> tuple[GuideState, jax.Array]:
-  """Whose turn it is in each environment.
+  """Draws the turns of one step.
 
   Args:
-    roll_in_guide: whether the guide rolls in, else the student.
-    first: [E] bool, whether an episode begins with this step.
+    roll_in_guide: True if the guide acts in roll-ins, else the student does.
+    first: [E] bool, True where an episode begins with this step.
     guide_prob: [] probability of the guide after the roll-in.
-    state: as the last step left it; its key is consumed.
+    state: state after the last step; its key is consumed.
 
   Returns:
-    The next state, and [E] bool, where the guide acts.
+    The next state, and [E] bool, True where the guide acts.
   """
   rng_key, length_key, turn_key = jax.random.split(state.rng_key, 3)
   max_steps = state.max_roll_in_steps
-  # No roll-in once H is 0.
+  # h is in {1..H}; once H is 0 there is no roll-in.
   lengths = jax.random.randint(
       length_key, first.shape, jnp.minimum(1, max_steps), max_steps + 1
   )

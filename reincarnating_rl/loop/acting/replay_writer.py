@@ -16,7 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.base.stateful import restored
+from reincarnating_rl.base.stateful import state_of
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.base.stateful import StateMismatchError
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
+from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
 from reincarnating_rl.replay.frame_replay import Q_TEACHER
@@ -25,12 +31,13 @@ from reincarnating_rl.replay.frame_replay import ReplayState
 from reincarnating_rl.replay.frame_replay import Rows
 
 FIRST_NAME = 'student'
+COLLECTED_ROWS = 'teacher'  # of the data that a teacher collects
 
 # A replay and its description.
 Data = tuple[ReplaySpec, ReplayState]
 
 
-class ReplayWriter:
+class ReplayWriter(Stateful):
   """Buffers steps on the host and adds them in one dispatch.
 
   With a teacher, its Q-values are computed for the whole chunk at once and
@@ -44,6 +51,9 @@ class ReplayWriter:
     pending: steps that are not written yet: observation, action, reward, flags
       and the given extras, in the order of their names.
   """
+
+  SAVED = ('name', 'spec', 'state', 'slots_written', 'pending')
+  REBUILT = ('_teacher', '_chunk')
 
   def __init__(
       self,
@@ -81,6 +91,29 @@ class ReplayWriter:
     else:
       self.state = cut_into_streams(*given, spec)
     self.slots_written = int(self.state.add_count)
+
+  def get_state(self) -> dict[str, Any]:
+    """Everything but the rows, which have a log of their own."""
+    state = replay_state(self.state)
+    pending = [np.stack(column) for column in zip(*self.pending)]
+    return state | {
+        'rows': self.name,
+        'capacity': self.spec.capacity,
+        'pending': {str(i): column for i, column in enumerate(pending)},
+    }
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores a replay of the same capacity.
+
+    Args:
+      state: what `get_state` returned, and in 'segments' the first slot and
+        the columns of each piece of the rows.
+    """
+    self.name = state['rows']
+    self.state = restored_replay(self.spec, self.state, state)
+    self.slots_written = int(self.state.add_count)
+    columns = state['pending']
+    self.pending = list(zip(*(columns[str(i)] for i in range(len(columns)))))
 
   def append(
       self,
@@ -220,11 +253,57 @@ def _add_with_teacher(
   if spec.has_stack_axis:
     states = jnp.moveaxis(states, 2, -1)  # [T, E, ..., C]
   flat = states.reshape((-1,) + states.shape[2:])
-  q_teacher = Policy(network, params).q_values(flat)
+  q_teacher = value_policy(network, params).q_values(flat)
   q_teacher = q_teacher.reshape(rows.flags.shape + (-1,))
   extras = dict(rows.extras) | {Q_TEACHER: q_teacher}
   rows = _newest(spec, rows)._replace(extras=extras)
   return frame_replay.add(spec, state, rows)
+
+
+# -- state ---------------------------------------------------------------------
+
+
+def replay_state(state: ReplayState) -> dict[str, Any]:
+  """What a checkpoint holds of a replay beside its rows."""
+  return {
+      'priorities': state_of(state.priorities),
+      'add_count': state.add_count,
+  }
+
+
+def restored_replay(
+    spec: ReplaySpec, state: ReplayState, saved: Mapping[str, Any]
+) -> ReplayState:
+  """A replay with what was saved; `state` is consumed.
+
+  Args:
+    spec: static description.
+    state: an empty replay.
+    saved: what `replay_state` returned, and in 'segments' the first slot and
+      the columns of each piece of the rows.
+
+  Raises:
+    StateMismatchError: if it was saved from another kind of replay.
+  """
+  priorities = restored('priorities', state.priorities, saved['priorities'])
+  add_count = restored('add_count', state.add_count, saved['add_count'])
+  storage = state.storage
+  for start, columns in saved['segments']:
+    _check_columns(spec, columns)
+    storage = blocks.write(spec, storage, start, columns)
+  return ReplayState(storage, priorities, add_count)
+
+
+def _check_columns(spec: ReplaySpec, columns: dict[str, np.ndarray]) -> None:
+  describe = lambda shape, dtype: f'{dtype}{list(shape)}'
+  wanted = {k: describe(x.shape, x.dtype) for k, x in spec.columns.items()}
+  found = {k: describe(x.shape[1:], x.dtype) for k, x in columns.items()}
+  for name in sorted(wanted.keys() | found.keys()):
+    was, is_ = found.get(name, 'not there'), wanted.get(name, 'not there')
+    if was != is_:
+      raise StateMismatchError(
+          f'column {name} of the replay was {was}, is {is_}'
+      )
 
 
 # -- replays that begin with given rows ----------------------------------------

@@ -1,4 +1,4 @@
-"""When things are due: exact arithmetic on counts, without any state."""
+"""Schedule of updates and copies: exact arithmetic on counts, no state."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def due(first_step: int, num_steps: int, rate: Fraction) -> int:
 
 
 def nth_due(first_step: int, rate: Fraction, index: int) -> int:
-  """The step at which the multiple of that index (from 0 on) is due.
+  """The step at which the multiple with an index (from 0 on) is due.
 
   Args:
     first_step: the first step that counts.
     rate: multiples a step, as in `due`.
-    index: of the multiple among those from that step on.
+    index: index of the multiple among those from that step on.
   """
   return math.floor((math.ceil(rate * first_step) + index) / rate)

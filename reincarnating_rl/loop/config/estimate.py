@@ -1,7 +1,7 @@
-"""What a run will do and need, worked out without doing any of it.
+"""Estimate of a run's updates, resets and memory, from its settings alone.
 
-All of it follows from the settings: updates and resets are due at counts, not
-at random. The loop makes them by the same counts (`clock`).
+Updates and resets are due at counts, not at random. The loop makes them by the
+same counts (`due`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 
 class PhaseForecast(NamedTuple):
-  """What one phase will come to.
+  """Work of one phase.
 
   Attributes:
-    phase: of the plan.
-    agent_steps: in all environments together.
-    updates: those of its resets included.
-    resets: the online agent steps before which they are made.
+    phase: phase of the plan.
+    agent_steps: agent steps of all environments together.
+    updates: updates, with those after resets.
+    resets: online agent steps before which the network is reset.
   """
 
   phase: Phase
@@ -35,8 +35,8 @@ class PhaseForecast(NamedTuple):
 class OnlineClock:
   """Updates and resets of the online phases, by ticks.
 
-  A tick is one step of all environments; tick t begins with the updates that
-  are due in it, before it with a reset if one is due.
+  A tick is one step of all environments. It begins with a reset, if one is
+  due, and then with the updates that are due.
   """
 
   def __init__(
@@ -46,7 +46,7 @@ class OnlineClock:
 
     Args:
       config: settings.
-      training_steps: done before.
+      training_steps: training steps before the online phases.
       given_rows: agent steps that the replay begins with.
     """
     self._config = config
@@ -57,14 +57,14 @@ class OnlineClock:
     self.ticks = config.num_iterations * config.ticks
 
   def updates(self, tick: int) -> int:
-    """Due by the replay ratio before that tick."""
+    """Updates that the replay ratio makes due before a tick."""
     envs = self._config.num_envs
     first = self._training_steps + self._ready * envs
     num_ticks = max(tick - self._ready, 0)
     return due(first, num_ticks * envs, self._config.replay_ratio)
 
   def reset_ticks(self) -> Iterator[int]:
-    """Before which ticks the network is reset."""
+    """Ticks before which the network is reset."""
     schedule = self._config.resets
     if schedule is None:
       return
@@ -77,7 +77,7 @@ class OnlineClock:
       count += schedule.period
 
   def updates_after_reset(self, tick: int) -> int:
-    """Those that a reset before that tick is followed by."""
+    """Updates that follow a reset before a tick."""
     schedule = self._config.resets
     if schedule is None:
       return 0
@@ -85,7 +85,7 @@ class OnlineClock:
     return schedule.distill_updates_after + own
 
   def _tick_of_update(self, count: int) -> int:
-    """The first tick before which so many updates were due."""
+    """The first tick before which `count` updates were due."""
     envs, rate = self._config.num_envs, self._config.replay_ratio
     first = self._training_steps + self._ready * envs
     # ceil(rate * steps) >= wanted, hence rate * steps > wanted - 1.
@@ -100,12 +100,12 @@ def forecast(
     training_steps: int = 0,
     given_rows: int = 0,
 ) -> list[PhaseForecast]:
-  """What the phases of a run will come to.
+  """Work of each phase of a run.
 
   Args:
     config: settings.
     phases: the whole plan.
-    training_steps: done before the first phase.
+    training_steps: training steps before the first phase.
     given_rows: agent steps that the student's replay begins with.
   """
   pretraining = [p for p in phases if p.kind == plan_lib.PRETRAINING]
@@ -134,12 +134,12 @@ def forecast(
 
 
 class Memory(NamedTuple):
-  """Bytes that a run will allocate for data, within a few kilobytes.
+  """Bytes that a run allocates for data, within a few kilobytes.
 
   Attributes:
-    student: its replay.
-    teacher: the teacher's data.
-    at_once: whether both are there at one time; else the one goes first.
+    student: bytes of the student's replay.
+    teacher: bytes of the teacher's data.
+    at_once: True if both exist at one time; else the teacher's data go first.
   """
 
   student: int
@@ -147,9 +147,9 @@ class Memory(NamedTuple):
   at_once: bool = True
 
   def peak(self, num_members: int = 1) -> int:
-    """What is needed at most; members share the teacher's data."""
+    """Largest need at one time; members share the teacher's data."""
     students = num_members * self.student
-    # The first of several begins while others hold what they share.
+    # The first of several begins online while others hold the shared data.
     if self.at_once or num_members > 1:
       return students + self.teacher
     return max(students, self.teacher)
@@ -162,15 +162,15 @@ def memory(
     given_rows: int = 0,
     teacher_rows: int = 0,
 ) -> Memory:
-  """What the replays of a run will need.
+  """Bytes that the replays of a run need.
 
   Args:
     config: settings.
     num_actions: A of the teacher, whose Q-values stand beside its data; None
       without a teacher.
-    keeps_q_values: whether they stand beside the student's rows, too.
+    keeps_q_values: True if they stand beside the student's rows, too.
     given_rows: agent steps that the student's replay begins with.
-    teacher_rows: of the data that the teacher left.
+    teacher_rows: rows of the data that the teacher left.
   """
   student = 0
   if config.num_iterations:

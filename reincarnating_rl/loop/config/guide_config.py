@@ -1,22 +1,22 @@
-"""Settings of jump-start acting: who acts when, teacher or student."""
+"""Settings of jump-start acting: turns of teacher and student."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# What is left of H after an iteration, if it decays (Agarwal et al., 2022).
+# Factor of H after an iteration, if it decays (Agarwal et al., 2022).
 ROLL_IN_DECAY = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class GuideConfig:
-  """Who acts when, beside the student.
+  """Turns of the guide (the teacher) and the student in an episode.
 
   Attributes:
     max_roll_in_steps: H, agent steps; an episode rolls in for h ~ U{1..H}.
-    roll_in_guide: whether the guide rolls in, else the student.
-    decay_roll_in_steps: what H is multiplied by after each online iteration
-      (rounded down, 0 in the end); True = ROLL_IN_DECAY, False = H stays.
+    roll_in_guide: True if the guide rolls in, else the student does.
+    decay_roll_in_steps: factor of H after each online iteration (rounded
+      down, 0 in the end); True = ROLL_IN_DECAY, False = H stays.
     roll_out_guide_prob: probability that the guide takes a step after those.
     roll_out_decay_period: online agent steps in which that probability falls
       to 0, linearly; 0 = at once, negative = never.
@@ -42,7 +42,7 @@ class GuideConfig:
 
   @property
   def roll_in_decay(self) -> float:
-    """What H is multiplied by after an iteration."""
+    """Factor of H after an iteration."""
     if isinstance(self.decay_roll_in_steps, bool):
       return ROLL_IN_DECAY if self.decay_roll_in_steps else 1.0
     return self.decay_roll_in_steps

@@ -1,4 +1,4 @@
-"""Whether what a run will allocate fits where it will be allocated."""
+"""Check that a run's data fits into the memory of its devices."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _OWN_GROUPS = '/proc/self/cgroup'
 
 
 class _Files(NamedTuple):
-  """Where a version of control groups says what.
+  """Files of one version of control groups.
 
   Attributes:
-    folder: of all groups, below that of the file system.
-    limit: bytes that a group may take.
-    usage: that it takes.
+    folder: folder of all groups, below that of the file system.
+    limit: file with the bytes that a group may take.
+    usage: file with the bytes that it takes.
     cached: entries of memory.stat that count files kept in memory.
   """
 
@@ -44,7 +44,7 @@ _VERSION_1 = _Files(
 
 
 def available() -> Optional[int]:
-  """Bytes that one device has left; None where nobody tells."""
+  """Bytes that one device has left; None if unknown."""
   device = jax.local_devices()[0]
   if device.platform != 'cpu':
     stats = device.memory_stats() or {}
@@ -78,7 +78,7 @@ def _of_group() -> Optional[int]:
     files = _VERSION_2 if not controllers else _VERSION_1
     if controllers and 'memory' not in controllers.split(','):
       continue
-    # A limit may be of any group above, or that of the root in a container.
+    # Any group above may have a limit, or the root in a container.
     parts = [part for part in path.split('/') if part]
     for depth in range(len(parts) + 1):
       folder = os.path.join(_GROUPS_FOLDER, files.folder, *parts[:depth])
@@ -95,7 +95,7 @@ def _left_in(folder: str, files: _Files) -> Optional[int]:
     entries = dict(line.split() for line in text('memory.stat').splitlines())
   except (OSError, ValueError):
     return None  # 'max' is no number: there is no limit.
-  # What the system keeps of files, it gives away.
+  # The system frees its cache of files when memory is needed.
   cached = sum(int(entries.get(name, 0)) for name in files.cached)
   return max(left + cached, 0)
 
@@ -106,17 +106,17 @@ def _text(path: str) -> str:
 
 
 def check(memory: Memory, num_members: int, free: Optional[int]) -> None:
-  """Says what will be allocated where, or refuses what does not fit.
+  """Logs the memory that runs need, or refuses runs that do not fit.
 
   Nothing is allocated before.
 
   Args:
-    memory: of one member; members share the teacher's data.
+    memory: memory of one member; members share the teacher's data.
     num_members: S, side by side.
     free: bytes on one device; None = unknown, nothing is refused.
 
   Raises:
-    ValueError: one sentence that says what is needed, and what there is.
+    ValueError: one sentence, with the need and the free memory.
   """
   devices = jax.local_devices()
   if devices[0].platform == 'cpu':

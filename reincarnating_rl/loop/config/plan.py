@@ -1,4 +1,4 @@
-"""What a run does, as data: its settings and its list of phases."""
+"""Plan of a run, as data: its settings and its list of phases."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import math
 from typing import Any, Optional
 
 from reincarnating_rl.base.specs import ArraySpec
-from reincarnating_rl.learner.resets import ResetSchedule
-from reincarnating_rl.loop.config.guide_config import GuideConfig
+from reincarnating_rl.envs import registry
+from reincarnating_rl.envs.base import EnvironmentFactory
+from reincarnating_rl.loop.config import parts as parts_lib
+from reincarnating_rl.loop.config.parts import NEVER_DECAY as NEVER_DECAY
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 
 TEACHER_EVALUATION = 'teacher_evaluation'
@@ -17,141 +19,46 @@ COLLECTION = 'data_collection'
 PRETRAINING = 'pretraining'
 ONLINE = 'online'
 
-NEVER_DECAY = -1
-
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-  """Settings of a run; every count says its unit.
+class RunConfig(
+    parts_lib.EnvironmentSettings,
+    parts_lib.OnlineSettings,
+    parts_lib.ReincarnationSettings,
+    parts_lib.StudentSettings,
+):
+  """Settings of a run, composed of its parts; every count says its unit.
 
   Attributes:
-    game: name in Dopamine's spelling.
-    seed: of networks, sampling, acting and episodes (the run number).
-    teacher_seed: of the teacher's evaluation and of the data it collects: what
-      it is worth, and what it leaves, is the same for every student's seed.
-    num_iterations: online iterations.
-    training_steps: agent steps of an online iteration.
-    evaluation_steps: agent steps of an evaluation, at least.
-    num_pretraining_iterations: offline iterations before them.
-    num_pretraining_steps: pretraining steps of an offline iteration.
-    updates_per_pretraining_step: updates of each of them.
-    teacher_steps: agent steps that the teacher collects; 0 = none.
-    teacher_epsilon: of the teacher while it collects.
+    seed: seed of networks, sampling, acting and episodes (the run number).
     teacher_update_horizon: n of the teacher's data.
-    num_envs: environments that train online, side by side.
-    num_eval_envs: environments that evaluate and collect, side by side.
-    batch_size: transitions of an update.
-    update_horizon: n of the student's online returns.
-    gamma: discount of one agent step.
-    replay_capacity: agent steps that the student's replay keeps.
-    min_replay_history: agent steps in it before online updates start.
-    replay_ratio: updates per agent step, any positive rational.
-    updates_per_call: updates that are made in one go, as soon as so many are
-      due; None = as many as are due in one step of all environments.
-    overlap: whether the updates that stand before an action are made after it,
-      while the environments play it: it is chosen by the network before them.
-    resets: when the network gives up a part of what it learned; None = never.
-    act_with_target: whether the target network acts, not the online one.
-    target_update_period: training steps between copies of the target.
-    prioritized: whether the online phase samples by priority.
-    teacher_data_ratio: probability that an online sample is taken from the
-      teacher's data instead of the student's (rehearsal).
-    guide: how the teacher acts in the student's episodes; None = it does not.
-    epsilon_train: final exploration.
-    epsilon_eval: exploration in evaluation.
-    epsilon_decay_period: training steps of the decay from 1.
-    epsilon_warmup_steps: training steps before that decay begins.
-    learning_rate: while lambda is 1.
-    final_learning_rate: once lambda is 0; None = as `learning_rate`.
-    distill_decay_period: online agent steps after which lambda is 0;
-      NEVER_DECAY = only the score decides.
-    wean: whether lambda falls at all.
-    max_agent_steps_per_episode: time limit.
-    sticky_actions: probability that the last action is repeated.
-    frame_shape: (H, W) of a frame.
   """
 
-  game: str = 'Pong'
   seed: int = 0
-  teacher_seed: int = 1
-  num_iterations: int = 10
-  training_steps: int = 250_000
-  evaluation_steps: int = 125_000
-  num_pretraining_iterations: int = 0
-  num_pretraining_steps: int = 100_000
-  updates_per_pretraining_step: int = 1
-  teacher_steps: int = 0
-  teacher_epsilon: float = 0.01
-  teacher_update_horizon: int = 1
-  num_envs: int = 1
-  num_eval_envs: int = 8
-  batch_size: int = 32
-  update_horizon: int = 1
-  gamma: float = 0.99
-  replay_capacity: int = 1_000_000
-  min_replay_history: int = 20_000
-  replay_ratio: Fraction = Fraction(1, 4)
-  updates_per_call: Optional[int] = None
-  overlap: bool = False
-  resets: Optional[ResetSchedule] = None
-  act_with_target: bool = False
-  target_update_period: int = 8_000
-  prioritized: bool = False
-  teacher_data_ratio: float = 0.0
-  guide: Optional[GuideConfig] = None
-  epsilon_train: float = 0.01
-  epsilon_eval: float = 0.001
-  epsilon_decay_period: int = 50_000
-  epsilon_warmup_steps: int = 0
-  learning_rate: float = 6.25e-5
-  final_learning_rate: Optional[float] = None
-  distill_decay_period: int = NEVER_DECAY
-  wean: bool = True
-  max_agent_steps_per_episode: int = 27_000
-  sticky_actions: float = 0.25
-  frame_shape: tuple[int, int] = (84, 84)
+  teacher_update_horizon: int = parts_lib.positive(1)
+
+  @classmethod
+  def of(cls, *parts: parts_lib.Settings, **fields: Any) -> RunConfig:
+    """Composes settings of parts.
+
+    Args:
+      *parts: settings; a later part wins, but not with a field that is None.
+        Fields that a run does not have are left out.
+      **fields: fields that win over all parts.
+    """
+    own = {field.name for field in dataclasses.fields(cls)}
+    found: dict[str, Any] = {}
+    for part in parts:
+      values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+      found |= {
+          name: value
+          for name, value in values.items()
+          if name in own and value is not None
+      }
+    return cls(**(found | fields))
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if field.type == 'int' or (
-          field.type == 'Optional[int]'
-          and getattr(self, field.name) is not None
-      ):
-        self._make_whole(field.name)
-    positive = (
-        'training_steps evaluation_steps num_envs num_eval_envs batch_size '
-        'update_horizon teacher_update_horizon replay_capacity '
-        'target_update_period max_agent_steps_per_episode '
-        'updates_per_pretraining_step'
-    )
-    for name in positive.split():
-      _require(getattr(self, name) > 0, name, getattr(self, name), 'positive')
-    counts = (
-        'num_iterations num_pretraining_iterations num_pretraining_steps '
-        'teacher_steps min_replay_history epsilon_decay_period '
-        'epsilon_warmup_steps'
-    )
-    for name in counts.split():
-      _require(
-          getattr(self, name) >= 0, name, getattr(self, name), 'zero or more'
-      )
-    probabilities = (
-        'teacher_epsilon epsilon_train epsilon_eval teacher_data_ratio'
-    )
-    for name in probabilities.split():
-      value = getattr(self, name)
-      _require(0.0 <= value <= 1.0, name, value, 'between 0 and 1')
-    object.__setattr__(self, 'replay_ratio', Fraction(self.replay_ratio))
-    _require(
-        self.replay_ratio > 0, 'replay_ratio', self.replay_ratio, 'positive'
-    )
-    if self.updates_per_call is not None:
-      _require(
-          self.updates_per_call > 0,
-          'updates_per_call',
-          self.updates_per_call,
-          'positive',
-      )
+    super().__post_init__()
     self._check_resets()
     first_update = max(self.min_replay_history, self.first_eligible_row)
     if self.num_iterations and first_update >= self.replay_capacity:
@@ -160,14 +67,6 @@ class RunConfig:
           f'a replay of capacity {self.replay_capacity}: enlarge the replay '
           'or lower min_replay_history.'
       )
-
-  def _make_whole(self, name: str) -> None:
-    """Takes 4.0 for 4; what is between two numbers is refused."""
-    value = getattr(self, name)
-    is_number = isinstance(value, (int, float)) and math.isfinite(value)
-    is_whole = is_number and value == int(value)
-    _require(is_whole, name, repr(value), 'a whole number')
-    object.__setattr__(self, name, int(value))
 
   def _check_resets(self) -> None:
     if self.resets is None:
@@ -180,10 +79,9 @@ class RunConfig:
     period, unit = self.resets.period, self.resets.unit
     grouped = self.grouped_updates
     in_a_step = math.ceil(self.replay_ratio * self.num_envs)
-    shortest = {
-        'updates': max(grouped, in_a_step),
-        'agent_steps': max(self.num_envs, grouped / self.replay_ratio),
-    }[unit]
+    shortest = Fraction(max(grouped, in_a_step))
+    if unit == 'agent_steps':
+      shortest = max(Fraction(self.num_envs), grouped / self.replay_ratio)
     if period < shortest:
       raise ValueError(
           f'The period of resets is {period} {unit.replace("_", " ")}, but '
@@ -192,8 +90,21 @@ class RunConfig:
           'lower updates_per_call or num_envs.'
       )
 
+  def environment(self) -> EnvironmentFactory:
+    """The factory of the environments that these settings describe.
+
+    Raises:
+      ValueError: for an unknown environment.
+    """
+    return registry.make_factory(
+        self.game,
+        max_agent_steps=self.max_agent_steps_per_episode,
+        sticky_actions=self.sticky_actions,
+        frame_shape=self.frame_shape,
+    )
+
   def to_json(self) -> dict[str, Any]:
-    """JSON-ready; fractions as text."""
+    """The settings, JSON-ready; fractions as text."""
     return {
         k: str(v) if isinstance(v, Fraction) else v
         for k, v in dataclasses.asdict(self).items()
@@ -206,7 +117,7 @@ class RunConfig:
 
   @property
   def grouped_updates(self) -> int:
-    """Updates that are made in one go."""
+    """Updates that are made in one call."""
     in_a_step = int(self.replay_ratio * self.num_envs)
     return self.updates_per_call or max(in_a_step, 1)
 
@@ -217,18 +128,18 @@ class RunConfig:
 
   @property
   def needs_teacher_data(self) -> bool:
-    """Whether a plan with a teacher learns from its data."""
+    """True if a plan with a teacher learns from its data."""
     return self.num_pretraining_iterations > 0 or self.learns_from_it_online
 
   @property
   def learns_from_it_online(self) -> bool:
-    """Whether the online phases need the teacher's data, too."""
+    """True if the online phases need the teacher's data, too."""
     distills = self.resets is not None and self.resets.distill_updates_after
     return self.num_iterations > 0 and bool(self.teacher_data_ratio or distills)
 
   @property
   def no_teacher_data(self) -> str:
-    """What is to be said where that data is not there, in a sentence."""
+    """Message for a plan whose teacher's data is missing; one sentence."""
     uses = []
     if self.num_pretraining_iterations:
       uses.append('pretraining')
@@ -251,16 +162,16 @@ class RunConfig:
     """Agent steps to allocate for a replay that does not begin empty.
 
     Args:
-      given_rows: agent steps that it begins with.
+      given_rows: agent steps that the replay begins with.
     """
     planned = self.num_iterations * self.ticks * self.num_envs + given_rows
     wanted = min(self.replay_capacity, max(planned, self.min_replay_history))
-    # The write head spoils the stacks of the rows just before it.
+    # The rows just before the write head have no complete stack.
     slots = -(-wanted // self.num_envs) + ReplaySpec.stack_size
     if given_rows:
-      # What stands between the given steps and the student's.
+      # Free rows between the given steps and the student's.
       slots += self.update_horizon
-    # Room for the rows around the write head, however short the run.
+    # A short run also needs the rows around the write head.
     return max(slots, self.update_horizon + 16) * self.num_envs
 
   @property
@@ -304,20 +215,15 @@ class RunConfig:
     )
 
 
-def _require(ok: bool, name: str, value: object, what: str) -> None:
-  if not ok:
-    raise ValueError(f'{name} must be {what}, got {value}.')
-
-
 @dataclasses.dataclass(frozen=True)
 class Phase:
   """One entry of the plan.
 
   Attributes:
     kind: TEACHER_EVALUATION, COLLECTION, PRETRAINING or ONLINE.
-    iteration: 0 before training, then counting through both training kinds.
-    agent_steps: taken in the phase (evaluations apart).
-    updates: made in the phase; None where the replay's filling decides.
+    iteration: 0 before training; pretraining and online phases count on.
+    agent_steps: agent steps of the phase, without evaluations.
+    updates: updates of the phase; None where they depend on the replay.
   """
 
   kind: str
@@ -333,8 +239,8 @@ def make_plan(
 
   Args:
     config: settings.
-    evaluate_teacher: whether the teacher's score is to be measured.
-    reincarnate: False for learning from nothing: online phases only.
+    evaluate_teacher: True to measure the teacher's score.
+    reincarnate: False to learn from scratch: online phases only.
   """
   phases = []
   if reincarnate:

@@ -9,7 +9,7 @@ from reincarnating_rl.loop.config.estimate import Memory
 from reincarnating_rl.loop.config.estimate import PhaseForecast
 from reincarnating_rl.loop.config.plan import RunConfig
 
-# How many resets are named of one phase.
+# Number of resets that are listed for one phase.
 _RESETS_NAMED = 6
 
 
@@ -20,8 +20,8 @@ def describe(
 
   Args:
     config: settings.
-    forecasts: of every phase.
-    memory: that the replays need.
+    forecasts: work of every phase.
+    memory: memory of the replays.
   """
   lines = [_phase(config, f) for f in forecasts]
   online = [f for f in forecasts if f.phase.kind == plan_lib.ONLINE]
@@ -59,7 +59,7 @@ def _phase(config: RunConfig, forecast: PhaseForecast) -> str:
 
 
 def size(num_bytes: int) -> str:
-  """As MiB, or GiB from one on."""
+  """Bytes as text, in MiB or GiB."""
   if num_bytes < 2**30:
     return f'{num_bytes / 2**20:.1f} MiB'
   return f'{num_bytes / 2**30:.2f} GiB'

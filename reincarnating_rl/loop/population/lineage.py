@@ -1,7 +1,8 @@
-"""population.json: who copied whom, and with what settings all went on.
+"""Lineage of a population: population.json holds all copies and settings.
 
-It is written before anything is copied: what it says of an iteration holds,
-however often the copying is begun. `report.lineage` draws it.
+The decision after an iteration is written before any run copies. A process
+that resumes in the middle reads it and completes the copies. `report.lineage`
+draws the file.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ FILE_NAME = 'population.json'
 
 
 class Exploit(NamedTuple):
-  """What happened after one iteration.
+  """Decision of population-based training after one iteration.
 
   Attributes:
-    iteration: as in the plan; of the online phase that had ended.
-    phase: index in the plan of the phase that comes then.
-    agent_steps: that each run had taken, online.
-    scores: [S], of the evaluations by which it was decided.
-    members: [S], settings in force until then.
-    copies: who became the continuation of whom.
+    iteration: number in the plan of the online iteration that ended.
+    phase: index in the plan of the phase that follows.
+    agent_steps: online agent steps of each run so far.
+    scores: [S], evaluation scores that decided.
+    members: [S], settings before the exploit.
+    copies: copies to make.
   """
 
   iteration: int
@@ -36,7 +37,7 @@ class Exploit(NamedTuple):
   copies: tuple[Copy, ...]
 
   def to_json(self) -> dict[str, Any]:
-    """JSON-ready, every entry under its name."""
+    """Returns a JSON-ready dict."""
     copies = [copy._asdict() for copy in self.copies]
     return self._asdict() | {'copies': copies}
 
@@ -47,10 +48,10 @@ class Exploit(NamedTuple):
 
 
 class Lineage:
-  """The file of a group, and what it says.
+  """Lineage of the runs of one group, kept in population.json.
 
   Attributes:
-    exploits: all so far.
+    exploits: decisions so far.
   """
 
   def __init__(
@@ -61,18 +62,18 @@ class Lineage:
       members: Sequence[dict[str, float]],
       reached: int,
   ):
-    """Goes on with what is there.
+    """Reads the file if there is one.
 
     Args:
-      base_dir: of the group.
-      run_numbers: [S].
-      mutated: names of the settings that change by themselves.
-      members: [S], settings that runs without an earlier one begin with.
-      reached: index of the phase that the run that is farthest stands before:
-        what was to happen later did not.
+      base_dir: directory of the group.
+      run_numbers: [S], run numbers (seeds) of the runs.
+      mutated: names of the settings that change during training.
+      members: [S], first settings of the runs; ignored if the file has some.
+      reached: index of the next phase of the run that is furthest. Decisions
+        after it have not been carried out and are dropped.
 
     Raises:
-      ValueError: if the file is damaged, or of other runs.
+      ValueError: if the file is damaged or belongs to other runs.
     """
     self._path = os.path.join(base_dir, FILE_NAME)
     self._document = {
@@ -99,7 +100,7 @@ class Lineage:
       )
 
   def before(self, phase: int) -> Optional[Exploit]:
-    """What happens before a phase, if that is decided."""
+    """Returns the decision before a phase, if there is one."""
     found = [e for e in self.exploits if e.phase == phase]
     return found[0] if found else None
 
@@ -113,7 +114,7 @@ class Lineage:
     files.write_json(self._path, self._document | {'exploits': exploits})
 
   def add(self, exploit: Exploit) -> None:
-    """Decides what happens; it is on the disk when this returns.
+    """Adds a decision; it is on the disk when this returns.
 
     Raises:
       OSError: if the disk does not take it.
@@ -123,10 +124,10 @@ class Lineage:
 
 
 def read(base_dir: str) -> tuple[dict[str, Any], list[Exploit]]:
-  """What the file of a group says, and its exploits.
+  """Reads the file of a group; returns the document and its exploits.
 
   Raises:
-    ValueError: if it is not there, or damaged.
+    ValueError: if the file is missing or damaged.
   """
   path = os.path.join(base_dir, FILE_NAME)
   try:

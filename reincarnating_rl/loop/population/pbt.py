@@ -1,11 +1,11 @@
-"""Population-based training: who copies whom, and what changes by it.
+"""Decisions of population-based training: copies and new settings.
 
 After every `interval` online iterations the runs with the lowest scores copy
-runs with the highest ones (exploit), and learn on with settings a little away
-from theirs (explore): Jaderberg et al. (2017), with truncation selection.
+runs with the highest scores (exploit) and continue with changed settings
+(explore): Jaderberg et al. (2017), with truncation selection.
 
-Pure: all here is a function of scores, settings and seeds. Not here: runs
-(`exploits`), what is kept on the disk (`lineage`).
+All decisions are pure functions of scores, settings and seeds. Not here: their
+execution on runs (`pbt_execution`), and the file of the copies (`lineage`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ BOUNDS, UNIFORM, LOG_UNIFORM, CHOICE = KINDS = (
     'log_uniform',
     'choice',
 )
-# The value that each setting has where a member does not set it.
+# Value of each setting for members that do not set it.
 ValuesOfAll = Mapping[str, Optional[float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-  """How one setting may change.
+  """Range and rule of change of one setting.
 
   Attributes:
-    name: one of `population.NAMES`.
-    kind: 'uniform', 'log_uniform': it may be drawn anew between two values;
-      'choice': from some values; 'bounds': never, but stays between two.
-    values: the lowest and the highest, or those to choose from.
+    name: one of `member_settings.NAMES`.
+    kind: 'uniform' or 'log_uniform' to sample anew between two values; 'choice'
+      to sample from a list; 'bounds' to never sample, but keep the setting
+      between two values.
+    values: the lowest and the highest value, or the list of a choice.
   """
 
   PLACE: ClassVar[str] = 'PopulationBasedTraining.mutations'
@@ -72,16 +73,16 @@ class Mutation:
       self._refuse(f'members can differ in {", ".join(member_settings.NAMES)}')
 
   def is_possible(self, value: Any) -> bool:
-    """Whether the setting can have that value."""
+    """True if the value is allowed for the setting."""
     return member_settings.in_range(self.name, value)
 
   @property
   def can_draw(self) -> bool:
-    """Whether it says where new values come from."""
+    """True if new values can be sampled."""
     return self.kind != BOUNDS
 
   def draw(self, rng: np.random.Generator) -> float:
-    """A new value, whatever the old one was."""
+    """Samples a new value, independent of the old one."""
     if self.kind == CHOICE:
       return float(self.values[rng.integers(len(self.values))])
     low, high = self.values
@@ -92,24 +93,24 @@ class Mutation:
   def perturb(
       self, value: float, factors: Sequence[float], rng: np.random.Generator
   ) -> float:
-    """A value near the old one: times a factor, or beside it in a choice.
+    """Returns the old value times a factor, or its neighbour in a choice.
 
-    Of gamma it is the distance to 1 that is multiplied: so the time that it
-    looks ahead changes by a factor.
+    For gamma the factor multiplies 1 - gamma, so that the effective horizon
+    1 / (1 - gamma) changes by a factor.
     """
     if self.kind == CHOICE:
       values = sorted(set(self.values))
       at = int(np.argmin(np.abs(np.array(values) - value)))
       beside = [i for i in (at - 1, at + 1) if 0 <= i < len(values)] or [at]
-      return float(values[beside[rng.integers(len(beside))]])
-    factor = factors[rng.integers(len(factors))]
+      return float(values[beside[int(rng.integers(len(beside)))]])
+    factor = factors[int(rng.integers(len(factors)))]
     far = 1.0 - (1.0 - value) * factor
     is_gamma = self.name.rpartition('.')[2] == 'gamma'
     changed = far if is_gamma else value * factor
     return float(np.clip(changed, *self.values))
 
   def describe(self) -> str:
-    """In words."""
+    """Describes the mutation, for the plan."""
     listed = ', '.join(f'{value:g}' for value in self.values)
     if self.kind == CHOICE:
       return f'{self.name} (one of {listed})'
@@ -118,15 +119,18 @@ class Mutation:
 
 @dataclasses.dataclass(frozen=True)
 class PopulationBasedTraining:
-  """When runs side by side copy each other, and how their settings change.
+  """Settings of population-based training.
 
   Attributes:
     interval: online iterations between two exploits.
-    mutations: of the settings that change; others are copied as they are.
-    quantile: share of the runs that copy, and that are copied; one at least.
-    copy_replay: whether the replay is copied, too.
-    perturbation_factors: one of which a setting is multiplied by.
-    resample_probability: that a setting is drawn anew instead, if it can be.
+    mutations: mutations of the settings that change; all other settings are
+      copied unchanged.
+    quantile: share of the runs that copy, and share that may be copied; at
+      least one run each.
+    copy_replay: True to copy the replay, too.
+    perturbation_factors: factors to choose from when a setting is perturbed.
+    resample_probability: probability to sample a setting anew instead of
+      perturbing it, if its kind allows that.
   """
 
   interval: int
@@ -160,19 +164,19 @@ class PopulationBasedTraining:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Of the settings that change by themselves."""
+    """Names of the settings that change during training."""
     return tuple(mutation.name for mutation in self.mutations)
 
   def is_due(self, iterations: int) -> bool:
-    """Whether there is an exploit after so many online iterations."""
+    """True if there is an exploit after this number of online iterations."""
     return iterations > 0 and iterations % self.interval == 0
 
   def num_copying(self, num_runs: int) -> int:
-    """How many runs copy, at most, and from among how many."""
+    """Size of the lowest group, which copies, and of the highest group."""
     return max(1, int(self.quantile * num_runs))
 
   def check_size(self, num_runs: int) -> None:
-    """Raises a ValueError if there is nobody to copy."""
+    """Raises a ValueError if there are fewer than two runs."""
     if num_runs < 2:
       raise ValueError(
           'PopulationBasedTraining needs two runs at least, but there is '
@@ -183,12 +187,12 @@ class PopulationBasedTraining:
   def describe(
       self, num_runs: int, num_iterations: int, offset: int = 0
   ) -> str:
-    """What will happen, in words.
+    """Describes times, copies and changes, for the plan.
 
     Args:
-      num_runs: side by side.
-      num_iterations: online; after the last one nobody copies any more.
-      offset: iterations of the plan before the first of these.
+      num_runs: number of runs in the population.
+      num_iterations: online iterations; there is no exploit after the last.
+      offset: iterations of the plan before the online ones.
     """
     due = [offset + i for i in range(1, num_iterations) if self.is_due(i)]
     when = f'after iterations {", ".join(map(str, due))}'
@@ -221,7 +225,7 @@ class Copy(NamedTuple):
   Attributes:
     target: index of the run that copies.
     source: index of the run that it copies.
-    member: settings that it goes on with.
+    member: settings of the target after the copy.
   """
 
   target: int
@@ -236,20 +240,20 @@ def decide(
     of_all: ValuesOfAll,
     rng: np.random.Generator,
 ) -> list[Copy]:
-  """Who copies whom.
+  """Decides the copies after an evaluation.
 
-  A run copies only what is better than itself; of equal scores the run that
-  comes first is the lower one.
+  A run copies only a run with a higher score. Among equal scores the run with
+  the smaller index counts as the lower one.
 
   Args:
-    training: how.
-    scores: [S], of the last evaluation.
-    members: [S], settings in force, with every mutated one.
-    of_all: what the others are.
+    training: settings of population-based training.
+    scores: [S], scores of the last evaluation.
+    members: [S], present settings, including all mutated ones.
+    of_all: values of the settings that a member does not set.
     rng: consumed.
 
   Returns:
-    At most one entry a run; who is copied does not copy.
+    At most one copy per run; a run that is copied does not copy.
   """
   count = training.num_copying(len(scores))
   order = np.argsort(scores, kind='stable')
@@ -268,7 +272,7 @@ def explored(
     of_all: ValuesOfAll,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-  """Settings near those of a member, or drawn anew."""
+  """Returns the settings of a member, perturbed or sampled anew."""
   changed = {}
   for mutation in training.mutations:
     old = member[mutation.name]
@@ -286,16 +290,16 @@ def first_member(
     of_all: ValuesOfAll,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-  """The settings that a run begins with, every mutated one among them.
+  """Returns the first settings of a run, including all mutated ones.
 
   Args:
-    training: how they will change.
-    given: what a file says; None = they are drawn.
-    of_all: what it does not say.
+    training: settings of population-based training.
+    given: settings from a population file; None = sample them.
+    of_all: values of the settings that are not given.
     rng: consumed.
 
   Raises:
-    ValueError: if there is nothing to draw from, or to begin with.
+    ValueError: if a mutated setting has no first value.
   """
   if given is None:
     for mutation in training.mutations:
@@ -321,11 +325,11 @@ def first_member(
 def _with_rates(
     before: ValuesOfAll, member: dict[str, float], changed: dict[str, float]
 ) -> dict[str, float]:
-  """A member with changes; of a pair of learning rates both change alike.
+  """Returns changed settings; both learning rates change by one factor.
 
   Args:
-    before: what every setting was.
-    member: those of them that are its own.
+    before: all settings before the change.
+    member: settings that the member sets, before the change.
     changed: new values.
   """
   other = _other_rate(changed)
@@ -337,6 +341,6 @@ def _with_rates(
 
 
 def _other_rate(names: Sequence[str] | Mapping[str, float]) -> Optional[str]:
-  """The learning rate that follows, where only one of the two changes."""
+  """Returns the other learning rate if exactly one of the two is named."""
   missing = [name for name in member_settings.RATES if name not in names]
   return missing[0] if len(missing) == 1 else None

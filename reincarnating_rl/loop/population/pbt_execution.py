@@ -1,17 +1,18 @@
-"""Carries population-based training out on runs side by side.
+"""Execution of population-based training on runs in one process.
 
-What stands on the disk at each moment, so that a process that dies anywhere
-goes on as if it had not:
+An exploit has four steps, so that a process that dies at any point can resume
+with the same result:
 
-1. All runs stand between the same two phases, and are saved there.
-2. What will happen is decided from their scores, and written (`lineage`).
-3. Each run that copies becomes the continuation of its source, and says so in
-   its own state (`Run.copied_after`).
-4. All runs are saved again. Only then does any of them begin the next phase.
+1. All runs are between the same two phases. They are saved.
+2. The copies are decided from the scores and written to the disk (`lineage`).
+3. Each run that copies takes over the state of its source, and notes it in its
+   own state (`Run.copied_after`).
+4. All runs are saved again. Only then does a run begin the next phase.
 
-Until 4 is done every source is, on the disk, where it was copied: sources do
-not copy. So whoever has not copied yet copies the same when 2 to 4 are done
-once more, and whoever has does not again.
+Sources do not copy, so until step 4 is done each source is on the disk in the
+state that is copied. After a resume steps 2 to 4 are repeated: a run that has
+not copied yet copies the same state, and a run that has copied does not copy
+again.
 """
 
 from __future__ import annotations
@@ -38,14 +39,12 @@ from reincarnating_rl.loop.saving.supervisor import Keeper
 from reincarnating_rl.loop.training import member_settings
 from reincarnating_rl.replay import splice
 
-# What one update hands to the next of what was learned. Not among them: keys,
-# which stay each run's own, and coefficients, which follow its settings.
-_COPIED = ('online_params', 'target_params', 'opt_state', 'updates')
-_COPIED += ('since_reset',)
+# Each run keeps its own key; its coefficients follow from its settings.
+_NOT_COPIED = ('rng_key', 'coefficients')
 
 
 class Exploits:
-  """Lets runs copy each other between their phases."""
+  """Executes the copies between the runs of a population."""
 
   def __init__(
       self,
@@ -54,16 +53,17 @@ class Exploits:
       lineage: Lineage,
       generator: Callable[[int], np.random.Generator],
   ):
-    """Looks at where the runs stand.
+    """Checks that earlier decisions can still be completed.
 
     Args:
-      training: how.
-      runs: new ones, or restored from their checkpoints.
-      lineage: what was decided so far.
-      generator: what is drawn after an iteration.
+      training: settings of population-based training.
+      runs: runs of the population, new or restored from their checkpoints.
+      lineage: decisions so far.
+      generator: returns the random generator of an iteration.
 
     Raises:
-      ValueError: if a run went back to before it copied one that has gone on.
+      ValueError: if a run was restored from before a copy, and the source of
+        that copy has continued since.
     """
     training.check_size(len(runs))
     if training.copy_replay:
@@ -77,14 +77,15 @@ class Exploits:
         self._check_source(exploit, copy)
 
   def before_phase(self, index: int, keeper: Keeper) -> None:
-    """Lets runs copy others, if it is time to.
+    """Executes the exploit before a phase, if one is due.
 
     Args:
-      index: in the plan, of a phase that none has begun with anew.
-      keeper: of the runs.
+      index: index in the plan of a phase that no run has begun yet in this
+        process.
+      keeper: keeper that saves the runs.
 
     Raises:
-      StoppedError: if the disk does not take it.
+      StoppedError: if the disk is full.
     """
     exploit = self._lineage.before(index)
     if exploit is None:
@@ -134,7 +135,7 @@ class Exploits:
     )
 
   def _pending(self, exploit: Exploit) -> list[Copy]:
-    """What of it is not done yet."""
+    """Copies of an exploit that are not done yet."""
     return [
         copy
         for copy in exploit.copies
@@ -174,7 +175,7 @@ class Exploits:
 
 
 def _check_length(interval: int, run: Run) -> None:
-  """Raises a ValueError if a replay that is copied would hold nothing."""
+  """Raises a ValueError if the interval is too short to copy replays."""
   spec = run.config.student_spec(run.config.student_capacity)
   needed = spec.update_horizon + spec.stack_size
   if interval * run.config.ticks < needed:
@@ -186,12 +187,14 @@ def _check_length(interval: int, run: Run) -> None:
 
 
 def copy_student(source: Run, target: Run) -> None:
-  """Gives a run what another has learned, and the lambda that belongs to it.
+  """Copies parameters, optimizer state and lambda from one run to another.
 
-  Through the host: both may live on other devices, and nothing is compiled.
+  The copy goes through the host: the runs may be on different devices, and
+  nothing needs to be compiled.
   """
   theirs = source.trainer.learner_state
-  parts = {name: getattr(theirs, name) for name in _COPIED}
+  names = [name for name in theirs._fields if name not in _NOT_COPIED]
+  parts = {name: getattr(theirs, name) for name in names}
   copied = jax.tree.map(jnp.array, jax.device_get(parts))
   trainer = target.trainer
   trainer.learner_state = trainer.learner_state._replace(**copied)
@@ -201,18 +204,18 @@ def copy_student(source: Run, target: Run) -> None:
 def copy_replay(
     source: Run, target: Run, device: jax.Device, iteration: int
 ) -> None:
-  """Gives a run the replay of another, to go on with in its own episodes.
+  """Copies the replay of one run to another, which keeps its own episodes.
 
   Args:
-    source: whose replay it is.
-    target: that run; a few of its own rows stay, see `replay.splice`.
-    device: of the target.
-    iteration: after which it is done: rows that replaced others get a name of
-      their own, since checkpoints share rows of one name.
+    source: run to copy from.
+    target: run to copy to; a few of its own rows stay (`replay.splice`).
+    device: device of the target.
+    iteration: iteration after which the copy is made. It is part of the new
+      name of the rows, because checkpoints share rows of equal names.
   """
   writer = target.trainer.writer
   own = splice.newest(writer.spec, writer.state)
-  writer.state = None  # Its room is needed.
+  writer.state = None  # Frees the memory for the copy.
   theirs = jax.device_put(source.trainer.writer.state, device)
   writer.state = splice.splice(writer.spec, theirs, own)
   writer.slots_written = source.trainer.writer.slots_written

@@ -1,9 +1,9 @@
-"""Runs of one experiment side by side in one process: seeds, populations.
+"""Several runs of one experiment in one process: seeds and populations.
 
-Each is a whole `Run`, with episodes, replay, keys and records of its own, and
-its results are those of that run alone. What they share they do once: the
-teacher's evaluation and data, compiled code and, where that pays (everywhere
-but on a CPU), one dispatch for all members' updates and one for their actions.
+Each member is a whole `Run`, with its own episodes, replay, keys and records.
+Its results are the same as in a process of its own. Members share the
+teacher's evaluation, the teacher's data and compiled code. Except on a CPU,
+one dispatch makes the updates of all members, and one their actions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import contextlib
 import functools
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.learner import members as members_lib
-from reincarnating_rl.learner import sync_target
-from reincarnating_rl.loop.acting.policy import act
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Actor
+from reincarnating_rl.learner.policy import Carry
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.run.run import Run
@@ -33,29 +33,28 @@ from reincarnating_rl.loop.training.update_schedule import Work
 # (runs, part, join): see `SideBySide.run`.
 AtStep = Callable[[list[Run], Callable[[], None], Callable[[], None]], None]
 
-# Settings in which members may differ; those of all others decide what is
-# compiled, and when anything is due.
+# Fields of RunConfig in which members may differ. The others determine compiled
+# code and the schedule, which members share.
 MEMBER_SETTINGS = ('seed', 'learning_rate', 'final_learning_rate')
 
 
 class SideBySide:
-  """Several runs that go through one plan together.
+  """Several runs that carry out one plan together.
 
   Attributes:
-    runs: the members.
-    stacked: whether those on one device learn in one dispatch.
+    runs: members.
+    stacked: True if all members on one device learn in one dispatch.
   """
 
   def __init__(self, runs: Sequence[Run], stacked: Optional[bool] = None):
-    """Builds it of runs that are new, or restored from their checkpoints.
+    """Builds a group of runs, new or restored from their checkpoints.
 
     Args:
-      runs: S runs, each built on its `device_of`; give them one `Teacher`.
-      stacked: whether to learn in one dispatch; None = as the backend is
-        faster.
+      runs: S runs, each built on its `device_of`, with the same `Teacher`.
+      stacked: True to learn in one dispatch; None = True except on a CPU.
 
     Raises:
-      ValueError: if they differ in what members cannot differ in.
+      ValueError: if runs differ in more than MEMBER_SETTINGS.
     """
     self.runs = list(runs)
     if stacked is None:
@@ -69,17 +68,18 @@ class SideBySide:
       at_step: AtStep = lambda runs, part, join: None,
       before_phase: Callable[[int], None] = lambda index: None,
   ) -> None:
-    """Carries out what is left of every run's plan.
+    """Carries out the rest of each run's plan.
 
-    A member that is behind the others, since it was stopped earlier, catches
-    up first.
+    Members that are behind the others, after an earlier stop, catch up first.
 
     Args:
       after_phase: called after each phase of each run.
-      at_step: called after each step that runs have taken in one dispatch, with
-        what gives each of them its own state for a moment, and takes it back.
-      before_phase: called before each phase, with its index in the plan; each
-        run has its own state, and none has begun with that phase anew.
+      at_step: called after each step in one dispatch, with the runs and two
+        functions: `part` gives each run its own state, so that it can be saved,
+        and `join` stacks the states again.
+      before_phase: called before each phase with its index in the plan. Each
+        run then has its own state, and none has begun the phase in this
+        process.
     """
     self._at_step = at_step
     for i, run in enumerate(self.runs):
@@ -115,7 +115,7 @@ class SideBySide:
         after_phase(run)
 
   def _stand_alike(self, members: list[int], phase: Phase) -> bool:
-    """Whether members can train together: they may have been cut off."""
+    """True if members can train in one dispatch; not after unequal stops."""
     runs = [self.runs[i] for i in members]
     trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
     between = all(
@@ -124,7 +124,7 @@ class SideBySide:
     return trains and between and len({run.steps_done for run in runs}) == 1
 
   def _train(self, members: list[int], phase: Phase) -> None:
-    """The training of a phase, tick by tick in all runs."""
+    """Trains all members through a phase, step by step together."""
     by_device = collections.defaultdict(list)
     for i in members:
       with self._on_device(i):
@@ -133,7 +133,7 @@ class SideBySide:
     runs = [self.runs[i] for i in members]
     first = runs[0]
     with contextlib.ExitStack() as stack:
-      # Announced once; everybody's time is the same.
+      # One member announces the phase; all have the same time.
       stack.enter_context(first.training(phase))
       for run in runs[1:]:
         stack.enter_context(run.stage.booked(phase.kind))
@@ -152,14 +152,14 @@ class SideBySide:
       if phase.kind == plan_lib.PRETRAINING:
         for num in first.pretraining_chunks():
           for group in groups:
-            group.do(lambda t, num=num: t.duties.of_pretraining(num))
+            group.do(functools.partial(_pretraining, num))
           for run in runs:
             run.pretrained(num, announced=run is first)
           self._at_step(runs, part, join)
       else:
         overlap = first.config.overlap
         while first.steps_done < first.config.ticks:
-          # Nobody waits: one device updates while the next is told to.
+          # Dispatches are asynchronous: all devices work at the same time.
           if not overlap:
             for group in groups:
               group.do(lambda t: t.duties.of_step())
@@ -183,13 +183,13 @@ class SideBySide:
 
 
 def device_of(member: int, num_members: int) -> jax.Device:
-  """Where a member lives: neighbours share a device, all are used alike."""
+  """Returns the device of a member; members are spread evenly."""
   devices = jax.local_devices()
   return devices[member * len(devices) // num_members]
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-  """Raises a ValueError if runs cannot be members of one group."""
+  """Raises a ValueError if runs differ in more than MEMBER_SETTINGS."""
   first = runs[0]
   for run in runs[1:]:
     for name, value in vars(first.config).items():
@@ -206,7 +206,7 @@ def check_alike(runs: Sequence[Run]) -> None:
 
 
 class _Group:
-  """The trainers on one device, their states on one member axis."""
+  """Trainers on one device, with their states stacked on a member axis."""
 
   def __init__(self, device: jax.Device, runs: Sequence[Run]):
     self._device = device
@@ -214,20 +214,20 @@ class _Group:
     self._trainers = [run.trainer for run in runs]
     self._teacher_data = runs[0].teacher_data
     if self._teacher_data is not None:
-      # The very same arrays where they are there already.
+      # No copy if the data is on the device already.
       spec, replay = self._teacher_data
       self._teacher_data = spec, jax.device_put(replay, device)
     self.join()
 
   def join(self) -> None:
-    """Takes every trainer's state."""
+    """Stacks the states of all trainers."""
     trainers = self._trainers
     with jax.default_device(self._device):
       self._states = members_lib.stack([t.learner_state for t in trainers])
       self._act_keys = jnp.stack([t.act_key for t in trainers])
 
   def part(self) -> None:
-    """Gives every trainer its own state."""
+    """Gives each trainer its own state."""
     with jax.default_device(self._device):
       both = (self._states, self._act_keys)
       parts = members_lib.unstack(both, len(self._trainers))
@@ -235,22 +235,22 @@ class _Group:
         trainer.learner_state, trainer.act_key = state, key
 
   def do(self, duties: Callable[[Trainer], Iterator[Work]]) -> None:
-    """Does what is due, the same for every member, piece by piece."""
+    """Does the work that is due; it is the same for all members."""
     with jax.default_device(self._device):
       for works in zip(*map(duties, self._trainers), strict=True):
         if isinstance(works[0], Learn):
           self._learn(works)
         elif isinstance(works[0], Sync):
-          if not self._trainers[0].learner.target_ema:
-            self._states = sync_target(self._states)
+          learner = self._trainers[0].learner
+          self._states = learner.sync_target(self._states)
         else:
-          self._one_by_one(lambda i, works=works: self._do_alone(i, works[i]))
+          self._one_by_one(functools.partial(self._do_alone, works))
 
-  def _do_alone(self, member: int, work: Work) -> None:
-    self._trainers[member].do(work, self._teacher_data)
+  def _do_alone(self, works: Sequence[Work], member: int) -> None:
+    self._trainers[member].do(works[member], self._teacher_data)
 
   def _one_by_one(self, do: Callable[[int], None]) -> None:
-    """What is rare, or needs a trainer's own state."""
+    """Calls a function for each member, with its own state."""
     self.part()
     for i in range(len(self._trainers)):
       do(i)
@@ -270,41 +270,44 @@ class _Group:
         run.trainer.take_outcome(work, priorities[i], metrics, member=i)
 
   def decide(self) -> None:
-    """Asks for everybody's actions, without waiting for them."""
+    """Starts to compute the actions of all members, without waiting."""
     first = self._trainers[0]
     self._actions = None
     if first.guide is not None:
-      return  # It looks at one run at a time.
-    params = self._states.online_params
-    if first.config.act_with_target:
-      params = self._states.target_params
+      return  # The guide acts in one run at a time; see `hand_out`.
+    policy = first.learner.policy(self._states, first.config.act_with_target)
+    players = [run.player for run in self._runs]
     with jax.default_device(self._device):
-      self._actions, self._act_keys = _act_all(
-          first.learner.network,
-          params,
-          np.stack([run.player.observation for run in self._runs]),
+      self._actions, self._carries, self._act_keys = _act_all(
+          *policy,
+          np.stack([player.observation for player in players]),
+          np.stack([player.first for player in players]),
+          members_lib.stack([player.carry for player in players]),
           np.float32(first.epsilon),
           self._act_keys,
       )
 
   def hand_out(self) -> None:
-    """Gives everybody their actions.
+    """Gives all members their actions.
 
-    All have them before the first steps: whoever is cut off there knows what
-    to do next.
+    All members get them before the first one steps. So each of them can be
+    saved and resumed if the process stops during the steps.
     """
     with jax.default_device(self._device):
       if self._actions is None:
         self._one_by_one(self._act_alone)
         return
-      for run, actions in zip(self._runs, np.asarray(self._actions)):
-        run.player.in_flight = actions
+      carries = members_lib.unstack(self._carries, len(self._runs))
+      for run, actions, carry in zip(
+          self._runs, np.asarray(self._actions), carries
+      ):
+        run.player.in_flight, run.player.carry = actions, carry
 
   def step(self) -> list[EnvironmentFailedError]:
-    """One step of all environments of all runs.
+    """Takes one step of all environments of all members.
 
     Returns:
-      Errors of those that did not take it; all others have.
+      Errors of the members whose environments failed; all others have stepped.
     """
     failed = []
     with jax.default_device(self._device):
@@ -316,26 +319,30 @@ class _Group:
     return failed
 
   def take_answers(self) -> None:
-    """Those that are there, while somebody else's is waited for."""
+    """Finishes the steps of members whose environments have answered."""
     with jax.default_device(self._device):
       for run in self._runs:
         if run.player is not None and run.player.has_answer:
           run.finish_step()
 
   def _act_alone(self, member: int) -> None:
-    player = self._runs[member].player
-    act_now = self._trainers[member].act
-    player.in_flight = act_now(player.observation, player.first)
+    self._runs[member].player.decide(self._trainers[member].act)
+
+
+def _pretraining(num_steps: int, trainer: Trainer) -> Iterator[Work]:
+  return trainer.duties.of_pretraining(num_steps)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _act_all(
-    network: nn.Module,
+    actor: Actor,
     params: Any,
     observations: jax.Array,
+    first: jax.Array,
+    carries: Carry,
     epsilon: jax.Array,
     keys: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """[S, E] actions of S members at [S, E, C, H, W], and their next keys."""
-  one = lambda p, o, k: act(network, p, o, epsilon, k, True)
-  return jax.vmap(one)(params, observations, keys)
+) -> tuple[jax.Array, Carry, jax.Array]:
+  """Returns [S, E, ...] actions of S members, next carries and next keys."""
+  one = lambda p, o, f, c, k: act(actor, p, o, f, c, epsilon, k, True)
+  return jax.vmap(one)(params, observations, first, carries, keys)

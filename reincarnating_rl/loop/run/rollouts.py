@@ -9,15 +9,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import time
-from typing import Any, Callable, Iterator, Optional, Protocol
+from typing import Any, Callable, Iterator, Mapping, Optional, Protocol
 
 import jax
 
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.envs.base import EnvironmentFactory
 from reincarnating_rl.envs.base import VectorEnv
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.env_player import Collection
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.acting.evaluation import Evaluation
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
@@ -32,34 +34,48 @@ COLLECTION_STREAM = 2
 ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
-# (num_envs, seed, stream) -> environments whose episodes these seed.
-EnvFactory = Callable[[int, int, tuple[int, ...]], VectorEnv]
+EnvFactory = EnvironmentFactory
 
 
 class Activity(Protocol):
-  """An evaluation or a collection.
+  """An evaluation or a collection."""
 
-  Attributes:
-    agent_steps: taken so far, as announced to listeners.
-  """
-
-  agent_steps: int
+  @property
+  def agent_steps(self) -> int:
+    """Agent steps taken so far, as announced to listeners."""
 
   def run(
       self, on_progress: Callable[[int], None], at_step: Callable[[], None]
   ) -> Any:
     """Goes on to the end."""
 
+  def get_state(self) -> dict[str, Any]:
+    """What `set_state` needs."""
 
-class Stage:
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores a freshly built activity."""
+
+
+class Stage(Stateful):
   """Plays for one run.
 
   Attributes:
     seconds: wall-clock time by phase kind, evaluations under their own name.
     activity: what is being played now.
-    take_up: brings the next activity to where a checkpoint saw it; None where
-      there was none.
+    take_up: state in which a checkpoint saw an activity, for the next one to
+      resume from; None if there was none.
   """
+
+  SAVED = ('seconds', 'activity')
+  REBUILT = (
+      'take_up',
+      '_config',
+      '_make_env',
+      '_eval_env',
+      '_listeners',
+      '_at_step',
+      '_working',
+  )
 
   def __init__(
       self,
@@ -78,13 +94,24 @@ class Stage:
     """
     self.seconds: dict[str, float] = collections.defaultdict(float)
     self.activity: Optional[Activity] = None
-    self.take_up: Optional[Callable[[Activity], None]] = None
+    self.take_up: Optional[Mapping[str, Any]] = None
     self._config = config
     self._make_env = make_env
     self._eval_env: Optional[VectorEnv] = None
     self._listeners = listeners
     self._at_step = at_step
     self._working: Optional[tuple[str, float]] = None
+
+  def get_state(self) -> dict[str, Any]:
+    activity = self.activity
+    return {
+        'seconds': dict(self.seconds_so_far()),
+        'activity': activity and activity.get_state(),
+    }
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    self.seconds.update(state['seconds'])
+    self.take_up = state['activity']
 
   def training_env(self) -> VectorEnv:
     """New environments for the online phases."""
@@ -154,7 +181,7 @@ class Stage:
   def _carry_out(self, activity: Activity, phase: Phase, total: int) -> Any:
     """Plays an activity, timed and announced, from where it was left."""
     if self.take_up is not None:
-      self.take_up(activity)
+      activity.set_state(self.take_up)
       self.take_up = None
     trains = phase.kind in (plan_lib.PRETRAINING, plan_lib.ONLINE)
     kind = 'evaluation' if trains else phase.kind

@@ -1,22 +1,26 @@
-"""The loop: carries a plan out, phase by phase.
+"""Run: carries out a plan, phase by phase.
 
-A `Run` is a trainer, environments and the bookkeeping between phases. What
-becomes of its records is the listeners' affair. Not here: Dopamine, gin,
-files.
+A `Run` has a trainer, environments and the bookkeeping between phases. It
+passes its records to listeners. Not here: Dopamine, gin, files.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from reincarnating_rl.base import schedules
 from reincarnating_rl.base.scores import normalized_score
+from reincarnating_rl.base.stateful import state_of
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop.acting.env_player import Player
 from reincarnating_rl.loop.acting.evaluation import Episodes
+from reincarnating_rl.loop.acting.replay_writer import COLLECTED_ROWS
 from reincarnating_rl.loop.acting.replay_writer import Data
+from reincarnating_rl.loop.acting.replay_writer import replay_state
+from reincarnating_rl.loop.acting.replay_writer import restored_replay
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.config.plan import RunConfig
@@ -38,33 +42,59 @@ from reincarnating_rl.loop.training.trainer import Trainer
 from reincarnating_rl.loop.training.update_schedule import (
     OFFLINE_UPDATES_PER_CALL,
 )
+from reincarnating_rl.replay import frame_replay
 
 
-class Run:
-  """A reincarnation (or, without a teacher, tabula rasa) run.
+class Run(Stateful):
+  """Run of one agent, with a teacher or from scratch.
 
   Attributes:
     config: settings.
-    plan: its phases.
-    end: index into the plan at which it ends, if before the plan does.
-    next_phase: index into the plan.
-    steps_done: of that phase: pretraining steps, or steps of all environments.
-    copied_after: the iteration after which it last became the continuation of
-      another run; 0 = it never did.
-    at_step: called at every point between steps where the run can be saved.
-    latest_checkpoint: tells the number of the newest one, or None.
-    trainer: the student.
-    teacher: None when learning from nothing.
+    plan: phases of the run.
+    end: index into the plan at which the run ends; less than its length if the
+      run is to stop early.
+    next_phase: index into the plan of the present or next phase.
+    steps_done: steps of this phase so far: pretraining steps, or steps of all
+      environments.
+    copied_after: last iteration after which this run copied another run of its
+      population; 0 = never.
+    at_step: called between steps, at each point where the run can be saved.
+    latest_checkpoint: returns the number of the newest checkpoint, or None.
+    trainer: learner state, replay and schedules of the student.
+    teacher: teacher of the run; None = from scratch.
     teacher_score: mean return of the teacher, once known.
-    random_score: mean return of a random policy.
-    records: of the phases done.
-    listeners: told what happens.
-    stage: where policies are evaluated and data is collected.
-    player: the online environments, once the online phases have begun.
-    teacher_data: what the teacher left or collected, while it is needed.
-    collected: episodes of the data that this run itself has let the teacher
-      collect, while it is needed.
+    random_score: mean return of the random policy.
+    records: records of the finished phases.
+    listeners: listeners to records, metrics and progress.
+    stage: environments and time of evaluations and collections.
+    player: online environments; None before the online phases.
+    teacher_data: data of the teacher, while it is needed.
+    collected: episodes in the data that this run itself collected with the
+      teacher, while it is needed.
   """
+
+  SAVED = (
+      'next_phase',
+      'steps_done',
+      'copied_after',
+      'random_score',
+      'teacher_score',
+      'records',
+      'collected',
+      'teacher_data',
+      'player',
+      'trainer',
+      'stage',
+  )
+  REBUILT = (
+      'config',
+      'plan',
+      'end',
+      'teacher',
+      'at_step',
+      'latest_checkpoint',
+      'listeners',
+  )
 
   def __init__(
       self,
@@ -79,24 +109,23 @@ class Run:
       offline: Optional[OfflineLearning] = None,
       beginning: Optional[Beginning] = None,
   ):
-    """Builds a run before its first phase; nothing is played yet.
+    """Builds a run before its first phase; it does not play yet.
 
     Args:
       config: settings.
       learner: network, objective, optimizer.
       make_env: builds environments for a stream of episode seeds.
-      random_score: the game's score under a random policy; None = measure
-        it first.
-      teacher: None to learn from nothing.
-      coefficients: those that do not decay.
-      member: settings that it has instead of these, among others side by side.
-      listeners: told what happens.
-      offline: how the student learns in pretraining; None = as online, and
-        the optimizer keeps its moments.
-      beginning: what the student begins with; None = fresh parameters.
+      random_score: mean return of the random policy; None = measure it first.
+      teacher: teacher of the run; None = learn from scratch.
+      coefficients: coefficients that do not decay.
+      member: settings of this member of a population, which override the above.
+      listeners: listeners to records, metrics and progress.
+      offline: learner of the pretraining; None = the online learner, whose
+        optimizer then keeps its moments.
+      beginning: initial state of the student; None = fresh parameters.
 
     Raises:
-      ValueError: if these do not fit together.
+      ValueError: if the arguments do not fit together.
     """
     self.config = config
     self.plan = plan_lib.make_plan(
@@ -132,13 +161,76 @@ class Run:
         on_metrics=self._tell_metrics,
     )
 
+  # -- state -----------------------------------------------------------------
+
+  def get_state(self) -> dict[str, Any]:
+    collected = None
+    if self.collected is not None:
+      collected = replay_state(self.teacher_data[1]) | {
+          'rows': COLLECTED_ROWS,
+          'episodes': self.collected.to_json(),
+      }
+    trainer = self.trainer.get_state()
+    if self.player is None:
+      trainer['writer'] = trainer['guide'] = None
+    return {
+        'next_phase': self.next_phase,
+        'steps_done': self.steps_done,
+        'copied_after': self.copied_after,
+        'random_score': self.random_score,
+        'teacher_score': self.teacher_score,
+        'records': [record.to_json() for record in self.records],
+        'collected': collected,
+        'player': state_of(self.player),
+        'trainer': trainer,
+        'stage': self.stage.get_state(),
+    }
+
+  def set_state(
+      self, state: Mapping[str, Any], keeps_copied: bool = True
+  ) -> None:
+    """Restores a saved state into a freshly built run.
+
+    Args:
+      state: result of `get_state`, with the rows of replays in 'segments'.
+      keeps_copied: False to drop settings that the saved run copied from
+        another member of its population.
+
+    Raises:
+      StateMismatchError: if the state does not fit this run.
+    """
+    for name in ('next_phase', 'steps_done', 'random_score', 'teacher_score'):
+      setattr(self, name, state[name])
+    self.records = [PhaseRecord.from_json(r) for r in state['records']]
+    self.trainer.set_state(state['trainer'])
+    if state['player'] is not None:
+      self.player = Player(self.stage.training_env(), self.trainer.policy.actor)
+      self.player.set_state(state['player'])
+    if state['collected'] is not None:
+      self._restore_collection(state['collected'])
+    self.stage.set_state(state['stage'])
+    if keeps_copied and state['copied_after']:
+      self.copied_after = state['copied_after']
+      self.trainer.settle(state['trainer']['member'])
+
+  def _restore_collection(self, state: Mapping[str, Any]) -> None:
+    """Restores the data that the teacher collected, for other runs, too."""
+    num_actions = self.teacher.policy.network.num_actions
+    spec = self.config.collection_spec().with_q_teacher(num_actions)
+    empty = frame_replay.init(spec)
+    self.teacher_data = spec, restored_replay(spec, empty, state)
+    self.collected = Episodes.from_json(state['episodes'])
+    shared = self.teacher.shared
+    if shared.collection is None:
+      shared.collection = (self.teacher_data, self.collected)
+
   # -- the loop --------------------------------------------------------------
 
   def run(self, after_phase: Callable[[Run], None] = lambda run: None) -> None:
-    """Carries out what is left of the plan.
+    """Carries out the rest of the plan.
 
     Args:
-      after_phase: called after each phase, to save the run for instance.
+      after_phase: called after each phase, for example to save the run.
     """
     self.prepare()
     while not self.is_done:
@@ -147,31 +239,31 @@ class Run:
 
   @property
   def is_done(self) -> bool:
-    """Whether nothing is left to do."""
+    """True if no phase is left."""
     return self.next_phase >= self.end
 
   def stop_after(self, online_iterations: int) -> None:
-    """Ends the run after so many, as if it had been cut off there.
+    """Ends the run early; the schedules stay those of the whole plan.
 
     Args:
-      online_iterations: with those that are done; more than there are change
-        nothing.
+      online_iterations: online iterations before the end, including those that
+        are done. A number beyond the plan has no effect.
     """
     before = len(self.plan) - self.config.num_iterations
     self.end = min(before + online_iterations, len(self.plan))
 
   def prepare(self) -> None:
-    """Finds out what the plan takes for known."""
+    """Gets what the phases need: the random score and the teacher's data."""
     if self.random_score is None:
       self.random_score = self._evaluate_random_policy()
     self.prepare_teacher_data()
 
   def run_phase(self, phase: Phase) -> PhaseRecord:
-    """Carries out one phase and tells the listeners.
+    """Carries out one phase and passes its record to the listeners.
 
     Raises:
-      TrainingDivergedError: if learning came to numbers that are not finite;
-        there is no record of the phase then.
+      TrainingDivergedError: if a loss, gradient or parameter is not finite; the
+        phase then has no record.
     """
     self.at_step(self)
     with self.naming_the_way_back():
@@ -189,17 +281,17 @@ class Run:
     return self._keep(record)
 
   def finish_training(self, phase: Phase) -> PhaseRecord:
-    """Evaluates after a training that was carried out from outside.
+    """Evaluates the student after a training phase that a caller carried out.
 
     Args:
-      phase: what `training` was entered for.
+      phase: phase that `training` was entered with.
     """
     with self.naming_the_way_back():
       record = self._training_record(phase)
     return self._keep(record)
 
   def _keep(self, record: PhaseRecord) -> PhaseRecord:
-    """Goes on to the next phase."""
+    """Keeps the record of a phase and moves on to the next one."""
     self.records.append(record)
     self.next_phase += 1
     self.steps_done = 0
@@ -208,14 +300,14 @@ class Run:
 
   @contextlib.contextmanager
   def naming_the_way_back(self) -> Iterator[None]:
-    """Adds to an error of learning what there is to go back to."""
+    """Adds the last good checkpoint to a TrainingDivergedError."""
     try:
       yield
     except TrainingDivergedError as e:
       raise e.with_way_back(self._way_back()) from None
 
   def _way_back(self) -> str:
-    """What there is to go back to, in words."""
+    """Names the last good checkpoint."""
     number = self.latest_checkpoint()
     if number is None:
       return f'seed {self.config.seed} has no checkpoint to go back to'
@@ -225,11 +317,11 @@ class Run:
 
   @property
   def seconds(self) -> dict[str, float]:
-    """Wall-clock time by phase kind, evaluations under their own name."""
+    """Wall-clock seconds by kind of phase; evaluations have their own entry."""
     return self.stage.seconds
 
   def where(self) -> str:
-    """What the run is doing, in words."""
+    """Describes the present phase, for messages."""
     if self.next_phase == len(self.plan):
       return 'after the last phase'
     phase = self.plan[self.next_phase]
@@ -239,7 +331,7 @@ class Run:
     return f'{name} of seed {self.config.seed}'
 
   def _evaluate_random_policy(self) -> float:
-    """Mean return of uniformly random actions, for games without a record."""
+    """Mean return of random actions, for games without a published score."""
     episodes = self.stage.evaluate(
         self.trainer.policy,
         Phase('random_evaluation', 0),
@@ -258,7 +350,7 @@ class Run:
     return self._record(phase, {'eval': episodes})
 
   def _collect(self, phase: Phase) -> PhaseRecord:
-    """The teacher plays and its steps, with its Q-values, become the data."""
+    """Collects data: the steps of the teacher, with its Q-values."""
     shared = self.teacher.shared
     if shared.collection is None:
       shared.collection = self.stage.collect(self.teacher.policy, phase)
@@ -268,10 +360,10 @@ class Run:
 
   @contextlib.contextmanager
   def training(self, phase: Phase) -> Iterator[None]:
-    """Prepares a training phase, announces it and books its time.
+    """Prepares a training phase, announces it and measures its time.
 
     Raises:
-      ValueError: if the teacher's data is needed and not there.
+      ValueError: if the phase needs the teacher's data and there is none.
     """
     self.begin(phase)
     total, unit = phase.updates, 'updates'
@@ -284,10 +376,10 @@ class Run:
       yield
 
   def begin(self, phase: Phase) -> None:
-    """Makes sure that a training phase has what it needs.
+    """Checks the data of a training phase; makes the online environments.
 
     Raises:
-      ValueError: if the teacher's data is needed and not there.
+      ValueError: if the phase needs the teacher's data and there is none.
     """
     if phase.kind == plan_lib.PRETRAINING and self.teacher_data is None:
       raise ValueError(self.config.no_teacher_data)
@@ -301,7 +393,7 @@ class Run:
       self.at_step(self)
 
   def pretraining_chunks(self) -> Iterator[int]:
-    """The pretraining steps that are left of a phase, some at a time."""
+    """Yields the rest of a phase's pretraining steps, as counts per call."""
     each = self.config.updates_per_pretraining_step
     left = self.config.num_pretraining_steps - self.steps_done
     while left:
@@ -310,7 +402,7 @@ class Run:
       left -= num
 
   def pretrained(self, num_steps: int, announced: bool = True) -> None:
-    """Counts pretraining steps and tells the listeners, unless they know."""
+    """Counts pretraining steps; `announced` tells the listeners of them."""
     self.steps_done += num_steps
     if announced:
       updates = num_steps * self.config.updates_per_pretraining_step
@@ -319,7 +411,8 @@ class Run:
   def _train_online(self, phase: Phase) -> None:
     trainer = self.trainer
     while self.steps_done < self.config.ticks:
-      # What stands before an action is done where one is in flight.
+      # After a resume actions may be in flight; the updates before them have
+      # been made already.
       if self.player.in_flight is not None:
         self.finish_step()
       elif self.config.overlap:
@@ -335,7 +428,7 @@ class Run:
     trainer.catch_up(self.teacher_data)
 
   def finish_step(self) -> None:
-    """One step of all environments, whose actions are in flight, stored."""
+    """Finishes and stores the step whose actions are in flight."""
     self.player.finish(self.trainer.store)
     self.steps_done += 1
     self.listeners.on_progress(self.config.num_envs)
@@ -343,28 +436,19 @@ class Run:
   # -- pieces of phases ------------------------------------------------------
 
   def _begin_online(self) -> None:
-    """Frees the teacher's data, unless rehearsed; starts the student's own."""
+    """Drops the teacher's data unless it is rehearsed; starts the replay."""
     if not self.config.learns_from_it_online:
       self.teacher_data = self.collected = None
       if self.teacher is not None:
         self.teacher.shared.forget_data()
     self.trainer.begin_online()
-    self.player = Player(self.stage.training_env())
-
-  def allocate_student(self, capacity: int) -> None:
-    """Makes the online environments and replay, for a checkpoint to fill.
-
-    Args:
-      capacity: rows of the replay; a run that is prolonged had planned fewer.
-    """
-    self.trainer.allocate_replay(capacity)
-    self.player = Player(self.stage.training_env())
+    self.player = Player(self.stage.training_env(), self.trainer.policy.actor)
 
   def prepare_teacher_data(self) -> None:
-    """Reads the teacher's data, or collects it again, if the plan needs it.
+    """Reads the teacher's data, or collects it again, if a phase needs it.
 
     Raises:
-      ValueError: if there are none and none will be collected, or they are
+      ValueError: if there is no data and the plan collects none, or the data is
         damaged.
     """
     kinds = [phase.kind for phase in self.plan]
@@ -387,12 +471,13 @@ class Run:
       self.teacher_data = shared.read
 
   def _training_record(self, phase: Phase) -> PhaseRecord:
-    """Evaluates the student, moves lambda, and sums the phase up."""
+    """Evaluates the student, updates lambda, and makes the phase's record."""
     trainer = self.trainer
     if trainer.writer is not None:
       trainer.writer.flush()
     trainer.check_finite()
-    # What the phase came to stays where it is meanwhile: it can be saved.
+    # Metrics are popped after the evaluation, since a checkpoint may be taken
+    # during it.
     episodes = self.stage.evaluate(
         trainer.policy, phase, (EVALUATION_STREAM, phase.iteration)
     )
@@ -405,7 +490,7 @@ class Run:
     metrics['learning_rate'] = float(rate)
     score, normalized = episodes.mean_return, None
     random, teacher = self.random_score, self.teacher_score
-    # Beside a teacher no better than chance a score means nothing.
+    # A teacher no better than the random policy gives no scale.
     if teacher is not None and teacher > random:
       normalized = normalized_score(score, random, teacher)
     if phase.kind == plan_lib.ONLINE and self.config.wean:

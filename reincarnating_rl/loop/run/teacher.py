@@ -1,23 +1,23 @@
-"""What runs know of their teacher, and share of it."""
+"""Teacher of a run: policy, score, data, and results that runs share."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Callable, Optional
 
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.evaluation import Episodes
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import Data
 
 
 @dataclasses.dataclass
 class Shared:
-  """What runs side by side find out about their teacher once.
+  """Results about a teacher that runs in one process share.
 
   Attributes:
-    evaluation: its episodes.
-    collection: the data that it collected, and its episodes meanwhile.
-    read: the data that it left.
+    evaluation: episodes of the teacher's evaluation.
+    collection: data that the teacher collected, and the episodes in it.
+    read: data that was read from the teacher's directory.
   """
 
   evaluation: Optional[Episodes] = None
@@ -25,21 +25,21 @@ class Shared:
   read: Optional[Data] = None
 
   def forget_data(self) -> None:
-    """Frees the data, unless a run still holds it."""
+    """Drops the data; the memory is free once no run holds it."""
     self.collection = self.read = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-  """What a run needs to know of a teacher.
+  """Teacher, as a run needs it.
 
   Attributes:
-    policy: its network and parameters.
-    score: its mean return where known, else None (it is then evaluated).
-    read_data: reads the data it left, Q-values included, onto the device;
-      None if it left none.
-    shared: what its runs have found out about it; give runs one teacher, and
-      they share its data.
+    policy: network and parameters.
+    score: mean return; None = the run evaluates the teacher.
+    read_data: reads the teacher's data, with its Q-values, onto the device;
+      None if there is no data.
+    shared: results that runs share; runs with the same `Teacher` object share
+      its data.
   """
 
   policy: Policy

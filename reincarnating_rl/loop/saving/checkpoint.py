@@ -1,11 +1,11 @@
-"""Saves a run while it goes on, and brings it back.
+"""Checkpoints of a run: saves it while it trains, and restores it.
 
-  DIRECTORY/<number>/            a checkpoint (`archive.vault`)
-  DIRECTORY/rows/student/...     the student's replay, written as it grows
-  DIRECTORY/rows/teacher/...     the data that the teacher has collected
+  DIRECTORY/<number>/          a checkpoint (`storage.checkpoints`)
+  DIRECTORY/rows/student/...   the student's replay, written as it grows
+  DIRECTORY/rows/teacher/...   the data that the teacher has collected
 
-The step that is saved waits for copies on the host alone; a thread writes
-them. A checkpoint that the disk does not take leaves the older ones whole.
+To save, training waits only for copies on the host; a background thread writes
+them. If the disk is full, the older checkpoints stay complete.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Iterator, Optional
 from absl import logging
 import numpy as np
 
+from reincarnating_rl.base.stateful import StateMismatchError
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.saving import compatibility
 from reincarnating_rl.loop.saving import log_files
@@ -29,11 +30,11 @@ from reincarnating_rl.storage.checkpoints.errors import ArchiveError
 from reincarnating_rl.storage.checkpoints.row_segments import RowLog
 
 CHECKPOINTS_KEPT = 2
-_SHORT = 80  # characters of a setting that is shown whole
-# A run may be prolonged, at another learning rate from then on.
+_SHORT = 80  # longest setting, in characters, that messages quote in full
+# A resumed run may have more iterations or another learning rate.
 _MAY_CHANGE = ('num_iterations', 'learning_rate')
-# What else is equal in the runs whose settings come from each other: how they
-# copy, and what each began with. A fork with others has settings of its own.
+# Entries of the identity that belong to a population. If a fork changes one of
+# them, settings that the original run copied from other members are dropped.
 LINEAGE = ('population-based training', 'member')
 
 
@@ -52,21 +53,21 @@ class RunCheckpointer:
       logs: Optional[str] = None,
       identity: Optional[dict[str, str]] = None,
   ):
-    """Opens a directory; nothing is written yet.
+    """Opens a directory, without writing to it.
 
     Args:
-      directory: of the checkpoints.
-      keep: how many stay.
-      logs: directory of the run's logs, which are set back to where they were
-        at the checkpoint; None = there are none.
-      identity: what else must be equal when the run goes on.
+      directory: directory of the checkpoints.
+      keep: number of checkpoints to keep.
+      logs: directory of the run's logs, which a restore cuts to their length at
+        the checkpoint; None = no logs.
+      identity: further entries that must be equal to resume.
 
     Raises:
-      ValueError: if none are to be kept.
+      ValueError: if `keep` is less than 1.
     """
     self._vault = Vault(directory, keep)
     self._logs_dir = logs
-    self._identity = compatibility or {}
+    self._identity = identity or {}
     self._background = Background()
     self._row_logs: dict[str, RowLog] = {}
     self._saved = max(self._vault.numbers(), default=None)
@@ -75,32 +76,32 @@ class RunCheckpointer:
 
   @property
   def latest(self) -> Optional[int]:
-    """Number of the newest checkpoint that is on the disk, or None."""
+    """Number of the newest checkpoint on the disk, or None."""
     return self._saved
 
   # -- saving ----------------------------------------------------------------
 
   def has(self, run: Run) -> bool:
-    """Whether a run is on the disk as it is now."""
+    """True if the present state of a run is on the disk."""
     return self._saved_moment == state_lib.moment(run)
 
   def follow(self, run: Run) -> None:
-    """Hands new rows of the replays on, where they make a segment."""
+    """Writes new rows of the replays, once they fill a segment."""
     for name, ring in rings_lib.of_run(run).items():
       self._row_log(name).follow(ring)
 
   def save(self, run: Run, wait: bool = True) -> bool:
-    """Saves everything alive.
+    """Saves a checkpoint of a run.
 
     Args:
-      run: between two steps.
-      wait: whether to wait until it is on the disk.
+      run: run between two steps.
+      wait: True to wait until the checkpoint is on the disk.
 
     Returns:
-      Whether it is, as far as was waited.
+      False if it could not be written; always True without `wait`.
 
     Raises:
-      TrainingDivergedError: if what was learned is not finite.
+      TrainingDivergedError: if a parameter or metric is not finite.
     """
     run.trainer.check_finite()
     run.listeners.on_saving()
@@ -160,28 +161,28 @@ class RunCheckpointer:
       logging.warning('Old checkpoints were not removed: %s.', e)
 
   def wait(self) -> Optional[int]:
-    """Waits for what is being written; returns `latest`."""
+    """Waits for the writes in progress; returns `latest`."""
     self._background.wait()
     return self._saved
 
   def close(self) -> None:
-    """Waits for what is being written, and writes no more."""
+    """Waits for the writes in progress and ends the background thread."""
     self._background.close()
 
-  # -- bringing back ---------------------------------------------------------
+  # -- restoring -------------------------------------------------------------
 
   def restore(self, run: Run, any_settings: bool = False) -> bool:
-    """Brings a freshly built run to the newest checkpoint that is whole.
+    """Restores a freshly built run from the newest complete checkpoint.
 
     Args:
-      run: built with the same settings.
-      any_settings: whether other settings are told, not refused.
+      run: run built with the same settings.
+      any_settings: True to log changed settings, False to refuse them.
 
     Returns:
-      Whether there was a checkpoint.
+      True if there was a checkpoint.
 
     Raises:
-      ArchiveError: if there are checkpoints, but none that is whole.
+      ArchiveError: if there are checkpoints, but none is complete.
       CheckpointMismatchError: if it was saved with other settings.
     """
     self._background.wait()
@@ -200,10 +201,14 @@ class RunCheckpointer:
         yield segment.start, self._vault.read_rows(name, segment)
 
     try:
-      state_lib.restore(run, saved.document, saved.arrays, read_rows)
-      if not changed.intersection(LINEAGE):
-        state_lib.restore_member(run, saved.document)
-    except state_lib.StateMismatchError as e:
+      state_lib.restore(
+          run,
+          saved.document,
+          saved.arrays,
+          read_rows,
+          keeps_copied=not changed.intersection(LINEAGE),
+      )
+    except StateMismatchError as e:
       raise CheckpointMismatchError(
           f'The checkpoint in {self._vault.folder} does not fit this run '
           f'({e}): use the settings that it was written with, or another '
@@ -223,7 +228,7 @@ class RunCheckpointer:
       other: directory of the checkpoints of another run.
 
     Raises:
-      ArchiveError: if there is none that is whole.
+      ArchiveError: if no checkpoint there is complete.
     """
     self._vault.copy_newest_of(Vault(other))
     self._next = max(self._vault.numbers()) + 1
@@ -231,7 +236,12 @@ class RunCheckpointer:
   def _check_settings(
       self, run: Run, saved: Saved, any_settings: bool
   ) -> set[str]:
-    """Names of the settings that are others, where they may be."""
+    """Compares settings with a checkpoint's; returns the names that differ.
+
+    Raises:
+      CheckpointMismatchError: if some differ and `any_settings` is False, or
+        another version of the package wrote the checkpoint.
+    """
     document = saved.document
     if document['schema'] != state_lib.SCHEMA:
       raise CheckpointMismatchError(
@@ -240,7 +250,7 @@ class RunCheckpointer:
           f'{state_lib.SCHEMA}): install that version, or use another '
           'directory.'
       )
-    # A setting that was not there yet was what it is by default.
+    # An old checkpoint lacks newer settings: it had their defaults.
     before = compatibility.defaults() | document['settings']
     now = compatibility.settings(run) | self._identity
     changed = [
@@ -264,7 +274,7 @@ class RunCheckpointer:
 
 
 def _difference(name: str, before: str, now: str) -> str:
-  """'batch_size was 32, is 16'; of long texts what differs alone."""
+  """Describes a change: 'batch_size was 32, is 16'; shortens long texts."""
   if max(len(before), len(now)) <= _SHORT:
     return f'{name} was {before}, is {now}'
   ours, theirs = before.split(), now.split()
@@ -273,7 +283,7 @@ def _difference(name: str, before: str, now: str) -> str:
       a=ours, b=theirs, autojunk=False
   ).get_opcodes():
     if tag != 'equal':
-      # With the two words before it: 'hidden_size = 512'.
+      # Quotes two words before the difference: 'hidden_size = 512'.
       was, is_ = ours[max(i - 2, 0) : j], theirs[max(k - 2, 0) : m]
       pieces.append(f'was {" ".join(was)}, is {" ".join(is_)}')
   return f'{name} {"; ".join(pieces)}'

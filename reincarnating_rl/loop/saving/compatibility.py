@@ -1,4 +1,4 @@
-"""What makes a run that run: everything that a checkpoint must agree with."""
+"""Compatibility of a run and a checkpoint: settings that must be equal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from reincarnating_rl.loop.training import member_settings
 
 
 def settings(run: Run) -> dict[str, str]:
-  """What must be equal for a run to go on from a checkpoint."""
+  """Returns the settings that must equal those in a checkpoint to resume."""
   trainer = run.trainer
   config = member_settings.config_of(run.config, trainer.began_as)
   fields = {k: str(v) for k, v in dataclasses.asdict(config).items()}
   learner, offline = trainer.online_learner, trainer.offline
-  fields['objective'] = str(learner.objective)
-  fields['network'] = ' '.join(str(learner.network).split())
+  fields |= learner.identity()
   coefficients = member_settings.coefficients_of(
       trainer.coefficients, trainer.began_as
   )
@@ -29,8 +28,6 @@ def settings(run: Run) -> dict[str, str]:
     fields[f'coefficient {name}'] = str(value)
   optional = {
       'beginning': trainer.beginning and trainer.beginning.describe(),
-      'annealing': learner.annealing,
-      'target_ema': learner.target_ema,
       'offline_objective': offline and offline.learner.objective,
       'teacher': run.teacher and fingerprint(run.teacher.policy.params),
   }
@@ -38,7 +35,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def fingerprint(params: Any) -> str:
-  """Tells one network's parameters from another's."""
+  """Returns the crc32c checksum of a network's parameters, as hex."""
   checksum = google_crc32c.Checksum()
   for leaf in jax.tree.leaves(jax.device_get(params)):
     checksum.update(np.ascontiguousarray(leaf).tobytes())
@@ -46,5 +43,5 @@ def fingerprint(params: Any) -> str:
 
 
 def defaults() -> dict[str, str]:
-  """What settings were before they could be set."""
+  """Returns default settings, for those that an old checkpoint lacks."""
   return {f.name: str(f.default) for f in dataclasses.fields(RunConfig)}

@@ -1,7 +1,7 @@
-"""Logs that go on after a restart without gaps or doubles.
+"""Log files that continue after a resume, without gaps or duplicates.
 
-A checkpoint knows how long every log was; a run that goes on from it first
-cuts off what was written later, since it will write that again.
+A checkpoint holds the length of each log. A resumed run first cuts off the
+later part, since it will write that part again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PATTERNS = ('events.out.tfevents.*', '*.jsonl', 'logs/*', 'metrics/*')
 
 
 def sizes(directory: str) -> dict[str, int]:
-  """Bytes of every log below a run's directory, by relative path."""
+  """Returns the bytes of each log below a run's directory, by relative path."""
   return {
       name: os.path.getsize(os.path.join(directory, name))
       for name in _names(directory)
@@ -22,11 +22,11 @@ def sizes(directory: str) -> dict[str, int]:
 
 
 def set_back(directory: str, earlier: dict[str, int]) -> None:
-  """Cuts logs to the size that they had, and removes later ones.
+  """Cuts logs to their earlier size, and removes logs that are newer.
 
   Args:
-    directory: of the run.
-    earlier: what `sizes` returned.
+    directory: directory of the run.
+    earlier: result of `sizes` at the checkpoint.
   """
   for name in list(_names(directory)):
     path = os.path.join(directory, name)

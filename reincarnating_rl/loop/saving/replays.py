@@ -11,13 +11,13 @@ import dataclasses
 import numpy as np
 
 from reincarnating_rl.loop.acting.env_player import Collection
+from reincarnating_rl.loop.acting.replay_writer import COLLECTED_ROWS
 from reincarnating_rl.loop.acting.replay_writer import ReplayWriter
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.replay import blocks
 from reincarnating_rl.replay.frame_replay import ReplaySpec
 from reincarnating_rl.replay.frame_replay import ReplayState
 
-TEACHER = 'teacher'
 # Rows of one segment on disk. Of frames: some 60 megabytes, about one packed.
 _SEGMENT_ROWS = 8192
 
@@ -60,10 +60,10 @@ def of_run(run: Run) -> dict[str, DeviceRing]:
   if run.player is not None and writer is not None:
     found[writer.name] = _ring(writer)
   if isinstance(run.stage.activity, Collection):
-    found[TEACHER] = _ring(run.stage.activity.writer)
+    found[COLLECTED_ROWS] = _ring(run.stage.activity.writer)
   elif run.collected is not None and run.teacher_data is not None:
     spec, state = run.teacher_data
-    found[TEACHER] = DeviceRing(spec, state, spec.slots)
+    found[COLLECTED_ROWS] = DeviceRing(spec, state, spec.slots)
   return found
 
 

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from types import TracebackType
 from typing import Callable, Optional, Sequence
 
@@ -21,6 +20,7 @@ from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.saving.state import waits_for_emulator
+from reincarnating_rl.loop.saving.watchdog import Clock
 from reincarnating_rl.loop.saving.watchdog import Watchdog
 
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
@@ -40,6 +40,7 @@ class Keeper:
       stall_minutes: Optional[float] = MINUTES_UNTIL_STALL,
       how_to_resume: str = 'start it again with the same settings',
       on_saved: Callable[[Run], None] = lambda run: None,
+      clock: Clock = Clock(),
   ):
     """Does nothing yet.
 
@@ -70,10 +71,11 @@ class Keeper:
     self._stall_minutes = stall_minutes
     self._how_to_resume = how_to_resume
     self._on_saved = on_saved
+    self._clock = clock
     self._watchdog: Optional[Watchdog] = None
     self._handlers: dict[int, object] = {}
     self._signal: Optional[int] = None
-    self._last = time.monotonic()
+    self._last = self._clock.now()
     self._active: list[Run] = []
     self._part: Callable[[], None] = lambda: None
     for run, checkpointer in runs:
@@ -88,8 +90,8 @@ class Keeper:
         self._handlers[number] = signal.signal(number, self._on_signal)
     if self._stall_minutes is not None:
       seconds = 60.0 * self._stall_minutes
-      self._watchdog = Watchdog(seconds, self._on_stall)
-    self._last = time.monotonic()
+      self._watchdog = Watchdog(seconds, self._on_stall, self._clock)
+    self._last = self._clock.now()
     return self
 
   def __exit__(
@@ -140,7 +142,7 @@ class Keeper:
     for run in runs:
       self._checkpointers[id(run)].follow(run)
     if self._signal is None:
-      late = time.monotonic() - self._last
+      late = self._clock.now() - self._last
       if self._seconds is None or late < self._seconds:
         return
     part()
@@ -148,7 +150,7 @@ class Keeper:
       self._stop()
     for run in self._runs:
       self._save(run, wait=False)
-    self._last = time.monotonic()
+    self._last = self._clock.now()
     join()
 
   def after_phase(self, run: Run) -> None:
@@ -161,7 +163,7 @@ class Keeper:
     self._beat()
     self._active, self._part = [run], lambda: None
     self._save(run, wait=False)
-    self._last = time.monotonic()
+    self._last = self._clock.now()
     if self._signal is not None and not all(run.is_done for run in self._runs):
       self._stop()
 
@@ -188,7 +190,7 @@ class Keeper:
     for run in self._runs:
       if not self._save(run, wait=True):
         raise self.full_disk(f'{what} of the run with seed {run.config.seed}')
-    self._last = time.monotonic()
+    self._last = self._clock.now()
 
   def full_disk(self, what: str) -> StoppedError:
     """The end of runs that cannot go on before something is on the disk."""

@@ -1,1 +1,1 @@
-"""Training: which update is due when, and what makes it."""
+"""Training: learner state, replay and the schedule of updates."""

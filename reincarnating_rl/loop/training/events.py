@@ -1,17 +1,27 @@
-"""What a run tells its listeners: a record a phase, metrics, progress.
+"""Events of a run for its listeners: records, metrics, progress.
 
-And what it raises when those metrics say that learning has come to nothing.
+`MetricMeans` averages the metrics of updates, and raises a
+`TrainingDivergedError` when one is not finite.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, Iterable, NamedTuple, Optional, Protocol, Sequence
+from typing import (
+    Any,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+)
 
 import jax
 import numpy as np
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.loop.acting.evaluation import Episodes
 from reincarnating_rl.loop.config.due import nth_due
 
@@ -24,19 +34,19 @@ class PhaseRecord:
   """Outcome of one phase.
 
   Attributes:
-    phase: its kind.
-    iteration: as in the plan.
+    phase: kind of the phase.
+    iteration: number of the iteration, as in the plan.
     agent_steps: the student's online agent steps so far.
     updates: gradient steps so far.
-    student_score: mean return of the evaluation after it.
-    teacher_normalized: that score, teacher = 1 and random = 0.
+    student_score: mean return of the evaluation after the phase.
+    teacher_normalized: the same score, random policy = 0 and teacher = 1.
     lambda_: distillation weight after the phase.
-    member: settings in which the run differed from others side by side.
+    member: settings of this member of a population.
     metrics: means over the phase's updates, evaluation and training returns.
     episodes: returns and lengths (agent steps) of the episodes that ended in
-      it, by 'eval' and 'train'.
-    seconds: wall-clock time of the run so far, over restarts; no part of what
-      makes two records equal.
+      the phase, under 'eval' and 'train'.
+    seconds: wall-clock time of the run so far, over restarts; ignored when
+      records are compared.
   """
 
   phase: str
@@ -52,7 +62,7 @@ class PhaseRecord:
   seconds: Optional[float] = dataclasses.field(default=None, compare=False)
 
   def to_json(self) -> dict[str, Any]:
-    """A JSON-ready dict, with `lambda` under its own name."""
+    """Returns a JSON-ready dict, with `lambda_` under the name 'lambda'."""
     record = dataclasses.asdict(self)
     record['lambda'] = record.pop('lambda_')
     return record
@@ -65,13 +75,13 @@ class PhaseRecord:
 
 
 class Reached(NamedTuple):
-  """How far a run is.
+  """Progress of a run.
 
   Attributes:
-    phase: kind of the phase that is under way.
-    iteration: as in the plan.
-    training_steps: one per pretraining step and per agent step.
-    agent_steps: the student's, online.
+    phase: kind of the present phase.
+    iteration: number of the iteration, as in the plan.
+    training_steps: pretraining steps and agent steps so far.
+    agent_steps: the student's online agent steps so far.
     updates: gradient steps so far.
     seconds: wall-clock time so far, over restarts.
   """
@@ -85,28 +95,28 @@ class Reached(NamedTuple):
 
 
 class Listener(Protocol):
-  """Whoever wants to know; every method may do nothing."""
+  """Receiver of events; each method may do nothing."""
 
   def on_work(self, kind: str, phase: Any, total: int, unit: str) -> None:
-    """Part of a phase begins: `total` units of training, or evaluation."""
+    """Training or evaluation of `total` units begins."""
 
   def on_progress(self, amount: int) -> None:
-    """Some units of work are done."""
+    """Another `amount` of units are done."""
 
   def on_resumed(self, amount: int) -> None:
-    """So many units of the work that began were done before a restart."""
+    """`amount` units of the present work were done before a restart."""
 
   def on_metrics(self, reached: Reached, metrics: dict[str, float]) -> None:
-    """Means of the updates since the last call."""
+    """`metrics` are means over the updates since the last call."""
 
   def on_record(self, record: PhaseRecord) -> None:
     """A phase has ended."""
 
   def on_restored(self, records: Sequence[PhaseRecord]) -> None:
-    """The run goes on after these, which were told to another process."""
+    """The run resumes after these records of an earlier process."""
 
   def on_saving(self) -> None:
-    """The run is about to be saved: what was told so far goes to the disk."""
+    """The run is about to be saved: flush everything to the disk."""
 
 
 class Listeners:
@@ -145,11 +155,11 @@ class Listeners:
 
 
 class TrainingDivergedError(RuntimeError):
-  """Learning has come to numbers that are not finite.
+  """A metric, gradient or parameter is not finite.
 
   Attributes:
     update: number of the first such update, counted from 1 over the whole run.
-    training_step: at which it was due.
+    training_step: training step at which that update was due.
     terms: names of its metrics that are not finite.
   """
 
@@ -160,13 +170,13 @@ class TrainingDivergedError(RuntimeError):
       terms: Sequence[str],
       way_back: str = '',
   ):
-    """Describes it in one sentence.
+    """Builds the error, with a message of one sentence.
 
     Args:
-      update: see above.
-      training_step: see above.
-      terms: see above.
-      way_back: what there is to go on from, in words.
+      update: see the class.
+      training_step: see the class.
+      terms: see the class.
+      way_back: clause about the last good checkpoint; '' = none.
     """
     self.update = update
     self.training_step = training_step
@@ -179,35 +189,37 @@ class TrainingDivergedError(RuntimeError):
     )
 
   def with_way_back(self, way_back: str) -> TrainingDivergedError:
-    """The same error, told by who knows what there is to go on from."""
+    """Returns the error with a clause about the last good checkpoint."""
     return TrainingDivergedError(
         self.update, self.training_step, self.terms, way_back
     )
 
 
 class Updates(NamedTuple):
-  """Which updates some metrics belong to.
+  """A range of updates.
 
   Attributes:
-    count: how many.
-    first: number of the first, counted from 1 over the whole run.
+    count: number of updates.
+    first: number of the first one, counted from 1 over the whole run.
     training_steps: training steps done before they were due.
-    rate: updates a training step.
+    rate: updates per training step.
   """
 
-  count: int
+  count: int  # type: ignore[assignment]
   first: int
   training_steps: int
   rate: Fraction
 
   def diverged(self, index: int, terms: Sequence[str]) -> TrainingDivergedError:
-    """The error of the update of that index."""
+    """Returns the error for one of the updates, by its index in the range."""
     step = nth_due(self.training_steps, self.rate, index)
     return TrainingDivergedError(self.first + index, step, terms)
 
 
-class MetricMeans:
-  """Collects metrics that live on the device; fetches them in batches."""
+class MetricMeans(Stateful):
+  """Means of metrics that live on the device; fetched in batches."""
+
+  SAVED = ('_pending', '_pending_updates', '_sums', '_count')
 
   def __init__(self):
     self._pending: list[tuple[Updates, dict[str, Any], Optional[int]]] = []
@@ -221,13 +233,13 @@ class MetricMeans:
       metrics: dict[str, Any],
       member: Optional[int] = None,
   ) -> None:
-    """Keeps metrics of some updates, without waiting for them.
+    """Adds metrics of some updates, without waiting for the device.
 
     Args:
-      updates: which they are.
-      metrics: [updates.count] float32 each, as arrays or lists of scalars; of
-        a group [updates.count, S].
-      member: which of the S counts; None without a group.
+      updates: range of the updates.
+      metrics: [updates.count] float32 each, as arrays or lists of scalars;
+        [updates.count, S] for a group of S members.
+      member: index of the member in the group; None without a group.
     """
     self._pending.append((updates, metrics, member))
     self._pending_updates += updates.count
@@ -245,7 +257,7 @@ class MetricMeans:
     """Waits for the pending metrics and returns their means.
 
     Raises:
-      TrainingDivergedError: if one of them is not finite.
+      TrainingDivergedError: if a metric is not finite.
     """
     if not self._pending:
       return {}
@@ -261,15 +273,15 @@ class MetricMeans:
     return {k: v / count for k, v in sums.items()}
 
   def check_finite(self) -> None:
-    """Waits for the pending metrics, which stay pending.
+    """Waits for the pending metrics and checks them; they stay pending.
 
     Raises:
-      TrainingDivergedError: if one of them is not finite.
+      TrainingDivergedError: if a metric is not finite.
     """
     _check_finite([updates for updates, _, _ in self._pending], self._fetched())
 
   def _fetched(self) -> list[dict[str, np.ndarray]]:
-    """[updates.count] values of each metric, of each entry."""
+    """[updates.count] values of each metric, one dict per entry."""
     found = jax.device_get([metrics for _, metrics, _ in self._pending])
     members = [... if i is None else (..., i) for _, _, i in self._pending]
     return [
@@ -278,46 +290,45 @@ class MetricMeans:
     ]
 
   def pop(self) -> dict[str, float]:
-    """Means over everything since the last `pop`.
+    """Returns means over all updates since the last `pop`.
 
     Raises:
-      TrainingDivergedError: if one of the metrics is not finite.
+      TrainingDivergedError: if a metric is not finite.
     """
     self.fetch()
     means = {k: v / self._count for k, v in self._sums.items()}
     self._sums, self._count = {}, 0
     return means
 
-  def to_json(self) -> dict[str, Any]:
-    """Everything, JSON-ready; `from_json` brings it back."""
+  def get_state(self) -> dict[str, Any]:
+    """Returns sums and pending metrics, JSON-ready."""
     entries = [updates for updates, _, _ in self._pending]
     return {
         'sums': dict(self._sums),
         'count': self._count,
         'pending': [
             {
-                'updates': updates._replace(rate=str(updates.rate)),
+                'updates': [*updates[:-1], str(updates.rate)],
                 'metrics': {k: v.tolist() for k, v in values.items()},
             }
             for updates, values in zip(entries, self._fetched())
         ],
     }
 
-  @classmethod
-  def from_json(cls, saved: dict[str, Any]) -> MetricMeans:
-    means = cls()
-    means._sums, means._count = dict(saved['sums']), saved['count']
-    for entry in saved['pending']:
-      *counts, rate = entry['updates']
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    self._sums, self._count = dict(state['sums']), state['count']
+    self._pending, self._pending_updates = [], 0
+    for entry in state['pending']:
+      count, first, training_steps, rate = entry['updates']
       metrics = {k: np.float32(v) for k, v in entry['metrics'].items()}
-      means.add(Updates(*counts, Fraction(rate)), metrics)
-    return means
+      updates = Updates(count, first, training_steps, Fraction(rate))
+      self.add(updates, metrics)
 
 
 def _check_finite(
     entries: Sequence[Updates], values: Sequence[dict[str, np.ndarray]]
 ) -> None:
-  """Raises a TrainingDivergedError of the first update that is not finite."""
+  """Raises a TrainingDivergedError for the first update that is not finite."""
   for updates, metrics in zip(entries, values):
     finite = np.all([np.isfinite(v) for v in metrics.values()], axis=0)
     if not finite.all():
@@ -327,7 +338,7 @@ def _check_finite(
 
 
 def episode_metrics(name: str, episodes: Episodes) -> dict[str, float]:
-  """Metrics of some finished episodes; their number alone if there are none."""
+  """Returns metrics of finished episodes; without any, only their number."""
   if not len(episodes.returns):
     return {f'{name}_episodes': 0}
   return {

@@ -1,6 +1,6 @@
-"""What a student begins with, and how it learns before it acts.
+"""Initial state of a student, and the learner of its pretraining.
 
-Not here: when the one ends and the other begins (`trainer`).
+Not here: the switch from the offline to the online learner (`trainer`).
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from typing import Any, Callable, Optional
 import jax
 import jax.numpy as jnp
 
+from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
+from reincarnating_rl.learner import ValueLearner
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.config.plan import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class OfflineLearning:
-  """A pretraining that learns otherwise than the online phases.
+  """Learner of a pretraining that differs from the online learner.
 
   Attributes:
-    learner: of the same network; its objective and optimizer are its own.
-    coefficients: of that objective.
-    learning_rate: fixed; None = as online.
-    keeps_optimizer: whether the online phases go on with its moments.
+    learner: learner of the same network, with its own objective and optimizer.
+    coefficients: coefficients of that objective.
+    learning_rate: constant learning rate; None = as online.
+    keeps_optimizer: True if the online learner continues with its optimizer
+      state.
   """
 
-  learner: Learner
+  learner: ValueLearner
   coefficients: Coefficients
   learning_rate: Optional[float] = None
   keeps_optimizer: bool = False
@@ -38,15 +41,15 @@ class OfflineLearning:
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-  """What a student begins with, instead of fresh parameters alone.
+  """Initial state of a student that does not start with fresh parameters.
 
   Attributes:
-    params: of the network.
-    target_params: of the target; None = as `params`.
-    opt_state: of the online learner's optimizer; None = a fresh one.
-    training_steps: done before, by which epsilon decays.
-    replay: reads what its replay begins with; called when the online phases
-      begin, never again. None = nothing.
+    params: parameters of the network.
+    target_params: parameters of the target; None = equal to `params`.
+    opt_state: state of the online learner's optimizer; None = a fresh one.
+    training_steps: training steps done before; epsilon decays with them.
+    replay: reads the first rows of the student's replay; called once, when the
+      online phases begin. None = an empty replay.
   """
 
   params: Any
@@ -56,7 +59,7 @@ class Beginning:
   replay: Optional[Callable[[], Data]] = None
 
   def describe(self) -> str:
-    """Which parts are given, in words that stay the same."""
+    """Names the given parts; checkpoints compare this text."""
     given = {
         'target_params': self.target_params is not None,
         'opt_state': self.opt_state is not None,
@@ -67,23 +70,23 @@ class Beginning:
 
   def state(
       self,
-      learner: Learner,
+      learner: Any,
       rng_key: jax.Array,
-      observation_shape: tuple[int, ...],
+      observation: ArraySpec,
       coefficients: Coefficients,
   ) -> LearnerState:
-    """A learner's state, of copies: states are donated.
+    """Returns a learner state made of copies, since updates donate states.
 
     Args:
       learner: network, objective, optimizer.
       rng_key: consumed.
-      observation_shape: (H, W, C).
-      coefficients: their initial values.
+      observation: shape and dtype of one state.
+      coefficients: initial values.
 
     Raises:
-      ValueError: if anything is of another network or optimizer.
+      ValueError: if a part belongs to another network or optimizer.
     """
-    init = functools.partial(learner.init, observation_shape=observation_shape)
+    init = functools.partial(learner.init, observation=observation)
     expected = jax.eval_shape(init, rng_key)
     take = lambda name, given: _copy(name, given, getattr(expected, name))
     params = take('online_params', self.params)
@@ -97,13 +100,14 @@ class Beginning:
 
 
 def _copy(name: str, given: Any, expected: Any) -> Any:
-  """A copy on the device, of the expected types.
+  """Copies a tree to the device, with the expected dtypes.
 
   Raises:
-    ValueError: if the structure or a shape is another.
+    ValueError: if the structure or a shape differs.
   """
   shapes = lambda tree: [jnp.shape(x) for x in jax.tree.leaves(tree)]
-  same_structure = jax.tree.structure(given) == jax.tree.structure(expected)
+  structure: Any = jax.tree.structure(given)
+  same_structure = structure == jax.tree.structure(expected)
   if not same_structure or shapes(given) != shapes(expected):
     raise ValueError(
         f'The {name} that the student is to begin with are not those of its '
@@ -113,11 +117,11 @@ def _copy(name: str, given: Any, expected: Any) -> Any:
 
 
 def check_parts(
-    learner: Learner,
+    learner: Any,
     offline: Optional[OfflineLearning],
     beginning: Optional[Beginning],
 ) -> None:
-  """Raises a ValueError if these do not fit together."""
+  """Raises a ValueError if learner, pretraining and initial state conflict."""
   if offline is None:
     return
   if offline.learner.network != learner.network:
@@ -141,10 +145,8 @@ def check_resets(config: RunConfig, learner: Learner) -> None:
   schedule = config.resets
   if schedule is None:
     return
-  shape = config.state.shape
-  init = functools.partial(learner.init, observation_shape=shape)
-  schedule.shares(jax.eval_shape(init, jax.random.PRNGKey(0)).online_params)
-  if schedule.distill_updates_after and not learner.objective.needs_teacher:
+  learner.check_resets(schedule, config.state)
+  if schedule.distill_updates_after and not learner.needs_teacher:
     raise ValueError(
         f'Resets are to be followed by {schedule.distill_updates_after} '
         'updates of distillation, but this method has no distillation loss: '

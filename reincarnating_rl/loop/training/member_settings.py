@@ -1,7 +1,8 @@
-"""Settings in which the members of a population differ, as data.
+"""Settings in which the members of a population may differ.
 
-Each is an array leaf of the learner's state, so members that differ in it
-share compiled code. A file holds a JSON list with one object a member:
+Each setting is an array leaf of the learner's state, so members that differ in
+it share compiled code. A population file is a JSON list with one object per
+member:
 
   [{"learning_rate": 1e-4}, {"learning_rate": 3e-4, "gamma": 0.98}]
 """
@@ -13,12 +14,10 @@ import json
 import sys
 from typing import Any, Mapping, Optional, Sequence
 
-from reincarnating_rl.base import schedules
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.loop.config.plan import RunConfig
-from reincarnating_rl.loop.training.initial_state import OfflineLearning
 
-# Name in a file -> what it is called in Coefficients.
+# Name in a file -> field of Coefficients.
 _COEFFICIENTS = {
     'td_loss_coefficient': 'td',
     'distill_loss_coefficient': 'distill',
@@ -36,14 +35,14 @@ Member = Mapping[str, float]
 
 
 def read(path: str) -> list[dict[str, float]]:
-  """The members that a file describes.
+  """Reads the members of a population file.
 
   Args:
-    path: of a JSON file as above.
+    path: path of a JSON file as above.
 
   Raises:
-    ValueError: one sentence, if it cannot be read, or a member is no mapping
-      of the NAMES to numbers in their range.
+    ValueError: if the file cannot be read, or a member is not a mapping from
+      NAMES to numbers in their range; one sentence.
   """
   try:
     with open(path, encoding='utf-8') as f:
@@ -83,7 +82,7 @@ def _check(path: str, index: int, name: str, value: Any) -> None:
 
 
 def in_range(name: str, value: Any) -> bool:
-  """Whether a setting of that name can have that value."""
+  """True if the value is allowed for the setting of that name."""
   is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
   highest = 1.0 if name == 'gamma' else sys.float_info.max
   positive = name in ('distill_temperature', 'gamma')
@@ -91,13 +90,13 @@ def in_range(name: str, value: Any) -> bool:
 
 
 def config_of(config: RunConfig, member: Member) -> RunConfig:
-  """The settings of a member, from those of all."""
-  rates = {name: member[name] for name in RATES if name in member}
+  """Returns the settings of a run with those of a member."""
+  rates: dict[str, Any] = {n: member[n] for n in RATES if n in member}
   return dataclasses.replace(config, **rates)
 
 
 def coefficients_of(coefficients: Coefficients, member: Member) -> Coefficients:
-  """The coefficients of a member, from those of all."""
+  """Returns coefficients with those of a member."""
   own = {ours: member[n] for n, ours in _COEFFICIENTS.items() if n in member}
   coefficients = coefficients._replace(**own)
   scale = member.get(LAMBDA_SCALE, 1.0)
@@ -106,45 +105,17 @@ def coefficients_of(coefficients: Coefficients, member: Member) -> Coefficients:
   )
 
 
-def weighed(
-    config: RunConfig,
-    coefficients: Coefficients,
-    offline: Optional[OfflineLearning],
-    member: Member,
-    lambda_: float,
-) -> Coefficients:
-  """What a member learns with, with the learning rate that follows lambda.
-
-  Args:
-    config: of all.
-    coefficients: of all, online.
-    offline: how it learns now; None = online, or as online.
-    member: what it differs in.
-    lambda_: distillation weight.
-  """
-  config = config_of(config, member)
-  if offline is not None:
-    coefficients = offline.coefficients
-  rate = config.learning_rate
-  if offline is not None and offline.learning_rate is not None:
-    rate = offline.learning_rate
-  elif config.final_learning_rate is not None:
-    rate = schedules.interpolated_learning_rate(
-        config.learning_rate, config.final_learning_rate, lambda_
-    )
-  return coefficients_of(coefficients, member)._replace(
-      learning_rate=rate, lambda_=lambda_
-  )
-
-
 def values_of_all(
     config: RunConfig, coefficients: Coefficients
 ) -> dict[str, Optional[float]]:
-  """What a setting is for a member that does not set it; None = there is none.
+  """Returns the value of each setting for members that do not set it.
 
   Args:
-    config: of all.
-    coefficients: of all.
+    config: settings of the population.
+    coefficients: coefficients of the population.
+
+  Returns:
+    {setting: value}; None for a setting that is not in use.
   """
   values = {n: getattr(coefficients, ours) for n, ours in _COEFFICIENTS.items()}
   values |= {name: getattr(config, name) for name in RATES}
@@ -154,19 +125,23 @@ def values_of_all(
 
 
 def describe(member: Member) -> str:
-  """In words, for logs."""
+  """Describes a member's settings, for logs."""
   return ', '.join(f'{name} {value:g}' for name, value in member.items())
 
 
 def check_teacher(
     members: Sequence[Member], mixes: bool, mutated: Sequence[str] = ()
 ) -> None:
-  """Raises a ValueError if members want teachers that they cannot share.
+  """Checks that the members can share one teacher.
 
   Args:
-    members: of a population.
-    mixes: whether their teacher mixes policies, at the temperature of all.
-    mutated: settings that change while they learn.
+    members: settings of the members.
+    mixes: True if the teacher is a mixture of policies, which has one
+      temperature for all members.
+    mutated: names of the settings that change during training.
+
+  Raises:
+    ValueError: if members of a mixture differ in the temperature.
   """
   if mixes and 'distill_temperature' in mutated:
     raise ValueError(
@@ -185,7 +160,7 @@ def check_teacher(
 
 
 def check_objective(members: Sequence[Member], has_annealing: bool) -> None:
-  """Raises a ValueError if a member sets what something else sets."""
+  """Raises a ValueError if a member sets gamma and the resets anneal it."""
   if has_annealing and any('gamma' in member for member in members):
     raise ValueError(
         'The population sets gamma, and so does the annealing of the resets: '

@@ -1,13 +1,13 @@
-"""Acting, storing and learning, without any environment.
+"""Trainer: acting, storing and learning, without an environment.
 
-A `Trainer` holds a learner's state and its replay, and knows what is due
-after so many steps. The vectorised loop and the one-step agents of Dopamine
-both drive it; there is no other implementation of these three.
+A `Trainer` holds a learner's state, its replay and the schedule of updates.
+The vectorised loop and the one-step agents of Dopamine both use it, so acting,
+storing and learning are implemented once.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from absl import logging
 import jax
@@ -15,16 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from reincarnating_rl.base import schedules
+from reincarnating_rl.base.stateful import restored
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.learner import LearnerState
 from reincarnating_rl.learner import make_updater
-from reincarnating_rl.learner import sync_target
+from reincarnating_rl.learner import Sampler
 from reincarnating_rl.learner import UpdateMany
-from reincarnating_rl.learner.reset_state import reset_state
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Carry
+from reincarnating_rl.learner.policy import Policy
 from reincarnating_rl.loop.acting.guide import Guide
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.acting.replay_writer import Data
 from reincarnating_rl.loop.acting.replay_writer import num_rows
 from reincarnating_rl.loop.acting.replay_writer import num_rows_kept
@@ -49,29 +51,53 @@ from reincarnating_rl.replay import frame_replay
 
 METRICS_EVERY_UPDATES = 200
 
-# The guide's key among those that are made of the evaluations'; evaluations
-# use the numbers of streams (`run`), which are smaller.
+# Folded into the evaluation key. Evaluations fold in the numbers of their
+# streams (`loop.run.rollouts`), which are smaller.
 _GUIDE_KEY = 1000
 _RESET_KEY = 1001
 
 
-class Trainer:
-  """One learner, its schedules, and (once online) its replay.
+class Trainer(Stateful):
+  """A learner with its state, its schedules and (once online) its replay.
 
   Attributes:
     config: settings.
-    online_learner: pure functions of the online phases.
-    offline: how it learns before them; None = in the same way.
-    beginning: what the student begins with; None = fresh parameters.
-    began_as: settings in which it first differed from others side by side.
-    member: those in which it differs now.
-    learner_state: parameters, optimizer, key, coefficients.
-    duties: what is due when.
+    online_learner: learner of the online phases.
+    offline: learner of the pretraining; None = the online learner.
+    beginning: initial state of the student; None = fresh parameters.
+    began_as: settings of this member of a population at the start.
+    member: settings of this member now.
+    learner_state: parameters, optimizer state, key, coefficients.
+    duties: schedule of updates, target copies and resets.
     lambda_: distillation weight.
-    writer: the student's replay, None before the online phase.
-    guide: acts along online, None without.
-    means: of the metrics of updates.
+    writer: writer of the student's replay; None before the online phases.
+    guide: guide in training episodes (JSRL); None without.
+    means: means of the metrics of updates.
   """
+
+  SAVED = (
+      'member',
+      'lambda_',
+      'duties',
+      'means',
+      'writer',
+      'guide',
+      'learner_state',
+      'act_key',
+  )
+  REBUILT = (
+      'config',
+      'online_learner',
+      'offline',
+      'beginning',
+      'began_as',
+      'coefficients',
+      'eval_key',
+      '_is_online',
+      '_observation',
+      '_teacher',
+      '_on_metrics',
+  )
 
   def __init__(
       self,
@@ -88,17 +114,17 @@ class Trainer:
     """Builds a trainer before its first step.
 
     Args:
-      config: settings; their seed makes every key.
+      config: settings; all keys derive from their seed.
       learner: network, objective, optimizer.
-      teacher: whose Q-values the objective may need, and who may guide.
-      coefficients: those that do not decay.
-      member: settings that it has instead of these, among others side by side.
-      offline: how to learn until the online phases; None = with `learner`.
-      beginning: what the student begins with; None = fresh parameters.
-      on_metrics: told the means of some hundred updates at a time.
+      teacher: policy of the teacher, for its Q-values and as a guide.
+      coefficients: coefficients that do not decay.
+      member: settings of this member of a population, which override the above.
+      offline: learner of the pretraining; None = `learner`.
+      beginning: initial state of the student; None = fresh parameters.
+      on_metrics: called with the means of about METRICS_EVERY_UPDATES updates.
 
     Raises:
-      ValueError: if these do not fit together.
+      ValueError: if the arguments do not fit together.
     """
     self.config = config
     self.online_learner = learner
@@ -117,6 +143,7 @@ class Trainer:
     init_key, self.act_key, self.eval_key = _keys(config.seed)
     check_parts(learner, offline, beginning)
     check_resets(config, learner)
+    self._observation = config.state
     self.learner_state = self._initial_state(init_key)
     if config.guide is not None:
       if teacher is None:
@@ -126,37 +153,47 @@ class Trainer:
 
   def _initial_state(self, rng_key: jax.Array) -> LearnerState:
     coefficients = self._coefficients(self.lambda_)
-    shape = self._observation_shape
     if self.beginning is None:
-      return self.learner.init(rng_key, shape, coefficients)
+      return self.learner.init(rng_key, self._observation, coefficients)
     self.counters.training_steps = self.beginning.training_steps
-    return self.beginning.state(self.learner, rng_key, shape, coefficients)
+    return self.beginning.state(
+        self.learner, rng_key, self._observation, coefficients
+    )
 
-  @property
-  def _observation_shape(self) -> tuple[int, ...]:
-    """(H, W, C)."""
-    return self.config.state.shape
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores everything except the member's settings; see `settle`."""
+    self.duties.set_state(state['duties'])
+    self.means.set_state(state['means'])
+    if state['writer'] is not None:
+      self.allocate_replay(state['writer']['capacity'])
+      self.writer.set_state(state['writer'])
+      # The resumed run may be longer, and then needs a larger replay.
+      self.writer.grow(
+          self.config.student_capacity_with(self.duties.given_rows)
+      )
+    if self.guide is not None and state['guide'] is not None:
+      self.guide.set_state(state['guide'])
+    for name in ('learner_state', 'act_key'):
+      setattr(self, name, restored(name, getattr(self, name), state[name]))
+    self.set_lambda(state['lambda_'])  # coefficients as configured now
 
   @property
   def counters(self) -> Counters:
-    """How far training is."""
+    """Progress of training."""
     return self.duties.counters
 
   @property
   def learner(self) -> Learner:
-    """Who learns now."""
+    """Present learner: the offline one until the online phases."""
     return self.online_learner if self._is_online else self.offline.learner
 
   @property
   def policy(self) -> Policy:
-    """The student as it is now."""
-    state = self.learner_state
-    acts = self.config.act_with_target
-    params = state.target_params if acts else state.online_params
-    return Policy(self.learner.network, params)
+    """Policy of the student with its present parameters."""
+    return self.learner.policy(self.learner_state, self.config.act_with_target)
 
   def settle(self, member: Member) -> None:
-    """Learns with other settings of a member from now on."""
+    """Changes the settings of this member."""
     self.member = dict(member)
     self._weigh(self.lambda_)
 
@@ -166,24 +203,34 @@ class Trainer:
     self._weigh(lambda_)
 
   def _weigh(self, lambda_: float) -> None:
-    """Learns with that weight, and the learning rate that follows it."""
+    """Sets the coefficients for a weight that may differ from `lambda_`."""
     coefficients = self._coefficients(lambda_).as_arrays()
     self.learner_state = self.learner_state._replace(coefficients=coefficients)
 
   def _coefficients(self, lambda_: float) -> Coefficients:
+    """Coefficients and learning rate at a distillation weight."""
     offline = None if self._is_online else self.offline
-    return member_settings.weighed(
-        self.config, self.coefficients, offline, self.member, lambda_
-    )
+    config, coefficients = self.config, (offline or self).coefficients
+    if self.member:
+      config = member_settings.config_of(config, self.member)
+      coefficients = member_settings.coefficients_of(coefficients, self.member)
+    rate = config.learning_rate
+    if offline is not None and offline.learning_rate is not None:
+      rate = offline.learning_rate
+    elif config.final_learning_rate is not None:
+      rate = schedules.interpolated_learning_rate(
+          config.learning_rate, config.final_learning_rate, lambda_
+      )
+    return coefficients._replace(learning_rate=rate, lambda_=lambda_)
 
   # -- offline ---------------------------------------------------------------
 
   def pretrain(self, teacher_data: Data, num_steps: int) -> None:
-    """Updates on fixed data, sampled uniformly.
+    """Makes updates on the teacher's data, sampled uniformly.
 
     Args:
-      teacher_data: the data, only read.
-      num_steps: pretraining steps to make now.
+      teacher_data: teacher's data, only read.
+      num_steps: pretraining steps to make.
     """
     for work in self.duties.of_pretraining(num_steps):
       self.do(work, teacher_data)
@@ -191,10 +238,10 @@ class Trainer:
   # -- online ----------------------------------------------------------------
 
   def begin_online(self) -> None:
-    """Copies the target after pretraining, and makes the replay.
+    """Copies the target if there was a pretraining, and makes the replay.
 
     Raises:
-      ValueError: if the beginning's replay does not fit.
+      ValueError: if the rows that the replay begins with do not fit.
     """
     if self.counters.updates_made:
       self.sync_target()
@@ -210,11 +257,11 @@ class Trainer:
   def allocate_replay(
       self, capacity: Optional[int] = None, given: Optional[Data] = None
   ) -> None:
-    """Makes the student's replay; from here on the online learner learns.
+    """Makes the student's replay and switches to the online learner.
 
     Args:
-      capacity: rows; default what the plan can store.
-      given: what it begins with; None = nothing.
+      capacity: rows of the replay; None = as many as the plan can fill.
+      given: first rows of the replay; None = empty.
     """
     self._leave_offline()
     config = self.config
@@ -222,30 +269,28 @@ class Trainer:
     steps_per_update = config.grouped_updates / (
         config.replay_ratio * config.num_envs
     )
-    teacher = self._teacher if self.learner.objective.needs_teacher else None
+    teacher = self._teacher if self.learner.needs_teacher else None
     chunk = max(1, int(steps_per_update))
     self.writer = ReplayWriter(spec, teacher, chunk, given)
 
   def _leave_offline(self) -> None:
-    """Gives the online learner moments and coefficients of its own."""
+    """Switches to the online learner: its optimizer and coefficients."""
     if self._is_online:
       return
     self._is_online = True
-    state = self.learner_state
     if not self.offline.keeps_optimizer:
-      fresh = self.learner.optimizer.init(state.online_params)
-      self.learner_state = state._replace(opt_state=fresh)
+      self.learner_state = self.learner.restart_optimizer(self.learner_state)
     self.set_lambda(self.lambda_)
 
   def train_step(self, teacher_data: Optional[Data] = None) -> None:
-    """What stands before each action: resets, updates, copies that are due.
+    """Does the resets, updates and target copies due before an action.
 
     Args:
-      teacher_data: from which `teacher_data_ratio` of the samples come, and
-        what resets distil from; not looked at where neither is wanted.
+      teacher_data: teacher's data, for rehearsal (`teacher_data_ratio`) and for
+        the distillation after resets; ignored if neither is configured.
 
     Raises:
-      ValueError: if it is needed and not there.
+      ValueError: if the teacher's data is needed and missing.
     """
     if self.config.learns_from_it_online and teacher_data is None:
       raise ValueError(self.config.no_teacher_data)
@@ -253,17 +298,17 @@ class Trainer:
       self.do(work, teacher_data)
 
   def catch_up(self, teacher_data: Optional[Data] = None) -> None:
-    """Makes the updates that wait for a group to be full.
+    """Makes the updates that are due but do not fill a group.
 
     Args:
-      teacher_data: as in `train_step`.
+      teacher_data: see `train_step`.
     """
     for work in self.duties.left():
       self.do(work, teacher_data)
 
   @property
   def epsilon(self) -> float:
-    """Exploration at the present training step."""
+    """Probability of a random action at the present training step."""
     return schedules.linearly_decaying_epsilon(
         self.config.epsilon_decay_period,
         self.counters.training_steps,
@@ -271,37 +316,43 @@ class Trainer:
         self.config.epsilon_warmup_steps,
     )
 
-  def act(self, observation: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Exploring actions, the guide's among them if there is one.
+  def act(
+      self, observation: np.ndarray, first: np.ndarray, carry: Carry = ()
+  ) -> tuple[np.ndarray, Carry]:
+    """Chooses exploring actions, taking turns with the guide if there is one.
 
     Args:
-      observation: [E, C, H, W] uint8.
-      first: [E] bool, whether that begins an episode.
+      observation: [E, ...].
+      first: [E] bool, True where the observation begins an episode.
+      carry: carry of the policy.
 
     Returns:
-      [E] int32.
+      [E, ...] actions, and the next carry.
     """
     if self.guide is not None:
-      actions, self.act_key = self.guide.act(
+      actions, carry, self.act_key = self.guide.act(
           self.policy,
           observation,
           first,
+          carry,
           self.epsilon,
           self.counters.agent_steps,
           self.act_key,
       )
-      return np.asarray(actions)
-    actions, self.act_key = act(
-        *self.policy,
-        observation,
-        np.float32(self.epsilon),
-        self.act_key,
-        True,
-    )
-    return np.asarray(actions)
+    else:
+      actions, carry, self.act_key = act(
+          *self.policy,
+          observation,
+          first,
+          carry,
+          np.float32(self.epsilon),
+          self.act_key,
+          True,
+      )
+    return np.asarray(actions), carry
 
   def store(self, *step: np.ndarray, **flags: np.ndarray) -> None:
-    """Keeps one agent step of every stream; see `ReplayWriter.append`."""
+    """Stores one agent step per environment; see `ReplayWriter.append`."""
     self.writer.append(*step, **flags)
     self.counters.agent_steps += self.config.num_envs
 
@@ -311,8 +362,8 @@ class Trainer:
     """Does one piece of work.
 
     Args:
-      work: what is to be done.
-      teacher_data: as in `train_step`.
+      work: piece of work of the schedule.
+      teacher_data: see `train_step`.
     """
     if isinstance(work, Sync):
       self.sync_target()
@@ -327,12 +378,11 @@ class Trainer:
     """Applies the reset schedule to network, optimizer and priorities."""
     schedule = self.config.resets
     key = jax.random.fold_in(self.eval_key, _RESET_KEY)
-    self.learner_state = reset_state(
-        self.learner,
+    self.learner_state = self.learner.reset(
         self.learner_state,
         schedule,
         jax.random.fold_in(key, work.index),
-        self._observation_shape,
+        self._observation,
     )
     if not schedule.keep_priorities:
       state = self.writer.state
@@ -356,28 +406,32 @@ class Trainer:
       teacher_data: Optional[Data],
       num_members: Optional[int] = None,
   ) -> UpdateMany:
-    """What makes such updates.
+    """Returns the compiled function that makes these updates.
 
     Args:
-      work: what is to be done.
-      teacher_data: as in `train_step`.
-      num_members: of a group of trainers like this one; None = alone.
+      work: updates to make.
+      teacher_data: see `train_step`.
+      num_members: size of a group of trainers like this one; None = this one
+        alone.
     """
     config = self.config
     rehearses = bool(config.teacher_data_ratio) and not work.offline
-    return make_updater(
+    sampler = Sampler(
         self.learner,
         teacher_data[0] if work.offline else self.writer.spec,
         config.batch_size,
         config.prioritized and not work.offline,
-        scan=jax.default_backend() != 'cpu',
         teacher_spec=teacher_data[0] if rehearses else None,
         teacher_data_ratio=config.teacher_data_ratio if rehearses else 0.0,
+    )
+    return make_updater(
+        sampler,
+        scan=jax.default_backend() != 'cpu',
         num_members=num_members,
     )
 
   def sampled(self, work: Learn, teacher_data: Optional[Data]) -> tuple:
-    """What `UpdateMany` is called with after the state."""
+    """Returns the arguments of `UpdateMany` after the state."""
     if work.offline:
       replay, rehearsed = teacher_data[1], None
     else:
@@ -393,14 +447,13 @@ class Trainer:
       metrics: dict[str, Any],
       member: Optional[int] = None,
   ) -> None:
-    """Books the updates that were made.
+    """Takes over the results of updates: priorities, counts, metrics.
 
     Args:
-      work: what was done.
-      priorities: the new ones.
-      metrics: of each update.
-      member: which of a group's metrics are this trainer's; None = it is
-        alone.
+      work: updates that were made.
+      priorities: new priorities of the replay.
+      metrics: metrics of each update.
+      member: index of this trainer in its group; None = no group.
     """
     if not work.offline:
       self.writer.state = self.writer.state._replace(priorities=priorities)
@@ -410,27 +463,27 @@ class Trainer:
       self._on_metrics(self.means.fetch())
 
   def sync_target(self) -> None:
-    """Copies the online parameters into the target, unless it trails them."""
-    if not self.learner.target_ema:
-      self.learner_state = sync_target(self.learner_state)
+    """Copies the online parameters into the target, unless it is an EMA."""
+    self.learner_state = self.learner.sync_target(self.learner_state)
 
   def pop_metrics(self) -> dict[str, float]:
-    """Means over all updates since the last call; see `check_finite`."""
+    """Returns means over the updates since the last call.
+
+    Raises:
+      TrainingDivergedError: if a metric is not finite.
+    """
     return self.means.pop()
 
   def check_finite(self) -> None:
-    """Looks at what updates have made so far.
+    """Checks the metrics of updates, the parameters and the optimizer state.
 
     Raises:
-      TrainingDivergedError: if one of their metrics, or what they have made
-        of parameters and moments, is not finite.
+      TrainingDivergedError: if a number in them is not finite.
     """
     self.means.check_finite()
-    state = self.learner_state
-    if self.means.count and not _all_finite(
-        (state.online_params, state.opt_state)
-    ):
-      # Of the very last update: no later one has seen them.
+    if self.means.count and not _all_finite(self.learner_state):
+      # Only the last update can have made them: a later one would have had
+      # metrics that are not finite.
       last = self.counters.updates_made
       raise TrainingDivergedError(
           last, self.counters.training_steps, ['parameters']
@@ -438,16 +491,17 @@ class Trainer:
 
 
 def _keys(seed: int) -> jax.Array:
-  """Keys for parameters and learning, for acting, for evaluation."""
+  """Three keys: for parameters and learning, for acting, for evaluation."""
   return jax.random.split(jax.random.PRNGKey(seed), 3)
 
 
 def evaluation_key(seed: int) -> jax.Array:
-  """What evaluations of a run with that seed draw from."""
+  """Returns the key of all evaluations of a run with this seed."""
   return _keys(seed)[2]
 
 
 @jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-  """[] bool."""
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+def _all_finite(state: Any) -> jax.Array:
+  """[] bool, True if parameters and optimizer state are finite."""
+  leaves = jax.tree.leaves(state._replace(rng_key=(), coefficients=()))
+  return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()

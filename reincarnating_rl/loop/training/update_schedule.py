@@ -1,8 +1,8 @@
-"""What is due when, as pieces of work: pure bookkeeping, no arrays.
+"""Schedule of updates, target copies and resets, computed from step counts.
 
-Updates, copies of the target and resets follow from counts alone. `Duties`
-hands them out one by one, in the order in which they are to be done; whoever
-does them (`trainer`, one seed or many) asks for the next when the last is done.
+`Duties` yields pieces of work in the order in which they must be done. The
+caller (`trainer`, or a group of trainers in `loop.population.side_by_side`)
+does each one before it asks for the next. Not here: arrays.
 """
 
 from __future__ import annotations
@@ -12,33 +12,43 @@ from fractions import Fraction
 import functools
 from typing import Callable, Iterator, NamedTuple
 
+from reincarnating_rl.base.stateful import Stateful
 from reincarnating_rl.loop.config.due import due
 from reincarnating_rl.loop.config.estimate import OnlineClock
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.loop.training.events import Updates
 
-# Of those that no environment step stands behind.
+# Updates per call in phases without environment steps.
 OFFLINE_UPDATES_PER_CALL = 50
 
 
 @dataclasses.dataclass
-class Counters:
-  """How far training is; JSON-ready."""
+class Counters(Stateful):
+  """Progress of training, as JSON-ready counts."""
 
-  training_steps: int = 0  # one per pretraining step and per agent step
-  agent_steps: int = 0  # the student's, online
-  updates_due: int = 0  # in all phases, those after resets included
+  SAVED = (
+      'training_steps',
+      'agent_steps',
+      'updates_due',
+      'updates_made',
+      'online_since',
+      'resets',
+  )
+
+  training_steps: int = 0  # pretraining steps and agent steps
+  agent_steps: int = 0  # online, of the student
+  updates_due: int = 0  # in all phases, including those after resets
   updates_made: int = 0
   online_since: int = 0  # training steps when the online phases began
-  resets: list[int] = dataclasses.field(default_factory=list)  # agent steps
+  resets: list[int] = dataclasses.field(default_factory=list)  # at agent steps
 
 
 class Learn(NamedTuple):
-  """Some updates.
+  """Work: some updates.
 
   Attributes:
-    updates: which they are.
-    offline: whether on the teacher's data, else on the student's replay.
+    updates: range of the updates.
+    offline: True for the teacher's data, False for the student's replay.
   """
 
   updates: Updates
@@ -46,24 +56,24 @@ class Learn(NamedTuple):
 
 
 class Sync(NamedTuple):
-  """A copy of the network into the target."""
+  """Work: a copy of the online parameters into the target."""
 
 
 class Reset(NamedTuple):
-  """The network gives up a part of what it learned.
+  """Work: a reset of the network.
 
   Attributes:
-    index: how many there were before.
+    index: number of resets before this one.
   """
 
-  index: int
+  index: int  # type: ignore[assignment]
 
 
 class Distill(NamedTuple):
-  """What follows is learned with the full weight of the distillation loss.
+  """Work: a change of the distillation weight for the updates that follow.
 
   Attributes:
-    fully: whether it is, else with the weight that it had.
+    fully: True for lambda = 1, False for the lambda of the run.
   """
 
   fully: bool
@@ -72,15 +82,18 @@ class Distill(NamedTuple):
 Work = Learn | Sync | Reset | Distill
 
 
-class Duties:
-  """Hands out what is due.
+class Duties(Stateful):
+  """Schedule of updates, target copies and resets.
 
   Attributes:
     config: settings.
-    counters: how far training is; moved on here, but for `agent_steps` and
-      `updates_made`.
-    given_rows: agent steps that the student's replay began with.
+    counters: progress of training. This class counts `training_steps`,
+      `updates_due` and `resets`; the trainer counts the rest.
+    given_rows: agent steps in the student's replay at the start.
   """
+
+  SAVED = ('counters', 'given_rows')
+  REBUILT = ('config', '_reset_ticks')
 
   def __init__(self, config: RunConfig):
     self.config = config
@@ -89,19 +102,19 @@ class Duties:
 
   @property
   def replay_is_ready(self) -> bool:
-    """Whether the student's replay may be learned from."""
+    """True once the replay holds enough steps to learn from."""
     config = self.config
     needed = max(config.min_replay_history, config.first_eligible_row)
     return self.given_rows + self.counters.agent_steps > needed
 
   def of_pretraining(self, num_steps: int) -> Iterator[Work]:
-    """What is due in pretraining steps.
+    """Yields the work of some pretraining steps.
 
-    Such a step stands for one update online, so the target is copied as
-    often, counted in these, as it is online.
+    A pretraining step corresponds to one online update: the target is copied
+    after as many of these steps as there are updates between copies online.
 
     Args:
-      num_steps: pretraining steps to make now.
+      num_steps: pretraining steps to make.
     """
     config, counters = self.config, self.counters
     copies = 1 / (config.target_update_period * config.replay_ratio)
@@ -120,7 +133,7 @@ class Duties:
       left -= num
 
   def of_step(self) -> Iterator[Work]:
-    """What is due before the next step of all environments."""
+    """Yields the work that is due before the next step of all environments."""
     config, counters = self.config, self.counters
     if counters.agent_steps // config.num_envs in self._reset_ticks:
       yield from self._of_reset()
@@ -134,7 +147,7 @@ class Duties:
     counters.training_steps += config.num_envs
 
   def left(self) -> Iterator[Work]:
-    """The updates that wait for a group to be full."""
+    """Yields the updates that are due but do not fill a group."""
     while self._owed:
       yield self._learn_online(1)
 
@@ -144,7 +157,7 @@ class Duties:
 
   @functools.cached_property
   def _reset_ticks(self) -> frozenset[int]:
-    """Steps of all environments before which there is a reset."""
+    """Steps of all environments that follow a reset."""
     if self.config.resets is None:
       return frozenset()
     since = self.counters.online_since
@@ -153,7 +166,7 @@ class Duties:
     )
 
   def _of_reset(self) -> Iterator[Work]:
-    """A reset, and what is learned right after it."""
+    """Yields a reset and the updates right after it."""
     schedule, counters = self.config.resets, self.counters
     yield from self.left()
     yield Reset(len(counters.resets))
@@ -169,7 +182,7 @@ class Duties:
   def _extra(
       self, num_updates: int, learn: Callable[[int], Learn]
   ) -> Iterator[Work]:
-    """Updates beyond the replay ratio; the target is copied as often."""
+    """Yields updates beyond the replay ratio, with their target copies."""
     config = self.config
     self.counters.updates_due += num_updates
     period = max(int(config.target_update_period * config.replay_ratio), 1)
@@ -183,12 +196,12 @@ class Duties:
         yield Sync()
 
   def _learn_online(self, count: int) -> Learn:
-    """The next so many updates on the student's replay."""
+    """Returns the next `count` updates on the student's replay."""
     rate = Fraction(count, self.config.num_envs)
     return Learn(self._updates(count, rate), offline=False)
 
   def _updates(self, count: int, rate: Fraction) -> Updates:
-    """The next so many updates, which are due at so many a training step."""
+    """Returns the next `count` updates, due at `rate` per training step."""
     counters = self.counters
     return Updates(
         count, counters.updates_made + 1, counters.training_steps, rate

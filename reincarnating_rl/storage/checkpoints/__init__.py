@@ -1,6 +1,6 @@
-"""Whole checkpoints on a disk that may fill up, break off, or forget a bit.
+"""Verified checkpoints that survive kills, full disks and damaged files.
 
-`arrays` stores named arrays, `rows` the rows of a ring as they come, `vault`
-makes numbered checkpoints of both, `background` writes them beside the work.
-Not here: what is saved, and when.
+`arrays` stores named arrays, `row_segments` the rows of a replay ring as they
+come, `checkpoint_store` numbered checkpoints of both; `background` writes them
+in a thread. Not here: what a run saves, and when (`loop.saving`).
 """

@@ -1,7 +1,7 @@
 """Named arrays in a folder: zarr inside an OCDBT database, by tensorstore.
 
-Everything that is written becomes visible in one commit, compressed, each
-chunk with a checksum of its own. Nothing is pickled.
+All arrays of a call become visible in one commit. Each chunk is compressed and
+has its own checksum. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def write(folder: str, arrays: Mapping[str, np.ndarray]) -> None:
 
   Args:
     folder: absolute path.
-    arrays: by name; '/' may part a name. Any shape and number type.
+    arrays: arrays of any shape and number type, by name; names may contain '/'.
 
   Raises:
-    ArchiveError: if the disk does not take them.
+    ArchiveError: if they cannot be written.
   """
-  # One database: arrays that are opened apart would each commit for themselves.
+  # Arrays commit together only if they share one database.
   context = ts.Context()
   try:
     with ts.Transaction(atomic=True) as transaction:
@@ -49,10 +49,10 @@ def write(folder: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read(folder: str) -> dict[str, np.ndarray]:
-  """The arrays of a folder.
+  """Reads the arrays of a folder, by name.
 
   Raises:
-    DamagedError: if they are not all there as they were written.
+    DamagedError: if one is missing or damaged.
   """
   if not os.path.exists(os.path.join(folder, _MANIFEST)):
     raise DamagedError(f'{folder} cannot be read: its manifest is missing')
@@ -76,9 +76,15 @@ def _database(folder: str) -> dict[str, Any]:
 def _spec(
     folder: str, name: str, array: Optional[np.ndarray] = None
 ) -> dict[str, Any]:
-  """How tensorstore finds an array, or makes one chunk of it."""
+  """Specification of an array for tensorstore, to open it or to create it.
+
+  Args:
+    folder: folder of the database.
+    name: name of the array.
+    array: array to create, as one chunk; None to open an existing array.
+  """
   kvstore = _database(folder) | {'path': f'{name}/'}
-  spec = {'driver': 'zarr3', 'kvstore': kvstore}
+  spec: dict[str, Any] = {'driver': 'zarr3', 'kvstore': kvstore}
   if array is None:
     return spec
   chunk = [max(size, 1) for size in array.shape]
@@ -95,6 +101,6 @@ def _spec(
 
 
 def _reason(error: Exception) -> str:
-  """The last of what a library says, which is what happened."""
+  """Last part of a library's message, which names the cause."""
   text = str(error).split(' [')[0].strip()
   return text.rsplit(': ', 1)[-1] or type(error).__name__

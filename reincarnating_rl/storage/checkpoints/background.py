@@ -1,4 +1,4 @@
-"""Jobs beside the work: one thread, one job after the other."""
+"""A thread that executes jobs one after the other."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from concurrent import futures
 import threading
 from typing import Callable
 
-# Jobs that wait, each with some tens of megabytes, before work waits for them.
+# Jobs in the queue before `submit` blocks; each may hold tens of megabytes.
 _MAX_WAITING = 4
 
 
 class Background:
-  """Does jobs in their order; what one of them raises comes out later."""
+  """Executes jobs in order; the next call raises the exception of a job."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._pool = futures.ThreadPoolExecutor(1, 'archive')
     self._places = threading.BoundedSemaphore(_MAX_WAITING)
     self._error: BaseException | None = None
 
   def submit(self, job: Callable[[], None]) -> None:
-    """Does a job soon; waits if too many do already.
+    """Queues a job; blocks while the queue is full.
 
     Raises:
-      Exception: what an earlier job raised: a job deals itself with what may
-        happen to it, so this is a fault of the program.
+      Exception: an earlier job's. Jobs handle expected errors themselves, so
+        this is a bug.
     """
     self._raise_error()
     self._places.acquire()
@@ -47,7 +47,7 @@ class Background:
     self._raise_error()
 
   def close(self) -> None:
-    """Waits until all jobs are done, and takes no more.
+    """Waits until all jobs are done, and ends the thread.
 
     Raises:
       Exception: as `submit` does.

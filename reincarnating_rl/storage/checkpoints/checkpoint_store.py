@@ -1,10 +1,10 @@
-"""Numbered checkpoints: whole or not there, verified before they are used.
+"""Numbered checkpoints; each is complete, and verified before it is used.
 
   FOLDER/00000012/{manifest,document}.json, arrays/
   FOLDER/rows/NAME/<first slot>-<slot after the last>.{a,b}/
 
-A manifest lists size and checksum of every file of its checkpoint and of the
-segments that it needs, and carries a checksum of its own.
+A manifest lists size and checksum of each file of its checkpoint and of the
+segments that the checkpoint needs. It has a checksum of its own.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ _ARRAYS = 'arrays'
 _DOCUMENT = 'document.json'
 _MANIFEST = 'manifest.json'
 _ROWS = 'rows'
-_UNFINISHED = '.part'
 _LOGGER = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
-  """A checkpoint that was found whole.
+  """A verified checkpoint.
 
   Attributes:
-    number: which.
-    document: what is no array, as JSON gives it back.
-    arrays: by name.
-    segments: of each ring.
+    number: number of the checkpoint.
+    document: everything but arrays, as JSON returns it.
+    arrays: arrays by name.
+    segments: segments by name of the ring.
   """
 
   number: int
@@ -51,17 +50,17 @@ class Saved(NamedTuple):
 
 
 class Vault:
-  """The checkpoints of one folder."""
+  """Checkpoints of one folder."""
 
   def __init__(self, folder: str, keep: int = 2):
-    """Opens a folder, which need not be there yet.
+    """Opens a folder, which need not exist yet.
 
     Args:
-      folder: of the checkpoints.
-      keep: how many of them stay when another one is written.
+      folder: folder of the checkpoints.
+      keep: number of checkpoints that `prune` keeps.
 
     Raises:
-      ValueError: if it is to keep none.
+      ValueError: if `keep` is less than 1.
     """
     if keep < 1:
       raise ValueError(f'At least one checkpoint must be kept, got {keep}.')
@@ -74,11 +73,11 @@ class Vault:
     return self._folder
 
   def rows_folder(self, name: str) -> str:
-    """Where the segments of a ring are."""
+    """Folder of a ring's segments."""
     return os.path.join(self._folder, _ROWS, name)
 
   def numbers(self) -> list[int]:
-    """Of all checkpoints, ascending; those known to be damaged excepted."""
+    """Numbers of the checkpoints, ascending, without those known as damaged."""
     if not os.path.isdir(self._folder):
       return []
     found = (int(n) for n in os.listdir(self._folder) if n.isdigit())
@@ -91,40 +90,36 @@ class Vault:
       arrays: Mapping[str, np.ndarray],
       segments: Mapping[str, Sequence[Segment]],
   ) -> None:
-    """Writes a checkpoint, then removes those that are not kept.
+    """Writes a checkpoint.
 
     Args:
-      number: of none that is there.
-      document: JSON-ready.
-      arrays: by name.
-      segments: which are written, of each ring.
+      number: number of the new checkpoint.
+      document: everything but arrays, ready for JSON.
+      arrays: arrays by name.
+      segments: written segments by name of the ring.
 
     Raises:
-      ArchiveError: if the disk does not take it; nothing is changed then.
+      ArchiveError: if it cannot be written; nothing changes then.
     """
-    path = self._path(number)
-    unfinished = path + _UNFINISHED
     try:
-      shutil.rmtree(unfinished, ignore_errors=True)
-      os.makedirs(os.path.join(unfinished, _ARRAYS))
-      arrays_lib.write(os.path.join(unfinished, _ARRAYS), arrays)
-      _write_json(os.path.join(unfinished, _DOCUMENT), document)
-      content = {'files': files.listing(unfinished), 'segments': segments}
-      _write_json(
-          os.path.join(unfinished, _MANIFEST),
-          {'checksum': _checksum(content), 'content': content},
-      )
-      files.publish(unfinished, path)
+      with files.whole_folder(self._path(number)) as unfinished:
+        os.makedirs(os.path.join(unfinished, _ARRAYS))
+        arrays_lib.write(os.path.join(unfinished, _ARRAYS), arrays)
+        _write_json(os.path.join(unfinished, _DOCUMENT), document)
+        content = {'files': files.listing(unfinished), 'segments': segments}
+        _write_json(
+            os.path.join(unfinished, _MANIFEST),
+            {'checksum': _checksum(content), 'content': content},
+        )
     except (ArchiveError, OSError) as e:
-      shutil.rmtree(unfinished, ignore_errors=True)
-      reason = e.strerror if isinstance(e, OSError) else str(e)
-      raise ArchiveError(reason) from e
+      reason = e.strerror if isinstance(e, OSError) else None
+      raise ArchiveError(reason or str(e)) from e
 
   def prune(self, logs: Mapping[str, RowLog]) -> None:
-    """Removes checkpoints that are not kept, damaged ones, and their rows.
+    """Removes old checkpoints, damaged ones, and rows that only they need.
 
     Args:
-      logs: of the rings that a coming checkpoint will hold, by name.
+      logs: logs of the rings of the next checkpoint, by name.
     """
     for number in self.numbers()[: -self._keep]:
       files.remove_folder(self._path(number))
@@ -136,7 +131,7 @@ class Vault:
       try:
         segments_of = self._manifest(number)['segments']
       except DamagedError:
-        continue  # Nothing can be had from it anyway.
+        continue  # Such a checkpoint cannot be read at all.
       for name, segments in segments_of.items():
         found = {Segment(*s).name for s in segments}
         needed[name] = needed.get(name, set()) | found
@@ -148,10 +143,10 @@ class Vault:
         files.remove_folder(os.path.join(folder, name))
 
   def copy_newest_of(self, other: Vault) -> None:
-    """Brings another vault's newest checkpoint into this one.
+    """Copies the newest undamaged checkpoint of another store.
 
     Raises:
-      ArchiveError: if there is none that is whole.
+      ArchiveError: if there is none, or it cannot be written.
     """
     saved = other.newest()
     if saved is None:
@@ -161,21 +156,19 @@ class Vault:
         row_segments.copy(
             other.rows_folder(name), self.rows_folder(name), segments
         )
-      unfinished = self._path(saved.number) + _UNFINISHED
-      shutil.rmtree(unfinished, ignore_errors=True)
-      shutil.copytree(other._path(saved.number), unfinished)
-      files.publish(unfinished, self._path(saved.number))
+      with files.whole_folder(self._path(saved.number)) as unfinished:
+        shutil.copytree(other._path(saved.number), unfinished)
     except OSError as e:
       raise ArchiveError(f'{self._folder} cannot be written: {e}') from e
 
   def newest(self, mend: bool = True) -> Optional[Saved]:
-    """The newest checkpoint that is whole; None if there is none at all.
+    """Reads the newest undamaged checkpoint; None if there is none at all.
 
     Args:
-      mend: whether to mend rows of which one copy is damaged.
+      mend: True to restore damaged copies of rows from their second copies.
 
     Raises:
-      ArchiveError: if there are some, but all are damaged.
+      ArchiveError: if all checkpoints are damaged.
     """
     problems = []
     for number in reversed(self.numbers()):
@@ -198,14 +191,14 @@ class Vault:
     return None
 
   def read(self, number: int, mend: bool = True) -> Saved:
-    """One checkpoint.
+    """Reads one checkpoint.
 
     Args:
-      number: of it.
+      number: number of the checkpoint.
       mend: as in `newest`.
 
     Raises:
-      DamagedError: if it is not there as it was written.
+      DamagedError: if it is missing or damaged.
     """
     manifest, path = self._manifest(number), self._path(number)
     problem = files.problem(path, manifest['files'])
@@ -222,13 +215,13 @@ class Vault:
     try:
       with open(os.path.join(path, _DOCUMENT), encoding='utf-8') as f:
         document = json.load(f)
-    except OSError as e:  # A run that goes on removes what is too old.
+    except OSError as e:  # The run may have removed it just now.
       raise DamagedError(f'{path} cannot be read ({e.strerror})') from e
     arrays = arrays_lib.read(os.path.join(path, _ARRAYS))
     return Saved(number, document, arrays, segments)
 
   def is_listed(self, number: int) -> bool:
-    """Whether the list of a checkpoint's files is as it was written."""
+    """Returns True if a checkpoint's manifest is undamaged."""
     try:
       self._manifest(number)
     except DamagedError:
@@ -236,10 +229,14 @@ class Vault:
     return True
 
   def read_rows(self, name: str, segment: Segment) -> dict[str, np.ndarray]:
-    """The columns of a segment of a checkpoint that was read.
+    """Reads the columns of a segment.
+
+    Args:
+      name: name of the ring.
+      segment: one of its segments, from `Saved.segments`.
 
     Raises:
-      DamagedError: if it changed meanwhile.
+      DamagedError: if it has been removed or damaged.
     """
     return row_segments.read(self.rows_folder(name), segment)
 
@@ -247,10 +244,10 @@ class Vault:
     return os.path.join(self._folder, f'{number:08d}')
 
   def _manifest(self, number: int) -> dict[str, Any]:
-    """The content of a manifest.
+    """Content of a manifest.
 
     Raises:
-      DamagedError: if it is not as it was written.
+      DamagedError: if it is missing or damaged.
     """
     path = os.path.join(self._path(number), _MANIFEST)
     try:

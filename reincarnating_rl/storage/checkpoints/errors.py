@@ -1,9 +1,9 @@
-"""What goes wrong with files, in one clear sentence each."""
+"""Errors of checkpoints; each text is one clear sentence."""
 
 
 class ArchiveError(ValueError):
-  """A checkpoint cannot be written, or not be read."""
+  """A checkpoint that cannot be written or read."""
 
 
 class DamagedError(ArchiveError):
-  """A file is missing, or not as it was written."""
+  """A file that is missing or differs from what was written."""

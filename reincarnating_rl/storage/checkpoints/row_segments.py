@@ -1,10 +1,10 @@
-"""The rows of a ring, written once each as they come.
+"""Rows of a replay ring on disk; each row is written once.
 
-A segment is a folder with the rows of some successive slots, named by the
-slots' numbers since the ring was empty; it is never changed. A checkpoint
-names the segments that hold what is in the ring, so what it costs grows with
-what is new. As all checkpoints share them, each segment has two copies: one
-damaged file costs nothing.
+A segment is a folder with the rows of successive slots. Its name is the range
+of slots, counted since the ring was empty; it never changes. A checkpoint lists
+the segments that hold the rows of the ring, so saving costs as much as is new.
+Checkpoints share segments, so each segment has two copies: one damaged file
+loses nothing.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from reincarnating_rl.storage.checkpoints.errors import ArchiveError
 from reincarnating_rl.storage.checkpoints.errors import DamagedError
 
 COPIES = ('a', 'b')
-_UNFINISHED = '.part'
 _LOGGER = logging.getLogger(__name__)
 
 
 class Segment(NamedTuple):
-  """Some slots on the disk.
+  """A range of slots on disk.
 
   Attributes:
-    start: the first, counted since the ring was empty.
-    stop: the one after the last.
-    files: of each copy, as `files.listing` lists them.
+    start: first slot, counted since the ring was empty.
+    stop: slot after the last.
+    files: listing of each copy's files, from `files.listing`.
   """
 
   start: int
@@ -47,12 +46,12 @@ class Segment(NamedTuple):
 
 
 class Ring(Protocol):
-  """Where rows come from.
+  """Source of rows.
 
   Attributes:
-    written: slots written since it was empty.
-    slots: that it holds, the newest.
-    segment_slots: how many make a segment.
+    written: number of slots written since it was empty.
+    slots: capacity; the ring holds the newest slots.
+    segment_slots: slots of a segment.
   """
 
   written: int
@@ -60,11 +59,12 @@ class Ring(Protocol):
   segment_slots: int
 
   def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
-    """Copies of the columns of some slots that it holds, oldest first."""
+    """Copies the columns of slots that the ring holds, oldest slot first."""
+    ...
 
 
 class RowLog:
-  """Follows one ring, and keeps it in one folder."""
+  """Writes the rows of one ring into one folder."""
 
   def __init__(
       self,
@@ -72,46 +72,46 @@ class RowLog:
       background: Background,
       segments: Sequence[Segment] = (),
   ):
-    """Begins a log, or goes on with one.
+    """Starts a log, or continues one.
 
     Args:
-      folder: of the segments.
-      background: writes them.
-      segments: that are there already, successive.
+      folder: folder of the segments.
+      background: thread that writes them.
+      segments: successive segments that the folder holds already.
     """
     self._folder = os.path.abspath(folder)
     self._background = background
     self._lock = threading.Lock()
     self._segments = list(segments)
-    self._handed = segments[-1].stop if segments else 0
+    self._queued = segments[-1].stop if segments else 0
     self._failed: Optional[int] = None
 
   def follow(self, ring: Ring) -> None:
-    """Hands on what makes whole segments; cheap where nothing does."""
+    """Queues all complete segments; cheap if there is none."""
     while ring.written - self._next(ring) >= ring.segment_slots:
       start = self._next(ring)
-      self._hand_on(ring, start, start + ring.segment_slots)
+      self._queue(ring, start, start + ring.segment_slots)
 
   def seal(self, ring: Ring) -> None:
-    """Hands on everything that is there."""
+    """Queues all rows, those of an incomplete segment included."""
     self.follow(ring)
     start = self._next(ring)
     if start < ring.written:
-      self._hand_on(ring, start, ring.written)
+      self._queue(ring, start, ring.written)
 
   def _next(self, ring: Ring) -> int:
-    """The oldest slot of the ring that nobody has taken."""
+    """Oldest slot of the ring that is not queued yet."""
     with self._lock:
       if self._failed is not None:
-        # What stood behind it is written anew with it.
-        self._handed, self._failed = self._failed, None
-        kept = [s for s in self._segments if s.stop <= self._handed]
+        # Later segments are written again, too: segments are successive.
+        self._queued, self._failed = self._failed, None
+        kept = [s for s in self._segments if s.stop <= self._queued]
         self._segments = kept
-    return max(self._handed, ring.written - ring.slots, 0)
+    return max(self._queued, ring.written - ring.slots, 0)
 
-  def _hand_on(self, ring: Ring, start: int, stop: int) -> None:
+  def _queue(self, ring: Ring, start: int, stop: int) -> None:
     columns = ring.read(start, stop)
-    self._handed = stop
+    self._queued = stop
     self._background.submit(lambda: self._write(start, stop, columns))
 
   def _write(
@@ -132,14 +132,17 @@ class RowLog:
       )
 
   def covering(self, oldest: int, written: int) -> list[Segment]:
-    """The segments that hold some slots; asked by a job of the background.
+    """Returns the segments that hold a range of slots.
+
+    To be called by a job of the background thread, when the segments are
+    written.
 
     Args:
-      oldest: the first slot.
-      written: the one after the last.
+      oldest: first slot.
+      written: slot after the last.
 
     Raises:
-      ArchiveError: if not all were written.
+      ArchiveError: if some slots could not be written.
     """
     with self._lock:
       found = [
@@ -156,7 +159,11 @@ class RowLog:
     return found
 
   def remove_all_but(self, names: set[str]) -> None:
-    """Removes segments that no checkpoint needs, nor a coming one."""
+    """Removes segments that no checkpoint needs, now or next.
+
+    Args:
+      names: names of the segments that existing checkpoints need.
+    """
     with self._lock:
       names = names | {s.name for s in self._segments}
     for entry in sorted(os.listdir(self._folder)):
@@ -167,41 +174,30 @@ class RowLog:
 def _write_copies(
     folder: str, start: int, stop: int, columns: dict[str, np.ndarray]
 ) -> Segment:
-  """Writes a segment twice; there is none, or a whole one of each."""
+  """Writes both copies of a segment; each appears whole or not at all."""
   segment = Segment(start, stop, {})
-  original = None
-  for copy in COPIES:
-    path = _path(folder, segment, copy)
-    unfinished = path + _UNFINISHED
-    shutil.rmtree(unfinished, ignore_errors=True)
-    files.remove_folder(path)
-    try:
-      if original is None:
-        os.makedirs(unfinished)
-        arrays.write(unfinished, columns)
-        segment.files.update(files.listing(unfinished))
-      else:
-        shutil.copytree(original, unfinished)
-        if files.listing(unfinished) != segment.files:
-          raise ArchiveError(f'{unfinished} is not what was written')
-      files.publish(unfinished, path)
-    except (ArchiveError, OSError):
-      shutil.rmtree(unfinished, ignore_errors=True)
-      raise
-    original = path
+  original, second = (_path(folder, segment, copy) for copy in COPIES)
+  with files.whole_folder(original) as unfinished:
+    os.makedirs(unfinished)
+    arrays.write(unfinished, columns)
+    segment.files.update(files.listing(unfinished))
+  with files.whole_folder(second) as unfinished:
+    shutil.copytree(original, unfinished)
+    if files.listing(unfinished) != segment.files:
+      raise ArchiveError(f'{unfinished} is not what was written')
   return segment
 
 
 def check(folder: str, segment: Segment, mend: bool = True) -> Optional[str]:
-  """Mends a segment of which one copy is damaged.
+  """Verifies a segment, and restores a damaged copy from the other one.
 
   Args:
-    folder: of the segments.
-    segment: which.
-    mend: False to leave it as it is, in a folder that is another's.
+    folder: folder of the segments.
+    segment: the segment.
+    mend: False to change no file, in a folder of somebody else's.
 
   Returns:
-    What is wrong if both are, else None.
+    A description of the damage if both copies are damaged, else None.
   """
   problems = {
       copy: files.problem(_path(folder, segment, copy), segment.files)
@@ -209,39 +205,32 @@ def check(folder: str, segment: Segment, mend: bool = True) -> Optional[str]:
   }
   whole = [copy for copy, problem in problems.items() if problem is None]
   if not whole:
-    return ' and '.join(problems.values())
+    return ' and '.join(filter(None, problems.values()))
   for copy, problem in problems.items() if mend else ():
     if problem is not None:
       _LOGGER.warning('%s: its second copy is taken.', problem)
       path = _path(folder, segment, copy)
-      unfinished = path + _UNFINISHED
-      shutil.rmtree(unfinished, ignore_errors=True)
       try:
-        shutil.copytree(_path(folder, segment, whole[0]), unfinished)
-        files.remove_folder(path)
-        files.publish(unfinished, path)
+        with files.whole_folder(path) as unfinished:
+          shutil.copytree(_path(folder, segment, whole[0]), unfinished)
       except OSError as e:
-        shutil.rmtree(unfinished, ignore_errors=True)
         _LOGGER.warning('%s could not be mended (%s).', path, e)
   return None
 
 
 def copy(source: str, target: str, segments: Sequence[Segment]) -> None:
-  """Copies segments that were checked from one folder to another."""
+  """Copies verified segments from one folder to another."""
   for segment in segments:
     for which in COPIES:
-      path = _path(target, segment, which)
-      shutil.rmtree(path + _UNFINISHED, ignore_errors=True)
-      files.remove_folder(path)
-      shutil.copytree(_path(source, segment, which), path + _UNFINISHED)
-      files.publish(path + _UNFINISHED, path)
+      with files.whole_folder(_path(target, segment, which)) as unfinished:
+        shutil.copytree(_path(source, segment, which), unfinished)
 
 
 def read(folder: str, segment: Segment) -> dict[str, np.ndarray]:
-  """The columns of a segment that was checked.
+  """Reads the columns of a segment.
 
   Raises:
-    DamagedError: if it changed meanwhile.
+    DamagedError: if both copies are damaged.
   """
   for copy in COPIES:
     if files.problem(_path(folder, segment, copy), segment.files) is None:

@@ -1,11 +1,10 @@
-"""Copies runs out of Google Cloud Storage: list, copy, verify, resume.
+"""Downloads runs from Google Cloud Storage: list, copy, verify, resume.
 
-`transfer.download` brings a run, or one checkpoint of it, into a folder;
-`browse` says what a bucket holds. Either gsutil or google-cloud-storage does
-the copying (`clients`); what they bring is checked against the bucket's own
-listing before it gets its name, and recorded in `download.json` (`manifest`).
+`download.download` copies a run, or one checkpoint of it, into a folder;
+`listing` tells what a bucket holds. The gsutil program copies (`gsutil`). Each
+file is checked against the bucket's listing before it gets its name
+(`verified_copy`), and recorded in `download.json` (`manifest`).
 
-This package knows files and the names that Dopamine gives them (`layout`), not
-what is in them. It imports the standard library alone; the client and the
-progress bar are imported where they are used. Sizes are bytes everywhere.
+This package knows files and the names that Dopamine gives them (`run_layout`),
+not their contents. Sizes are in bytes.
 """

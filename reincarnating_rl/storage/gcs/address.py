@@ -1,4 +1,4 @@
-"""Addresses in buckets, and which object names may become file names."""
+"""Addresses in buckets, and names of objects that may become file names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reincarnating_rl.storage.gcs.errors import BucketError
 
 SCHEME = 'gs://'
 _BUCKET = re.compile(r'^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$')
-# gsutil takes these for patterns and versions.
+# Characters of gsutil's patterns and versions.
 _WILDCARDS = re.compile(r'[*?\[\]{}#]')
-# What file systems take for one name at most.
+# Longest name that file systems take.
 _MAX_NAME_BYTES = 255
-# Longer enumerations are shortened in the middle.
+# Longer lists are shortened in the middle.
 _MAX_ENUMERATED = 12
 
 
@@ -29,24 +29,24 @@ class Address(NamedTuple):
 
   @property
   def prefix(self) -> str:
-    """What the names of all objects below it begin with."""
+    """Beginning of the names of all objects below this address."""
     return f'{self.path}/' if self.path else ''
 
   def child(self, name: str) -> Address:
     return Address(self.bucket, f'{self.prefix}{name}')
 
   def parent(self) -> Optional[Address]:
-    """The folder above; None above a whole bucket."""
+    """Returns the folder above; None for a whole bucket."""
     if not self.path:
       return None
     return Address(self.bucket, self.path.rpartition('/')[0])
 
 
 def parse(url: str) -> Address:
-  """Reads 'gs://bucket/path'; a slash at the end makes no difference.
+  """Parses 'gs://bucket/path'; a slash at the end makes no difference.
 
   Raises:
-    BucketError: if it is no such address.
+    BucketError: if the text has another form.
   """
   if not url.startswith(SCHEME):
     raise BucketError(
@@ -66,14 +66,16 @@ def parse(url: str) -> Address:
 
 
 def has_wildcards(name: str) -> bool:
-  """Whether gsutil would take a name for a pattern."""
+  """Returns True if gsutil would take a name for a pattern."""
   return _WILDCARDS.search(name) is not None
 
 
 def fault_of(name: str) -> Optional[str]:
-  """Why an object's name cannot become a path below a folder; None if it can.
+  """Says why an object's name cannot become a path below a folder.
 
-  Nothing that passes leads out of the folder, on any file system.
+  Returns:
+    A clause, or None if the name can. Such a name leads out of the folder on no
+    file system.
   """
   if any(not character.isprintable() for character in name):
     return 'it holds unprintable characters'
@@ -92,7 +94,7 @@ def fault_of(name: str) -> Optional[str]:
 
 
 def enumerate_names(names: Sequence[object]) -> str:
-  """'1, 2, 3' in natural order; the middle of many is left out."""
+  """Joins names as '1, 2, 3' in natural order; shortens long lists."""
   words = sorted((str(name) for name in names), key=_natural)
   if len(words) > _MAX_ENUMERATED:
     half = _MAX_ENUMERATED // 2
@@ -101,7 +103,7 @@ def enumerate_names(names: Sequence[object]) -> str:
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
-  """Sorted such that 10 comes after 9."""
+  """Sorts names such that 10 comes after 9."""
   return sorted(names, key=_natural)
 
 
@@ -111,7 +113,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-  """' Did you mean Breakout?' or ''."""
+  """Returns ' Did you mean Breakout?' with similar names, or ''."""
   by_key = {candidate.lower(): candidate for candidate in names}
   close = difflib.get_close_matches(name.lower(), by_key, n=2, cutoff=0.6)
   if not close:

@@ -1,8 +1,7 @@
-"""Brings a run, or one checkpoint of it, from a bucket into a folder.
+"""Downloads a run, or one checkpoint of it, into a folder.
 
-What is there already, whole and unchanged, is not copied again, and where that
-is everything no bucket is asked. Whatever ends a copy, the next one goes on
-from there (`copying`).
+Files that are there unchanged are not copied again; if all are there, no
+request is sent. An interrupted download is resumed (`verified_copy`).
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ import os
 from typing import Iterator, Optional, Union
 
 from reincarnating_rl.base import files
-from reincarnating_rl.storage.gcs import client as client_lib
+from reincarnating_rl.base import locks
+from reincarnating_rl.storage.gcs import gsutil
 from reincarnating_rl.storage.gcs import listing
 from reincarnating_rl.storage.gcs import local_folder
 from reincarnating_rl.storage.gcs import manifest as manifests
 from reincarnating_rl.storage.gcs import run_layout
 from reincarnating_rl.storage.gcs.address import Address
-from reincarnating_rl.storage.gcs.client import Client
-from reincarnating_rl.storage.gcs.client import RemoteFile
 from reincarnating_rl.storage.gcs.errors import BucketError
 from reincarnating_rl.storage.gcs.listing import NEWEST
 from reincarnating_rl.storage.gcs.manifest import ALL
 from reincarnating_rl.storage.gcs.manifest import Manifest
 from reincarnating_rl.storage.gcs.manifest import Selection
+from reincarnating_rl.storage.gcs.types import Client
+from reincarnating_rl.storage.gcs.types import RemoteFile
 from reincarnating_rl.storage.gcs.verified_copy import Copy
 from reincarnating_rl.storage.gcs.verified_copy import Outcome
 
@@ -35,14 +35,14 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Wish:
-  """What is to be where.
+  """A download that a user asked for.
 
   Attributes:
-    source: of the run.
-    directory: of the run on this machine.
+    source: address of the run.
+    directory: directory of the run on this machine.
     checkpoint: a number, NEWEST, or ALL.
-    replay: whether the data to learn from is wanted, too.
-    prefix: of the files with the parameters.
+    replay: True to copy the replay data, too.
+    prefix: prefix of the files with the parameters.
   """
 
   source: Address
@@ -59,25 +59,24 @@ def download(
     checkpoint: Union[int, str] = ALL,
     *,
     replay: bool = True,
-    client: str = client_lib.AUTO,
     prefix: str = 'ckpt',
     verify: bool = False,
 ) -> Outcome:
-  """Copies what is missing.
+  """Downloads the missing files of a run.
 
   Args:
-    source: of the run.
-    root: folder that nothing is written outside of.
-    name: folder of the run below it, such as 'Breakout/1'.
+    source: address of the run.
+    root: folder; no file is written outside of it.
+    name: folder of the run below `root`, such as 'Breakout/1'.
     checkpoint: a number, NEWEST, or ALL.
-    replay: whether the data to learn from is wanted, too.
-    client: which client copies, one of `clients.NAMES`.
-    prefix: of the files with the parameters.
-    verify: reads every file again and compares it with the bucket, instead
-      of trusting what is recorded.
+    replay: True to copy the replay data, too.
+    prefix: prefix of the files with the parameters.
+    verify: True to read all files again and compare them with the bucket,
+      instead of trusting the manifest.
 
   Raises:
-    BucketError: one sentence on what is missing, full, closed or damaged.
+    BucketError: one sentence that says what is missing, full, closed or
+      damaged.
   """
   root = os.path.abspath(os.path.expanduser(root))
   manifest = local_folder.path_within(root, f'{name}/{manifests.FILE}')
@@ -88,8 +87,8 @@ def download(
     if ready is not None:
       return ready
     try:
-      chosen = client_lib.choose(client)
-      remote = listing.run_files(chosen, source, prefix)
+      client = gsutil.find()
+      remote = listing.run_files(client, source, prefix)
     except BucketError as e:
       ready = None if verify else _newest_there(wish)
       if ready is None:
@@ -101,7 +100,7 @@ def download(
       )
       return ready
     try:
-      return _copy(wish, chosen, remote, verify)
+      return _copy(wish, client, remote, verify)
     finally:
       local_folder.remove_empty(root, directory)
 
@@ -109,26 +108,26 @@ def download(
 def _copy(
     wish: _Wish, client: Client, remote: dict[str, RemoteFile], verify: bool
 ) -> Outcome:
-  """Copies what is missing of the files of a run."""
+  """Copies the missing files of a selection."""
   names = list(remote)
   checkpoint = wish.checkpoint
   if checkpoint != ALL:
     source = str(wish.source)
-    checkpoint = listing.pick(source, names, checkpoint, wish.prefix)
-    _warn_of_gaps(wish, names, checkpoint)
+    checkpoint = number = listing.pick(source, names, checkpoint, wish.prefix)
+    _warn_of_gaps(wish, names, number)
   selection = Selection(checkpoint, wish.replay)
   names = listing.select(names, selection, wish.prefix)
   wanted = {name: remote[name] for name in names}
   os.makedirs(wish.directory, exist_ok=True)
-  with local_folder.locked(wish.directory) as lock:
-    # The manifest is read again: we may have waited for who wrote it.
+  with locks.locked(wish.directory, 'copies into') as lock:
+    # The process that we may have waited for has changed the manifest.
     known = manifests.read(wish.directory, str(wish.source))
     copy = Copy(known, wish.directory, client, wanted, verify)
     return copy.run(selection, lock)
 
 
 def _warn_of_gaps(wish: _Wish, names: list[str], number: int) -> None:
-  """Says what a checkpoint lacks in the bucket itself."""
+  """Warns if a checkpoint is incomplete in the bucket itself."""
   entry = run_layout.checkpoints(names, wish.prefix)[number]
   if not entry.complete:
     _LOGGER.warning(
@@ -141,11 +140,11 @@ def _warn_of_gaps(wish: _Wish, names: list[str], number: int) -> None:
     _LOGGER.warning('%s has no replay of checkpoint %d.', wish.source, number)
 
 
-# -- without the bucket --------------------------------------------------------
+# -- without requests ----------------------------------------------------------
 
 
 def _without_asking(wish: _Wish) -> Optional[Outcome]:
-  """The outcome, if all of it is known to be there."""
+  """Returns the outcome if all files are recorded as complete, else None."""
   known = manifests.read(wish.directory, str(wish.source))
   if wish.checkpoint == NEWEST:
     return None
@@ -153,7 +152,7 @@ def _without_asking(wish: _Wish) -> Optional[Outcome]:
 
 
 def _newest_there(wish: _Wish) -> Optional[Outcome]:
-  """The newest complete checkpoint that is there, if the newest is wanted."""
+  """Returns the newest complete local checkpoint if NEWEST is wanted."""
   if wish.checkpoint != NEWEST:
     return None
   known = manifests.read(wish.directory, str(wish.source))
@@ -169,7 +168,7 @@ def _newest_there(wish: _Wish) -> Optional[Outcome]:
 def _if_unchanged(
     wish: _Wish, known: Manifest, checkpoint: Union[int, str]
 ) -> Optional[Outcome]:
-  """The outcome, if a selection is there as it was recorded."""
+  """Returns the outcome if a selection is there as it was recorded."""
   selection = Selection(checkpoint, wish.replay)
   names = list(known.files)
   if not known.covers(selection):
@@ -187,7 +186,7 @@ def _if_unchanged(
 
 @contextlib.contextmanager
 def _disk_errors(directory: str) -> Iterator[None]:
-  """Turns what the disk refuses into a sentence."""
+  """Turns errors of the disk into a BucketError."""
   try:
     yield
   except OSError as e:

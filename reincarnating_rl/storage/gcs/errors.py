@@ -1,13 +1,13 @@
-"""What goes wrong between a bucket and a folder; each text is one sentence."""
+"""Errors of downloads; each text is one sentence."""
 
 
 class BucketError(ValueError):
-  """Something that is not there, not allowed, or does not fit."""
+  """An object, folder or bucket that is missing, refused or unusable."""
 
 
 class Unreachable(BucketError):
-  """The network or the service does not answer."""
+  """A network or service that does not answer."""
 
 
 class WrongChecksum(BucketError):
-  """A file arrived otherwise than it is listed."""
+  """A file that differs from the bucket's listing."""

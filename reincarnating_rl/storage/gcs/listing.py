@@ -1,4 +1,4 @@
-"""What a bucket holds: folders, a run's files, and what to say if not."""
+"""Contents of a bucket: folders, the files of a run, errors without them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from reincarnating_rl.storage.gcs import address as addresses
 from reincarnating_rl.storage.gcs import manifest as manifests
 from reincarnating_rl.storage.gcs import run_layout
 from reincarnating_rl.storage.gcs.address import Address
-from reincarnating_rl.storage.gcs.client import Client
-from reincarnating_rl.storage.gcs.client import Folder
-from reincarnating_rl.storage.gcs.client import RemoteFile
 from reincarnating_rl.storage.gcs.errors import BucketError
+from reincarnating_rl.storage.gcs.types import Client
+from reincarnating_rl.storage.gcs.types import Folder
+from reincarnating_rl.storage.gcs.types import RemoteFile
 
-# Instead of a checkpoint's number: the last one that is complete, or the last
-# one where none has a sentinel.
+# Stands for the last complete checkpoint, or the last one if none has a
+# sentinel.
 NEWEST = 'newest'
-# The folder that files lie in until they are verified.
+# Folder of files that are not verified yet.
 STAGING = '.download'
 
 
 def run_address(address: Address) -> Address:
-  """The run, for the address of a run or of its checkpoints/."""
+  """Returns the address of a run, given that or its checkpoints/ folder."""
   parent = address.parent()
   is_folder = address.path.rpartition('/')[2] == run_layout.CHECKPOINTS
   return parent if parent is not None and is_folder else address
 
 
 def is_run(folder: Folder, prefix: str = 'ckpt') -> bool:
-  """Whether a folder is that of a run, by what lies directly in it."""
+  """Returns True if a folder is that of a run, by its direct contents."""
   direct = run_layout.checkpoints(folder.files, prefix)
   return run_layout.CHECKPOINTS in folder.folders or bool(direct)
 
@@ -36,7 +36,12 @@ def is_run(folder: Folder, prefix: str = 'ckpt') -> bool:
 def run_files(
     client: Client, address: Address, prefix: str = 'ckpt'
 ) -> dict[str, RemoteFile]:
-  """The files of a run by their paths within it, safe to write.
+  """Lists the files of a run by their paths within it, which are safe to write.
+
+  Args:
+    client: the client that lists.
+    address: address of the run.
+    prefix: prefix of the files with the parameters.
 
   Raises:
     BucketError: if there is no run at that address, or it holds a name that
@@ -54,9 +59,9 @@ def run_files(
   for file in client.files(address):
     name = file.address.path.removeprefix(address.prefix)
     if name.endswith('/') or not name:
-      continue  # Stands for a folder, in consoles.
+      continue  # Consoles store such objects for folders.
     if name == manifests.FILE or name.startswith(f'{STAGING}/'):
-      continue  # Of a download that was uploaded again.
+      continue  # Left by a download that was uploaded again.
     fault = addresses.fault_of(name)
     if fault is not None:
       raise BucketError(
@@ -84,7 +89,7 @@ def _check_no_file_is_a_folder(
 
 
 def missing(client: Client, address: Address) -> BucketError:
-  """The error that nothing is there, with what is there instead."""
+  """Creates the error for an empty address; it names what is there instead."""
   parent = address.parent()
   if parent is None:
     return BucketError(f'The bucket {address} is empty.')
@@ -105,16 +110,16 @@ def pick(
     checkpoint: Union[int, str],
     prefix: str = 'ckpt',
 ) -> int:
-  """The number of a checkpoint of a run.
+  """Returns the number of a checkpoint of a run.
 
   Args:
-    address: of the run, for errors.
-    names: of its files.
+    address: address of the run, for errors.
+    names: names of its files.
     checkpoint: a number, or NEWEST.
-    prefix: of the files with the parameters.
+    prefix: prefix of the files with the parameters.
 
   Raises:
-    BucketError: if it does not have it.
+    BucketError: if the run has no such checkpoint.
   """
   found = run_layout.checkpoints(names, prefix)
   if checkpoint == NEWEST and found:
@@ -135,7 +140,13 @@ def _called(checkpoint: Union[int, str]) -> str:
 def select(
     names: list[str], selection: manifests.Selection, prefix: str = 'ckpt'
 ) -> list[str]:
-  """Which files of a run a selection is made of; its checkpoint is there."""
+  """Returns the files of a selection.
+
+  Args:
+    names: names of all files of the run.
+    selection: a selection; the run must have its checkpoint.
+    prefix: prefix of the files with the parameters.
+  """
   if selection.checkpoint == manifests.ALL:
     return [n for n in names if selection.replay or not run_layout.is_replay(n)]
   entry = run_layout.checkpoints(names, prefix)[int(selection.checkpoint)]

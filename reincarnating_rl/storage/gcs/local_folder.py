@@ -1,29 +1,23 @@
-"""The folder that files are copied into: safe paths and locks."""
+"""Safe paths within the folder that files are copied into."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import logging
 import os
-from typing import Iterator
 
 from reincarnating_rl.storage.gcs import address as addresses
 from reincarnating_rl.storage.gcs.errors import BucketError
 
-_LOGGER = logging.getLogger(__name__)
-
 
 def path_within(root: str, name: str) -> str:
-  """The path of a file below a folder, which it cannot leave.
+  """Returns the path of a file that cannot lie outside of a folder.
 
   Args:
-    root: the folder; it may itself be reached through links.
+    root: the folder; its own path may contain links.
     name: path of the file below it, with slashes.
 
   Raises:
-    BucketError: if the name is no plain path, or a link or a file stands in
-      its way.
+    BucketError: if the name is no plain path, or a link or a file is in its
+      way.
   """
   fault = addresses.fault_of(name)
   if fault is not None:
@@ -51,36 +45,10 @@ def path_within(root: str, name: str) -> str:
 
 
 def remove_empty(root: str, directory: str) -> None:
-  """Removes a folder and those above it, up to a root, that hold nothing."""
+  """Removes a folder and its parents below a root, as far as they are empty."""
   while directory != root:
     try:
       os.rmdir(directory)
     except OSError:
       return
     directory = os.path.dirname(directory)
-
-
-@contextlib.contextmanager
-def locked(directory: str) -> Iterator[int]:
-  """Keeps other processes from copying into a folder; waits for them.
-
-  Where the file system knows no locks, there is none.
-
-  Yields:
-    The descriptor that holds the lock, for programs that write there.
-  """
-  descriptor = os.open(directory, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      _LOGGER.warning(
-          'Another process copies into %s: waiting until it has ended.',
-          directory,
-      )
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-      pass
-    yield descriptor
-  finally:
-    os.close(descriptor)

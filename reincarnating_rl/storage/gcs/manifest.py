@@ -1,7 +1,7 @@
-"""`download.json`: what a folder holds, and where it came from.
+"""`download.json`: record of the files that a folder holds, and their source.
 
-The recorded size and time of change of a file tell quickly that it is still
-the one that was verified.
+A file whose size and time of change are as recorded is taken for the one that
+was verified.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import os
 from typing import Any, NamedTuple, Optional, Union
 
 from reincarnating_rl.base import files
-from reincarnating_rl.storage.gcs.client import RemoteFile
 from reincarnating_rl.storage.gcs.errors import BucketError
+from reincarnating_rl.storage.gcs.types import RemoteFile
 
 FILE = 'download.json'
 FORMAT = 'reincarnating_rl.download'
 FORMAT_VERSION = 1
-# Instead of a checkpoint's number: the whole run.
+# Stands for all checkpoints, instead of a number.
 ALL = 'all'
 _LOGGER = logging.getLogger(__name__)
 
 
 class Selection(NamedTuple):
-  """What of a run was asked for."""
+  """A part of a run that a user asked for."""
 
   checkpoint: Union[int, str]  # a number, or ALL
   replay: bool
 
   @property
   def number(self) -> Optional[int]:
-    """Of the checkpoint; None for the whole run."""
+    """Number of the checkpoint; None for the whole run."""
     return None if self.checkpoint == ALL else int(self.checkpoint)
 
   def covers(self, other: Selection) -> bool:
-    """Whether the other one is part of it."""
+    """Returns True if the other selection is a part of this one."""
     return self.checkpoint in (ALL, other.checkpoint) and (
         self.replay or not other.replay
     )
@@ -55,12 +55,12 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass
 class Manifest:
-  """The contents of the file.
+  """Contents of `download.json`.
 
   Attributes:
     source: address of the run.
-    selections: that are there as a whole.
-    files: by their paths within the run.
+    selections: selections that are complete.
+    files: verified files by their paths within the run.
   """
 
   source: str
@@ -68,15 +68,16 @@ class Manifest:
   files: dict[str, Entry] = dataclasses.field(default_factory=dict)
 
   def covers(self, selection: Selection) -> bool:
+    """Returns True if a selection is complete."""
     return any(done.covers(selection) for done in self.selections)
 
   def add_selection(self, selection: Selection) -> None:
-    """Notes that a selection is there, in place of those it covers."""
+    """Records a complete selection, in place of those that it covers."""
     kept = [done for done in self.selections if not selection.covers(done)]
     self.selections = kept + [selection]
 
   def add_file(self, name: str, path: str, remote: RemoteFile) -> None:
-    """Notes a file that was verified just now."""
+    """Records a file that was verified just now."""
     now = datetime.datetime.now(datetime.UTC)
     self.files[name] = Entry(
         remote.generation,
@@ -87,7 +88,7 @@ class Manifest:
     )
 
   def is_unchanged(self, name: str, path: str) -> bool:
-    """Whether a file still has the size and time of when it was verified."""
+    """Returns True if a file has the recorded size and time of change."""
     entry = self.files.get(name)
     try:
       found = os.stat(path)
@@ -99,6 +100,7 @@ class Manifest:
     )
 
   def write(self, directory: str) -> None:
+    """Writes the file into a folder."""
     document = {
         'format': FORMAT,
         'version': FORMAT_VERSION,
@@ -111,13 +113,17 @@ class Manifest:
 
 
 def read(directory: str, source: str) -> Manifest:
-  """Reads the manifest of a folder; an empty one if it has none.
+  """Reads the manifest of a folder; returns an empty one if it has none.
 
-  A damaged one counts as none: the files are then verified anew.
+  A damaged manifest counts as none: the files are then verified again.
+
+  Args:
+    directory: the folder.
+    source: address of the run that it should hold.
 
   Raises:
     BucketError: if the folder holds files of another address, or a later
-      release wrote it.
+      release wrote the manifest.
   """
   path = os.path.join(directory, FILE)
   try:

@@ -1,4 +1,4 @@
-"""Which files of a run belong to which checkpoint, by their names alone.
+"""Files of each checkpoint of a run, found by their names alone.
 
   checkpoints/ckpt.<N>                           pickled parameters and more
   checkpoints/tf_ckpt-<N>.*                      the same of TensorFlow
@@ -9,7 +9,7 @@
   teacher.json, checkpoints/params.<N>.msgpack,
     replay/<N>/...                               the same of `train_teacher`
 
-The checkpoints/ folder may be missing: then its files lie in the run itself.
+Without a checkpoints/ folder its files lie in the run itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Iterable
 
 CHECKPOINTS = 'checkpoints'
 REPLAY_LOGS = 'replay_logs'
-# Replay was logged with every fourth checkpoint.
+# Dopamine logged replay with every fourth checkpoint.
 CHECKPOINTS_PER_REPLAY_LOG = 4
 _SHARED = ('teacher.json',)
 _NUMBER = r'(0|[1-9]\d*)'
@@ -33,13 +33,13 @@ _ELEMENTS = re.compile(rf'^(?:{CHECKPOINTS}/)?{_NUMBER}/replay/.')
 
 @dataclasses.dataclass
 class Checkpoint:
-  """The files of one checkpoint, as paths within the run.
+  """Files of one checkpoint, as paths within the run.
 
   Attributes:
-    files: parameters, and the sentinel.
-    replay: what it left to learn from.
-    has_weights: whether there are parameters among the files.
-    complete: whether it was written to its end.
+    files: files with parameters, and the sentinel.
+    replay: files of the replay data.
+    has_weights: True if there are parameters among the files.
+    complete: True if it is marked as written to its end.
   """
 
   files: list[str] = dataclasses.field(default_factory=list)
@@ -51,11 +51,11 @@ class Checkpoint:
 def checkpoints(
     names: Iterable[str], prefix: str = 'ckpt'
 ) -> dict[int, Checkpoint]:
-  """The checkpoints of a run, by number, ascending.
+  """Returns the checkpoints of a run by number, ascending.
 
   Args:
-    names: of all its files, as paths within the run.
-    prefix: of the files with the parameters.
+    names: names of all its files, as paths within the run.
+    prefix: prefix of the files with the parameters.
   """
   weights = re.compile(
       rf'^(?:{re.escape(prefix)}\.{_NUMBER}'
@@ -69,7 +69,7 @@ def checkpoints(
     if name in _SHARED:
       shared.append(name)
     elif match := _NATIVE_REPLAY.match(name) or _ELEMENTS.match(name):
-      _of(found, match).replay.append(name)
+      _numbered(found, match).replay.append(name)
     elif folder == REPLAY_LOGS and (match := _REPLAY.match(base)):
       logs.setdefault(int(match.group(1)), []).append(name)
     elif folder in ('', CHECKPOINTS):
@@ -85,29 +85,29 @@ def checkpoints(
 def _add(
     found: dict[int, Checkpoint], name: str, base: str, weights: re.Pattern[str]
 ) -> None:
-  """Sorts in one file of the folder with the checkpoints."""
+  """Assigns one file of the checkpoints/ folder."""
   if match := weights.match(base):
-    _of(found, match).files.append(name)
-    _of(found, match).has_weights = True
+    _numbered(found, match).files.append(name)
+    _numbered(found, match).has_weights = True
   elif match := _NATIVE.match(base):
-    # Renamed into place when whole: it needs no sentinel.
-    checkpoint = _of(found, match)
+    # Such a file appears when it is complete: it needs no sentinel.
+    checkpoint = _numbered(found, match)
     checkpoint.files.append(name)
     checkpoint.has_weights = checkpoint.complete = True
   elif match := _SENTINEL.match(base):
-    _of(found, match).files.append(name)
-    _of(found, match).complete = True
+    _numbered(found, match).files.append(name)
+    _numbered(found, match).complete = True
   elif match := _REPLAY.match(base):
-    _of(found, match).replay.append(name)
+    _numbered(found, match).replay.append(name)
 
 
-def _of(found: dict[int, Checkpoint], match: re.Match[str]) -> Checkpoint:
+def _numbered(found: dict[int, Checkpoint], match: re.Match[str]) -> Checkpoint:
   number = next(int(group) for group in match.groups() if group is not None)
   return found.setdefault(number, Checkpoint())
 
 
 def is_replay(name: str) -> bool:
-  """Whether a file of a run is data to learn from."""
+  """Returns True if a file of a run holds replay data."""
   base = name.rpartition('/')[2]
   patterns = (_NATIVE_REPLAY, _ELEMENTS)
   return bool(_REPLAY.match(base)) or any(p.match(name) for p in patterns)

@@ -1,4 +1,4 @@
-"""One copy of some files into one folder: what is there, what is verified."""
+"""One download of files into one folder, each of them verified."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import NamedTuple, Optional
 
 from reincarnating_rl.base import files
 from reincarnating_rl.base import progress
-from reincarnating_rl.storage.gcs import client as client_lib
 from reincarnating_rl.storage.gcs import local_folder
-from reincarnating_rl.storage.gcs.client import Client
-from reincarnating_rl.storage.gcs.client import RemoteFile
 from reincarnating_rl.storage.gcs.errors import BucketError
 from reincarnating_rl.storage.gcs.errors import WrongChecksum
 from reincarnating_rl.storage.gcs.listing import STAGING
 from reincarnating_rl.storage.gcs.manifest import Manifest
 from reincarnating_rl.storage.gcs.manifest import Selection
+from reincarnating_rl.storage.gcs.types import Client
+from reincarnating_rl.storage.gcs.types import Job
+from reincarnating_rl.storage.gcs.types import RemoteFile
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-  """What a download has come to."""
+  """Result of a download."""
 
   directory: str
   checkpoint: Optional[int]  # None for a whole run
-  files: int  # of the selection
-  size: int  # of them, bytes
-  copied_files: int  # of them, by this call
+  files: int  # number of selected files
+  size: int  # bytes of all selected files
+  copied_files: int  # number of selected files that this call copied
   copied_size: int
 
 
 class Copy:
-  """Brings the wanted files into a folder, which is locked meanwhile.
+  """Copies files into a folder, which the caller has locked.
 
-  A file has its name only once it is verified; until then it lies in the
-  staging folder, whose contents the next copy takes over.
+  A file gets its name once it is verified. Until then it lies in the staging
+  folder, and the next download resumes from there.
   """
 
   def __init__(
@@ -48,14 +48,14 @@ class Copy:
       wanted: dict[str, RemoteFile],
       verify: bool,
   ):
-    """Prepares a copy.
+    """Prepares a download.
 
     Args:
-      manifest: of the folder; it is kept up to date.
+      manifest: manifest of the folder; it is kept up to date.
       directory: the folder.
-      client: who copies.
+      client: the client that copies.
       wanted: the files, by their paths within the folder.
-      verify: whether to read files that are recorded as unchanged, too.
+      verify: True to read files that are recorded as unchanged, too.
     """
     self._manifest = manifest
     self._directory = directory
@@ -65,7 +65,16 @@ class Copy:
     self._names = {file.address: name for name, file in wanted.items()}
 
   def run(self, selection: Selection, lock: int) -> Outcome:
-    """Copies what is missing and records it."""
+    """Copies missing files and records them.
+
+    Args:
+      selection: the selection that the files are.
+      lock: descriptor of the folder's lock.
+
+    Raises:
+      BucketError: if a file cannot be copied or verified.
+      OSError: if the disk is full.
+    """
     try:
       missing = [n for n in self._wanted if not self._is_there(n)]
       self._adopt(missing)
@@ -73,7 +82,7 @@ class Copy:
       self._check_space(missing)
       self._copy(missing, lock)
     except BaseException:
-      # Saves reading these files again; a full disk may refuse even that.
+      # Saves verifying these files again; a full disk may refuse even that.
       with contextlib.suppress(OSError):
         if self._manifest.files:
           self._manifest.write(self._directory)
@@ -91,10 +100,10 @@ class Copy:
     )
 
   def _is_there(self, name: str) -> bool:
-    """Whether a file has its name already, and is what the bucket holds.
+    """Returns True if a file is there as the bucket lists it.
 
     Raises:
-      BucketError: if another file, not of ours, has that name.
+      BucketError: if the name belongs to a file that no download brought.
     """
     path = local_folder.path_within(self._directory, name)
     file = self._wanted[name]
@@ -129,7 +138,7 @@ class Copy:
     return local_folder.path_within(self._directory, name)
 
   def _adopt(self, names: list[str]) -> None:
-    """Takes over what an earlier copy had brought when it was ended."""
+    """Takes over complete files that an interrupted download has left."""
     for name in names:
       if os.path.exists(self._place(self._wanted[name])):
         with contextlib.suppress(WrongChecksum):
@@ -151,12 +160,11 @@ class Copy:
     name = self._names[file.address]
     path = local_folder.path_within(self._directory, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    files.sync(place)
-    os.replace(place, path)
+    files.move_file(place, path)
     self._manifest.add_file(name, path, file)
 
   def _there(self, name: str) -> int:
-    """Bytes of a missing file that an earlier copy has brought."""
+    """Bytes of a missing file that an interrupted download has left."""
     file = self._wanted[name]
     return self._client.bytes_there(file, self._place(file))
 
@@ -177,26 +185,27 @@ class Copy:
     total = sum(self._wanted[name].size for name in missing)
     there = sum(self._there(name) for name in missing)
     title = '/'.join(self._directory.split(os.sep)[-2:])
-    with progress.bar(title, total, there) as advance:
+    with progress.bar(
+        title, total, progress.BYTES, initial=there, scale=True
+    ) as bar:
       self._client.copy(
-          client_lib.Job(
+          Job(
               files=[self._wanted[name] for name in missing],
               place=self._place,
               arrived=self._arrived,
-              advance=advance,
+              advance=bar.update,
               lock=lock,
           )
       )
 
   def _clear_staging(self) -> None:
-    """Removes what is left of these files, and folders that are empty."""
+    """Removes parts of the wanted files, and empty folders."""
     staging = os.path.join(self._directory, STAGING)
     ours = {os.path.join(staging, name) for name in self._wanted}
+    ours |= {self._client.part_of(place) for place in ours}
     for folder, _, names in os.walk(staging, topdown=False):
-      for base in names:
-        path = os.path.join(folder, base)
-        whole = path.removesuffix('_.gstmp').removesuffix('.part')
-        if whole in ours or os.path.splitext(whole)[0] in ours:
+      for path in (os.path.join(folder, name) for name in names):
+        if path in ours:
           os.remove(path)
       with contextlib.suppress(OSError):
         os.rmdir(folder)

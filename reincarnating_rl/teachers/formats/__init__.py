@@ -1,1 +1,1 @@
-"""Readers of what teachers left, one module a format."""
+"""Readers of teachers' files, one module per format."""

@@ -1,20 +1,21 @@
-"""What Dopamine 4.1 keeps in its replay, element by element.
+"""Reads the elements of Dopamine 4.1's replay.
 
-The file is one msgpack map; of interest in it is
+The file is one msgpack map. The package reads this part:
 
   memory: {keys: [int, ...],
            values: [[state, action, reward, next_state, is_terminal,
                      episode_end], ...],
-           treedef: a pickle, which nobody looks at}
+           treedef: a pickle, which is never read}
 
-where arrays and numpy's numbers are maps of dtype, shape and data, and states
-are compressed by snappy or not. Elements are read one at a time. A file is
-never trusted: sizes are checked before anything is allocated for them. Not
-here: what the elements mean.
+Arrays and numpy's numbers are maps of dtype, shape and data; states may be
+compressed by snappy. Elements are read one at a time. The file may come from an
+untrusted source: sizes are checked before memory is allocated. Not here: what
+the elements mean.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -23,10 +24,10 @@ from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Optional
 import msgpack
 import numpy as np
 
-from reincarnating_rl.teachers.formats import snappy_blocks
+from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.formats.npy_gz import Damage
 
-# Of a state: frames far larger than any game's.
+# Largest state; states of Atari games are far smaller.
 _MAX_STATE_BYTES = 1 << 24
 _NUMBER = re.compile(r"^'([<>|=]?[biuf][1248])'$")
 _COMPRESSED = re.compile(
@@ -45,28 +46,28 @@ class Stack(NamedTuple):
   is_compressed: bool
 
   def frames(self) -> np.ndarray:
-    """[C, H, W] uint8, oldest first.
+    """Returns [C, H, W] uint8 frames, oldest first.
 
     Raises:
-      Damage: if the content does not unpack to the shape.
+      Damage: if the content does not decompress to the shape.
     """
     size = math.prod(self.shape)
     content = self.content
     if self.is_compressed:
-      content = snappy_blocks.uncompress(content, size)
+      content = uncompressed(content, size)
     array = np.frombuffer(content, np.uint8).reshape(self.shape)
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
   def is_same(self, other: Stack) -> bool:
-    """Whether both hold the same frames."""
-    # The bytes differ too where another snappy was at work.
+    """Returns True if both hold the same frames."""
+    # Releases of snappy may compress the same frames to different bytes.
     return self.content == other.content or np.array_equal(
         self.frames(), other.frames()
     )
 
 
 class Element(NamedTuple):
-  """A transition as Dopamine samples it."""
+  """A transition, as Dopamine samples it."""
 
   key: int  # counts elements ever added
   state: Stack
@@ -80,20 +81,20 @@ class ElementReader:
   """An open file of elements.
 
   Attributes:
-    num_elements: how many there are.
+    num_elements: number of elements.
   """
 
   def __init__(self, file: BinaryIO):
     """Reads up to the first element.
 
     Args:
-      file: its content.
+      file: the open file.
 
     Raises:
-      Damage: if it is not what it should be.
+      Damage: if the content has another form.
     """
     self._size = os.fstat(file.fileno()).st_size
-    # Limits of one element; what is skipped is not built.
+    # Limits for one element.
     self._unpacker = msgpack.Unpacker(
         file,
         read_size=1 << 20,
@@ -113,17 +114,17 @@ class ElementReader:
     return len(self._keys)
 
   def __iter__(self) -> Iterator[Element]:
-    """The elements, in the order in which they were added.
+    """Yields the elements in the order in which they were added.
 
     Raises:
-      Damage: if the file is not what it should be.
+      Damage: if the content has another form.
     """
-    for key in self._keys:
-      yield self._guarded(lambda key=key: self._read_element(int(key)))
+    for key in self._keys.tolist():
+      yield self._guarded(functools.partial(self._read_element, key))
     self._guarded(self._read_rest)
 
   def _guarded(self, read: Callable[[], Any]) -> Any:
-    """Says in one way what msgpack says in many."""
+    """Turns the many errors of msgpack into Damage."""
     try:
       return read()
     except Damage:
@@ -139,7 +140,7 @@ class ElementReader:
       raise Damage(f'it is no msgpack of a replay: {type(e).__name__}') from e
 
   def _read_keys(self) -> np.ndarray:
-    """[K] int64, read on the way to the first element."""
+    """Reads [K] int64 keys, up to the first element."""
     unpacker = self._unpacker
     self._after_memory = self._enter('memory')
     self._after_values = self._enter('keys')
@@ -152,14 +153,14 @@ class ElementReader:
     return keys
 
   def _enter(self, name: str, left: Optional[int] = None) -> int:
-    """Goes on to a name in a map.
+    """Skips to an entry of a map.
 
     Args:
-      name: what to look for.
-      left: entries that are left of a map, None to begin one.
+      name: name of the entry.
+      left: number of entries left in the map; None to begin a map.
 
     Returns:
-      How many are left behind the one found.
+      The number of entries left after the one found.
     """
     if left is None:
       left = self._unpacker.read_map_header()
@@ -171,14 +172,15 @@ class ElementReader:
     raise Damage(f'it has no {name}')
 
   def _read_length(self) -> int:
-    """Length of an array that begins here; each item takes a byte at least."""
+    """Reads the length of the array that begins here."""
     length = self._unpacker.read_array_header()
+    # Each item takes at least one byte.
     if length > self._size:
       raise Damage(f'it declares {length} items in {self._size} bytes')
     return length
 
   def _read_rest(self) -> None:
-    """What is of no interest must be there all the same."""
+    """Skips the rest of the file, which must be complete."""
     for _ in range(2 * self._after_values + 2 * self._after_memory):
       self._unpacker.skip()
     try:
@@ -214,7 +216,7 @@ class ElementReader:
     return int(number)
 
   def _stack(self, value: Any) -> Stack:
-    """Checks an encoded array and looks how it is packed."""
+    """Checks an encoded state, without decompressing it."""
     if not isinstance(value, dict) or not {'dtype', 'shape', 'data'} <= set(
         value
     ):
@@ -233,8 +235,8 @@ class ElementReader:
     return stack
 
   def _checked(self, shape: Any) -> tuple[int, int, int]:
-    """The shape of all states."""
-    if list(shape) == list(self._shape or ()):
+    """Returns the shape of a state, which must be that of all states."""
+    if self._shape is not None and list(shape) == list(self._shape):
       return self._shape
     sizes = tuple(shape)
     if (
@@ -248,10 +250,45 @@ class ElementReader:
     return sizes
 
 
+def uncompressed(content: bytes, size: int) -> bytes:
+  """Decompresses a block of snappy.
+
+  Args:
+    content: the block.
+    size: bytes that it must come to; no more are allocated.
+
+  Returns:
+    [size] bytes.
+
+  Raises:
+    Damage: if it is damaged, or comes to another size.
+    TeacherError: if the decompressor is not installed.
+  """
+  # Imported here: machines that read no such replay may lack it.
+  try:
+    import cramjam
+  except ImportError as e:
+    raise TeacherError(
+        "The states of Dopamine 4.1's replay are compressed by snappy: pip "
+        'install cramjam.'
+    ) from e
+  try:
+    declared = cramjam.snappy.decompress_raw_len(content)
+    if declared != size:
+      raise Damage(f'it has a state of {declared} bytes instead of {size}')
+    result = bytearray(size)
+    written = cramjam.snappy.decompress_raw_into(content, result)
+  except cramjam.DecompressionError as e:
+    raise Damage('it has a state that does not unpack') from e
+  if written != size:
+    raise Damage('it has a state that does not unpack')
+  return bytes(result)
+
+
 def _compressed_parts(
     content: bytes, length: int
 ) -> tuple[bytes, tuple[int, ...]]:
-  """(compressed bytes, shape) of a record of data, shape and dtype."""
+  """Splits a record of data, shape and dtype into (compressed bytes, shape)."""
   shape = content[length : length + _SHAPE_BYTES]
   if len(content) != length + _SHAPE_BYTES + len(_BYTES):
     raise Damage('it has a state of another size than it says')
@@ -261,7 +298,7 @@ def _compressed_parts(
 
 
 def _number(value: Any) -> int | float | bool:
-  """A number, plain or as numpy's was encoded."""
+  """Decodes a number, Python's or numpy's."""
   if isinstance(value, (bool, int, float)):
     return value
   if isinstance(value, dict) and {'dtype', 'shape', 'data'} <= set(value):

@@ -1,9 +1,9 @@
-"""Pieces of episodes, put together from the elements of Dopamine 4.1's replay.
+"""Pieces of episodes, assembled from the elements of Dopamine 4.1's replay.
 
-An element holds a whole stack; where one's stack is that of the element before,
-moved on by one frame, they are two steps of one episode. Which frames, actions
-and returns of a piece are known is here; what they make is in
-`dopamine_replay`, whose docstring says what the accumulator does wrong.
+An element holds a whole stack. Two elements are successive steps of an episode
+if the second stack is the first one, moved on by one frame. This module finds
+the known frames, actions and returns of each piece; `dopamine41_replay` makes
+rows of them, and its docstring lists the errors of Dopamine's accumulator.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import zlib
 
 import numpy as np
 
+from reincarnating_rl.base import progress
 from reincarnating_rl.teachers.formats.dopamine41_elements import Element
 from reincarnating_rl.teachers.formats.dopamine41_elements import ElementReader
 from reincarnating_rl.teachers.formats.dopamine41_elements import Stack
-from reincarnating_rl.teachers.teacher_replay import progress_bar
 
 MAX_HORIZON = 20
-# Moves of the screen that must agree with a horizon before it is believed.
+# Number of changed screens that must agree with a horizon to accept it.
 _ENOUGH_MOVES = 64
 _PROBED_ELEMENTS = 4096
 _BLOCK_FRAMES = 512
 
 
 def _elements(path: str) -> Iterator[tuple[int, Element]]:
-  """(how many there are, element) each."""
+  """Yields (number of elements, element)."""
   with open(path, 'rb') as file:
     reader = ElementReader(file)
     for element in reader:
@@ -36,13 +36,13 @@ def _elements(path: str) -> Iterator[tuple[int, Element]]:
 
 
 def find_horizon(path: str) -> Optional[int]:
-  """n of the elements: how far on the stack lies that an element leads to.
+  """Finds n of the n-step elements: the distance to an element's next state.
 
   Returns:
-    n, or None if no element leads to another within MAX_HORIZON.
+    n, or None if no next state is that of a later element within MAX_HORIZON.
 
   Raises:
-    Damage: if an element is not what it should be.
+    Damage: if an element has another form.
   """
   horizons = np.arange(1, MAX_HORIZON + 1)
   agreed = np.zeros(MAX_HORIZON, np.int64)
@@ -52,7 +52,7 @@ def find_horizon(path: str) -> Optional[int]:
     stack = element.state.frames()
     if before is None or element.is_terminal or not _follows(before, stack):
       next_states.clear()
-    elif not np.array_equal(before, stack):  # Still screens tell nothing.
+    elif not np.array_equal(before, stack):  # Still screens fit any n.
       for n in horizons[: len(next_states)]:
         agreed[n - 1] += next_states[-n].is_same(element.state)
     next_states.append(element.next_state)
@@ -64,12 +64,12 @@ def find_horizon(path: str) -> Optional[int]:
 
 
 def _follows(before: np.ndarray, after: np.ndarray) -> bool:
-  """Whether a stack ([C, H, W]) is another one, moved on by a frame."""
+  """Returns True if a [C, H, W] stack is another one, moved on by a frame."""
   return np.array_equal(before[1:], after[:-1])
 
 
 class Frames:
-  """Frames in order, compressed until it is known how many there are."""
+  """Frames in order, compressed while their number is unknown."""
 
   def __init__(self):
     self._blocks: list[bytes] = []
@@ -88,7 +88,7 @@ class Frames:
       self._open = []
 
   def blocks(self) -> Iterator[np.ndarray]:
-    """[T, H, W] uint8 each."""
+    """Yields blocks of [T, H, W] uint8."""
     for block in self._blocks:
       content = np.frombuffer(zlib.decompress(block), np.uint8)
       yield content.reshape((-1,) + self.shape)
@@ -97,13 +97,14 @@ class Frames:
 
 
 class Piece:
-  """Elements of one episode, each of which follows the one before.
+  """Successive elements of one episode.
 
   Attributes:
     horizon: n of the elements.
     stack_size: C, frames of a stack.
-    num_context: frames before its first step, 0 where an episode begins.
-    actions, returns: of its M elements.
+    num_context: number of frames before its first step; 0 if an episode begins.
+    actions: actions of its M elements.
+    returns: n-step returns of its M elements.
     tail: (action, return to the end) of the elements at T - n + 1 to T - 1.
   """
 
@@ -113,7 +114,7 @@ class Piece:
     Args:
       first: its first element.
       horizon: n of the elements.
-      frames: where its frames go, behind those of the pieces before.
+      frames: list that its frames are appended to.
     """
     stack = first.state.frames()
     self.horizon = horizon
@@ -126,8 +127,10 @@ class Piece:
     self.actions: list[int] = []
     self.returns: list[float] = []
     self.tail: list[tuple[int, float]] = []
-    self._is_contradicted = False  # The last elements lead elsewhere.
-    self._is_broken = False  # They lead to what cannot follow.
+    # The next states of the last elements differ from the elements that follow,
+    # or do not follow one another.
+    self._is_contradicted = False
+    self._is_broken = False
     self._next_states: collections.deque[Stack] = collections.deque(
         maxlen=horizon
     )
@@ -137,19 +140,19 @@ class Piece:
 
   @property
   def has_tail(self) -> bool:
-    """Whether the end of the episode is known, with its reward."""
+    """True if the end of the episode is known, with its reward."""
     return self.horizon > 1 and len(self.tail) == self.horizon - 1
 
   @property
   def is_usable(self) -> bool:
-    """Whether there is enough of it to know its steps."""
+    """True if the piece is long enough to know its steps."""
     if self._is_broken:
       return False
     least = 2 * self.horizon if self._is_contradicted else self.horizon + 1
     return self.horizon == 1 or len(self.actions) >= least
 
   def take(self, element: Element) -> bool:
-    """Adds the next element if it is part of this piece."""
+    """Adds the next element, and returns True, if it belongs to this piece."""
     if element.key != self._key + 1:
       return False
     self._key += 1
@@ -166,13 +169,13 @@ class Piece:
     return True
 
   def close(self) -> None:
-    """Adds the frames that the last n elements lead to."""
+    """Adds the frames of the last n next states."""
     stack = self._stack
     for next_state in self._next_states:
       before, stack = stack, next_state.frames()
       self._is_broken |= not _follows(before, stack)
       self._frames.append(stack[-1])
-    # Where there are fewer, the piece is not usable.
+    # A piece with fewer elements is not usable, but has all its rows.
     for _ in range(self.horizon - len(self._next_states)):
       self._frames.append(stack[-1])
 
@@ -186,14 +189,14 @@ class Piece:
       self._num_copies = self._expected_copies()
 
   def _expected_copies(self) -> int:
-    """How often the accumulator repeats the element that it calls terminal."""
+    """Number of times the accumulator repeats its terminal element."""
     most = len(self._stack) - 1
-    # It repeats it as long as there are more than n steps in its memory, which
-    # holds n and a stack.
+    # It repeats the element while its memory, which holds n steps and a stack,
+    # holds more than n steps.
     return most if self.num_context else min(len(self.actions) - 1, most)
 
   def _take_tail(self, element: Element) -> bool:
-    """Passes over copies, then takes the steps to the end."""
+    """Skips repeated elements, then adds the steps up to the end."""
     if self._num_copies:
       self._num_copies -= 1
       return (element.action, element.reward) == (
@@ -210,11 +213,13 @@ class Piece:
 
 
 def read_pieces(path: str, horizon: int) -> tuple[list[Piece], Frames]:
-  """The pieces of a file, in order, and the frames of their rows."""
+  """Returns the pieces of a file in order, and the frames of their rows."""
   pieces: list[Piece] = []
   frames = Frames()
   piece = None
-  with progress_bar('Replay elements', None, 'elements') as bar:
+  with progress.bar(
+      'Replay elements', None, 'elements', delay=progress.SHORT_DELAY
+  ) as bar:
     for total, element in _elements(path):
       bar.total = total
       bar.update()
@@ -223,7 +228,7 @@ def read_pieces(path: str, horizon: int) -> tuple[list[Piece], Frames]:
           continue
         piece.close()
         piece = None
-      # What is flagged as terminal begins nothing: its stack may be blanked.
+      # A terminal element begins no piece: its stack may be blanked.
       if not element.is_terminal:
         piece = Piece(element, horizon, frames)
         pieces.append(piece)

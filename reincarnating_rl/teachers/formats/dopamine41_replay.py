@@ -1,27 +1,27 @@
-"""A teacher's replay as Dopamine 4.1 leaves it: <N>/replay/checkpoint.msgpack.
+"""Replay of a Dopamine 4.1 teacher: <N>/replay/checkpoint.msgpack.
 
-Dopamine 4.1 keeps no steps but *elements*: a stack, an action, an n-step
-return and the stack n steps on. Here they are taken apart into steps again:
-an element whose stack is that of the element before, moved on by one frame,
-is the next step. Where none continues, a time limit stands.
+Dopamine 4.1 stores *elements* instead of steps: a stack, an action, an n-step
+return and the stack n steps later. This module splits them into steps again. An
+element is the next step if its stack is that of the previous element, moved on
+by one frame. If no element follows, the episode is cut as by a time limit.
 
-What its accumulator (up to 4.1.2) does wrong is not taken over. Of an episode
+The errors of Dopamine's accumulator (up to 4.1.2) are corrected. For an episode
 whose last step is T, with n-step returns:
 
-* The element of step T - n, which leads to T, is flagged as terminal, a step
-  early: T's own reward is not in it. Here it leads to T and goes on.
-* It is then stored up to stack_size - 1 times more, with parts of its stack
-  blanked. These are left out.
-* Steps T - n + 1 to T - 1 are stored with blanked stacks and with returns to
-  the end, T's reward included. Their frames are known from the elements
-  before; the end is a terminal.
-* Step T itself is never stored: with n = 1 nothing tells its reward, so the
-  episode is cut there, and no terminal is left in the data. A time limit loses
-  its last n steps likewise.
+* The element of step T - n, whose next state is T, is flagged as terminal, one
+  step early: it lacks the reward of T. Here it leads to T and is no terminal.
+* Up to stack_size - 1 copies of it follow, with parts of the stack blanked.
+  They are left out.
+* Steps T - n + 1 to T - 1 are stored with blanked stacks, and with returns up
+  to the end that include the reward of T. Earlier elements give their frames;
+  the end is a terminal.
+* Step T itself is never stored. With n = 1 its reward is unknown: the episode
+  is cut there, and the data has no terminals. An episode with a time limit
+  loses its last n steps in the same way.
 
-Rewards of single steps are found from the n-step returns if they are clipped
-to -1, 0 and 1; then there are transitions for any n. If not, only for the n
-that the elements were made with, which is seen from what follows what.
+If rewards are clipped to -1, 0 and 1, those of single steps follow from the
+n-step returns; then transitions exist for any n. Otherwise they exist only for
+the n of the elements, which is found from their order.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 CHECKPOINTS = 'checkpoints'
 GAMMA = 0.99
-# Of a return found again; returns of other rewards differ by far more.
+# Largest error of a reconstructed return; a wrong reward causes far more.
 _TOLERANCE = 1e-5
 
 
@@ -58,11 +58,11 @@ def find(directory: str, checkpoint_number: int) -> Optional[str]:
   """Finds the replay that was saved with a checkpoint.
 
   Args:
-    directory: of the teacher's run, or its checkpoints/ folder.
-    checkpoint_number: of the checkpoint.
+    directory: run directory of the teacher, or its checkpoints/ folder.
+    checkpoint_number: number of the checkpoint.
 
   Returns:
-    The path of its file, or None, with a warning if there are others only.
+    The path of its file, or None; a warning names other replays.
   """
   for folder in (os.path.join(directory, CHECKPOINTS), directory):
     path = _file(folder, checkpoint_number)
@@ -85,7 +85,7 @@ def _file(folder: str, number: int | str) -> str:
 
 
 def _numbers(folder: str) -> list[int]:
-  """Checkpoints in a folder that have a replay, ascending."""
+  """Lists the checkpoints in a folder that have a replay, ascending."""
   if not os.path.isdir(folder):
     return []
   return sorted(
@@ -96,14 +96,14 @@ def _numbers(folder: str) -> list[int]:
 
 
 def open_replay(path: str) -> Optional[TeacherReplay]:
-  """Reads a replay; its frames wait, compressed, until they are needed.
+  """Reads a replay; its frames stay compressed until they are needed.
 
   Args:
-    path: from `find`.
+    path: path of the file, from `find`.
 
   Returns:
-    Steps, oldest first, in rows of our own; its update_horizon is that of the
-    elements. None, with a warning, if no elements follow each other.
+    Steps, oldest first, as rows of `frame_replay`, with the update_horizon of
+    the elements. None, with a warning, if no elements follow each other.
 
   Raises:
     TeacherError: if the file is damaged.
@@ -118,9 +118,10 @@ def open_replay(path: str) -> Optional[TeacherReplay]:
         path,
     )
     return None
-  rewards = [_rewards(piece) for piece in pieces]
+  found = [_rewards(piece) for piece in pieces]
+  rewards = [column for column in found if column is not None]
   only_horizon = None
-  if any(column is None for column in rewards):
+  if len(rewards) < len(pieces):
     only_horizon = horizon
     rewards = [_stand_ins(piece) for piece in pieces]
   action = np.concatenate([_actions(piece) for piece in pieces])
@@ -142,12 +143,12 @@ def open_replay(path: str) -> Optional[TeacherReplay]:
 
 # -- rows ----------------------------------------------------------------------
 #
-# Of a piece of M elements: frames before its first stack, if any; its M steps;
-# n rows that they lead to, of which only the end of an episode tells more.
+# Rows of a piece of M elements: frames before its first stack, if any; its M
+# steps; n rows for the last next states, of which the last may be a terminal.
 
 
 def _flags(piece: Piece) -> np.ndarray:
-  """[rows] uint8."""
+  """Returns [rows] uint8 flags."""
   num_known = piece.num_context + len(piece.actions)
   flags = np.zeros(num_known + piece.horizon, np.uint8)
   flags[0] = FIRST
@@ -161,20 +162,20 @@ def _flags(piece: Piece) -> np.ndarray:
 
 
 def _actions(piece: Piece) -> np.ndarray:
-  """[rows] uint8, 0 where nobody knows."""
+  """Returns [rows] uint8 actions, 0 where they are unknown."""
   tail = [action for action, _ in piece.tail] if piece.has_tail else []
   return _padded(piece, piece.actions + tail).astype(np.uint8)
 
 
 def _rewards(piece: Piece) -> Optional[np.ndarray]:
-  """Rewards of single steps, from n-step returns, if they are -1, 0 or 1.
+  """Computes the rewards of single steps from n-step returns.
 
   With R_i = sum_j gamma^j r_{i+j} over n steps,
-  R_i - gamma R_{i+1} = r_i - gamma^n r_{i+n}, and nine numbers are easily told
-  apart.
+  R_i - gamma R_{i+1} = r_i - gamma^n r_{i+n}. For rewards of -1, 0 and 1 this
+  has nine possible values, which differ clearly.
 
   Returns:
-    [rows] float32, or None if other rewards are in the returns.
+    [rows] float32, or None if there are other rewards.
   """
   n = piece.horizon
   returns = _returns(piece)
@@ -194,10 +195,10 @@ def _rewards(piece: Piece) -> Optional[np.ndarray]:
 
 
 def _stand_ins(piece: Piece) -> np.ndarray:
-  """Numbers that come to the n-step returns if n of them are summed.
+  """Computes numbers whose discounted sums over n steps are the n-step returns.
 
-  They are no rewards. They solve the equation above from the end on, where
-  errors shrink with each step.
+  They are no rewards. They solve the equation of `_rewards` from the end
+  backwards, so that errors shrink with each step.
 
   Returns:
     [rows] float32.
@@ -211,14 +212,14 @@ def _stand_ins(piece: Piece) -> np.ndarray:
 
 
 def _returns(piece: Piece) -> np.ndarray:
-  """[M, or M + n - 1 with the end of an episode] float64."""
+  """Returns [M] float64 returns; [M + n - 1] if the episode's end is known."""
   tail = [value for _, value in piece.tail] if piece.has_tail else []
   return np.array(piece.returns + tail, np.float64)
 
 
 def _padded(piece: Piece, values: Iterable[float]) -> np.ndarray:
-  """Values of the steps of a piece, for all of its rows."""
+  """Extends values of a piece's steps to all of its rows, with zeros."""
   column = np.zeros(piece.num_context + len(piece.actions) + piece.horizon)
-  values = np.asarray(values)
-  column[piece.num_context : piece.num_context + len(values)] = values
+  steps = np.asarray(values)
+  column[piece.num_context : piece.num_context + len(steps)] = steps
   return column

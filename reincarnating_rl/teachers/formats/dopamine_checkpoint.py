@@ -1,11 +1,11 @@
-"""Run directories of Dopamine: which checkpoints there are, and what is in one.
+"""Run directories of Dopamine: finds and reads checkpoints.
 
   RUN/checkpoints/ckpt.<N>                        pickle: parameters, logs
   RUN/checkpoints/sentinel_checkpoint_complete.<N>
   RUN/checkpoints/tf_ckpt-<N>.index, .data-..     parameters (TensorFlow)
 
-Where the replay lies and how it is read: `replay_logs` (a file an array, up to
-Dopamine 4.0) and `dopamine_replay` (4.1).
+Replay data: `replay_logs` (one file per array, up to Dopamine 4.0) and
+`dopamine41_replay`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 CHECKPOINTS = 'checkpoints'
 TENSORFLOW_PREFIX = 'tf_ckpt'
 _SENTINEL = 'sentinel_checkpoint_complete'
-# The largest known, an Impala DQN with its Adam state, has 100 MB.
+# The largest known checkpoint, an Impala DQN with its Adam state, has 100 MB.
 _MAX_CHECKPOINT_BYTES = 4 * 2**30
 
 
 class Checkpoints(NamedTuple):
-  """The checkpoints of a run.
+  """Checkpoints of a run.
 
   Attributes:
-    folder: where their files are.
-    prefix: of the files.
-    numbers: ascending.
-    complete: those that Dopamine marked as whole.
-    is_tensorflow: whether parameters are in TensorFlow's format.
+    folder: folder of their files.
+    prefix: prefix of the files.
+    numbers: numbers of the checkpoints, ascending.
+    complete: numbers of those that Dopamine marked as complete.
+    is_tensorflow: True if parameters are in TensorFlow's format.
   """
 
   folder: str
@@ -52,14 +52,14 @@ class Checkpoints(NamedTuple):
 
 
 def find_checkpoints(directory: str, prefix: str) -> Optional[Checkpoints]:
-  """Looks for checkpoints in a run directory, or in its checkpoints/.
+  """Finds the checkpoints in a run directory, or in its checkpoints/ folder.
 
   Args:
     directory: the run directory.
-    prefix: of the files; where it finds nothing, TensorFlow's is tried.
+    prefix: prefix of the files; TensorFlow's is tried if there are none.
 
   Returns:
-    None if there is no checkpoint.
+    The checkpoints, or None if there are none.
   """
   inner = os.path.join(directory, CHECKPOINTS)
   folder = inner if os.path.isdir(inner) else directory
@@ -67,7 +67,7 @@ def find_checkpoints(directory: str, prefix: str) -> Optional[Checkpoints]:
   for candidate in dict.fromkeys((prefix, TENSORFLOW_PREFIX)):
     numbers = tensorflow_checkpoint.checkpoint_numbers(folder, candidate)
     if numbers:
-      # What lies beside it under the other prefix holds no parameters.
+      # Files beside them with the other prefix hold no parameters.
       return Checkpoints(folder, candidate, numbers, complete, True)
     numbers = _numbers(folder, candidate)
     if numbers and not tensorflow_checkpoint.checkpoint_numbers(
@@ -86,10 +86,15 @@ def _numbers(folder: str, prefix: str) -> list[int]:
 def choose_number(
     checkpoints: Checkpoints, path: str, wanted: Optional[int]
 ) -> int:
-  """The checkpoint to read: the wanted one, or the newest whole one.
+  """Returns the number of the wanted checkpoint, or of the newest complete one.
+
+  Args:
+    checkpoints: the checkpoints of a run.
+    path: path of the teacher, as the user gave it.
+    wanted: a number, or None for the newest.
 
   Raises:
-    TeacherError: if the wanted one is not there.
+    TeacherError: if there is no such checkpoint.
   """
   whole = [n for n in checkpoints.numbers if n in checkpoints.complete]
   if wanted is None:
@@ -121,14 +126,14 @@ def read(
   """Reads one checkpoint.
 
   Args:
-    checkpoints: from `find_checkpoints`.
-    path: what the user calls the teacher.
-    number: of the checkpoint; it must be there.
-    agent: what kind of agent it was, if it is known.
-    replay: its data.
+    checkpoints: the checkpoints of a run, from `find_checkpoints`.
+    path: path of the teacher, as the user gave it.
+    number: number of the checkpoint, which must exist.
+    agent: kind of agent; None = found from the parameters.
+    replay: replay data; None for none.
 
   Raises:
-    TeacherError: if it is refused, damaged, or no agent of this package's.
+    TeacherError: if it is refused, damaged, or no agent of this package.
   """
   if checkpoints.is_tensorflow:
     online, target = _read_tensorflow(checkpoints, number, agent)
@@ -183,10 +188,10 @@ def _read_networks(
     Optional[dopamine_params.Converted],
     Optional[OptimizerMoments],
 ]:
-  """Online and target network, and the optimizer's moments."""
+  """Reads online network, target network, and the optimizer's moments."""
   tree = bundle.get('online_params')
   if tree is None and isinstance(bundle.get('optimizer'), safe_pickle.Record):
-    # flax.optim kept the parameters in the optimizer.
+    # Releases that used flax.optim kept the parameters in the optimizer.
     tree = _field(bundle['optimizer'], 'target')
   if tree is None:
     raise TeacherError(
@@ -207,21 +212,21 @@ def _read_networks(
 
 
 def _unwrap(tree: Any) -> Any:
-  """The parameters in a flax.nn.Model, or the tree itself."""
+  """Returns the parameters of a flax.nn.Model, or the tree itself."""
   if isinstance(tree, safe_pickle.Record):
     return _field(tree, 'params')
   return tree
 
 
 def _field(record: safe_pickle.Record, name: str) -> Any:
-  """An attribute of an inert record, or its last argument."""
+  """Returns an attribute of a record, or its last argument."""
   if name in record.attributes:
     return record.attributes[name]
   return record.args[-1] if record.args else None
 
 
 def _moments(state: Any) -> Optional[OptimizerMoments]:
-  """The moments in the state of an optax chain."""
+  """Finds the moments in the state of an optax chain."""
   for record in _records(state):
     if record.class_name == 'ScaleByAdamState' and len(record.args) == 3:
       count, mu, nu = record.args
@@ -232,7 +237,7 @@ def _moments(state: Any) -> Optional[OptimizerMoments]:
 
 
 def _records(state: Any) -> Iterator[safe_pickle.Record]:
-  """Every record in nested tuples and records."""
+  """Yields every record in nested tuples and records."""
   if isinstance(state, safe_pickle.Record):
     yield state
     state = state.args
@@ -255,13 +260,13 @@ def _read_tensorflow(
 
 
 def _read_tensorflow_bundle(folder: str, number: int) -> dict[str, Any]:
-  """Counters and logs that Dopamine pickled beside the variables, if any."""
+  """Reads the counters and logs that Dopamine pickled beside the variables."""
   file = os.path.join(folder, f'ckpt.{number}')
   return read_bundle(file) if os.path.isfile(file) else {}
 
 
 def _format(bundle: dict[str, Any]) -> str:
-  """What wrote a pickle, as far as its contents tell."""
+  """Describes which releases wrote a pickle, as far as its contents tell."""
   tree = bundle.get('online_params')
   if isinstance(tree, dict) and 'params' in tree:
     era = 'linen'
@@ -272,7 +277,7 @@ def _format(bundle: dict[str, Any]) -> str:
 
 
 def _count(bundle: dict[str, Any], key: str) -> Optional[int]:
-  """A counter of a bundle, None if it is missing or no number."""
+  """Returns a counter of a bundle, None if it is missing or no number."""
   value = bundle.get(key)
   if isinstance(value, (int, np.integer)) and value >= 0:
     return int(value)
@@ -280,13 +285,15 @@ def _count(bundle: dict[str, Any], key: str) -> Optional[int]:
 
 
 def _score(bundle: dict[str, Any]) -> Optional[float]:
-  """Mean return of the newest evaluation in the logs of a bundle."""
+  """Returns the mean return of the newest evaluation in the logs, or None."""
   logs = bundle.get('logs')
   iteration = _count(bundle, 'current_iteration')
   if not isinstance(logs, dict) or iteration is None:
     return None
   entry = logs.get(f'iteration_{iteration}')
-  values = entry.get('eval_average_return') if isinstance(entry, dict) else None
+  values: Any = None
+  if isinstance(entry, dict):
+    values = entry.get('eval_average_return')
   try:
     score = float(np.mean(values))
   except (TypeError, ValueError):

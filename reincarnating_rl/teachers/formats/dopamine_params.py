@@ -1,7 +1,7 @@
-"""Old parameters become those of our networks.
+"""Converts parameters of Dopamine to those of this package's networks.
 
-Dopamine names layers by kind and number. What they are for follows from their
-shapes, which are checked one by one:
+Dopamine names layers by kind and number. Their shapes tell their purpose; each
+shape is checked:
 
   linen       {'params': {'Conv_0': {'kernel', 'bias'}, .., 'Dense_0', ..}}
   before it   {'Conv_0', 'Conv_1', 'Conv_2', 'Dense_3', 'Dense_4'}
@@ -21,7 +21,7 @@ import numpy as np
 from reincarnating_rl import networks
 from reincarnating_rl.teachers.errors import TeacherError
 
-# Atari has 18 actions; an output layer that is wider holds distributions.
+# Atari has 18 actions; a wider output layer holds distributions.
 _MAX_ACTIONS = 18
 _STACK_SIZE = 4
 _FEATURE_MAP = 11 * 11  # of an 84 x 84 frame, for Nature and Impala alike
@@ -36,10 +36,10 @@ Layer = dict[str, np.ndarray]
 
 
 class Layers(NamedTuple):
-  """The layers of a network, in the order in which they are applied.
+  """Layers of a network, in order of application.
 
   Attributes:
-    convs: of the Nature encoder, or empty.
+    convs: convolutions of the Nature encoder, or empty.
     stacks: convolutions of each Impala stack, or empty.
     dense: fully connected layers, plain or noisy.
   """
@@ -50,12 +50,12 @@ class Layers(NamedTuple):
 
 
 class Converted(NamedTuple):
-  """A network of ours with old parameters.
+  """A network of this package with converted parameters.
 
   Attributes:
     agent: 'dqn', 'rainbow' or 'iqn'.
-    network: the module.
-    params: float32.
+    network: the network.
+    params: float32 parameters.
   """
 
   agent: str
@@ -64,7 +64,7 @@ class Converted(NamedTuple):
 
 
 class _Misfit(Exception):
-  """Parameters that are no network of ours; says how."""
+  """Parameters that fit no network of this package; the text says why."""
 
 
 def from_flax(tree: Any, source: str, agent: Optional[str] = None) -> Converted:
@@ -72,11 +72,11 @@ def from_flax(tree: Any, source: str, agent: Optional[str] = None) -> Converted:
 
   Args:
     tree: nested dicts of arrays, with or without 'params' around them.
-    source: where they are from, for messages.
-    agent: what kind of agent it was, if it is known.
+    source: name of the file, for messages.
+    agent: kind of agent; None = found from the parameters.
 
   Raises:
-    TeacherError: if they are no network that this package has.
+    TeacherError: if they fit no network of this package.
   """
   try:
     return _convert(_flax_layers(tree), agent)
@@ -93,13 +93,13 @@ def from_tensorflow(
   """Converts the variables of a TensorFlow checkpoint.
 
   Args:
-    variables: by name; others than the layers' of that scope are ignored.
-    source: where they are from, for messages.
-    agent: what kind of agent it was, if it is known.
+    variables: variables by name; only the layers of the scope are used.
+    source: name of the file, for messages.
+    agent: kind of agent; None = found from the parameters.
     scope: 'Online' or 'Target'.
 
   Raises:
-    TeacherError: if they are no network that this package has.
+    TeacherError: if they fit no network of this package.
   """
   layers: dict[tuple[str, int], Layer] = {}
   for name, value in variables.items():
@@ -125,7 +125,7 @@ def _refusal(source: str, misfit: _Misfit) -> TeacherError:
 
 
 def _flax_layers(tree: Any) -> Layers:
-  """Sorts the layers of a parameter tree."""
+  """Sorts the layers of a parameter tree by kind and number."""
   if not isinstance(tree, Mapping) or not tree:
     raise _Misfit('it has no parameters')
   tree = tree.get('params', tree)
@@ -148,14 +148,14 @@ def _flax_layers(tree: Any) -> Layers:
 
 
 def _impala_stacks(encoder: Any) -> list[list[Layer]]:
-  """Convolutions of each stack, in the order of the numbers in the names."""
-  number = lambda name: int(re.search(r'(\d+)$', name).group(1))
+  """Returns the convolutions of each stack, in the order of their numbers."""
+  number = lambda name: int(name.rpartition('_')[2])
   try:
     return [
         [encoder[stack][conv] for conv in sorted(encoder[stack], key=number)]
         for stack in sorted(encoder, key=number)
     ]
-  except (AttributeError, TypeError) as e:
+  except (AttributeError, TypeError, ValueError) as e:
     raise _Misfit('its encoder is not that of Impala') from e
 
 
@@ -181,7 +181,7 @@ def _convert(layers: Layers, agent: Optional[str]) -> Converted:
 
 
 def _encoder(layers: Layers) -> tuple[dict[str, Any], dict[str, Any], int]:
-  """Options, parameters and output width of the encoder."""
+  """Returns options, parameters and output width of the encoder."""
   if layers.stacks:
     stacks = [[_checked(conv) for conv in stack] for stack in layers.stacks]
     widths = tuple(_bias(stack[0]).size for stack in stacks)
@@ -192,13 +192,16 @@ def _encoder(layers: Layers) -> tuple[dict[str, Any], dict[str, Any], int]:
     lengths = {len(stack) for stack in stacks}
     if len(lengths) != 1 or len(stacks[0]) % 2 != 1:
       raise _Misfit('its stacks have unequal numbers of residual blocks')
-    options = {'encoder': 'impala', 'stack_sizes': widths}
-    options['num_blocks'] = len(stacks[0]) // 2
-    params = {
+    options = {
+        'encoder': 'impala',
+        'stack_sizes': widths,
+        'num_blocks': len(stacks[0]) // 2,
+    }
+    impala = {
         f'ImpalaStack_{i}': {f'Conv_{j}': c for j, c in enumerate(stack)}
         for i, stack in enumerate(stacks)
     }
-    return options, params, widths[-1]
+    return options, impala, widths[-1]
   convs = [_checked(conv) for conv in layers.convs]
   if len(convs) != 3:
     raise _Misfit(f'it has {len(convs)} convolutions instead of 3')
@@ -228,7 +231,7 @@ def _q_network(
     flat: int,
     agent: Optional[str],
 ) -> Converted:
-  """Nature DQN, C51, Rainbow: a hidden layer and a head."""
+  """Converts Nature DQN, C51 or Rainbow: a hidden layer and a head."""
   hidden_size = _size(dense[0])[1]
   _check_dense(dense[0], flat, hidden_size)
   outputs = _size(dense[1])[1]
@@ -271,7 +274,7 @@ def _implicit_quantile(
     dense: list[Layer],
     flat: int,
 ) -> Converted:
-  """IQN: embedding of the quantiles, a hidden layer, values."""
+  """Converts IQN: embedding of the quantiles, a hidden layer, values."""
   embedding_dim = _size(dense[0])[0]
   hidden_size = _size(dense[1])[1]
   num_actions = _size(dense[2])[1]
@@ -295,7 +298,7 @@ def _implicit_quantile(
 
 
 def _checked(layer: Any) -> Layer:
-  """A layer's arrays as float32, all of them finite."""
+  """Returns the arrays of a layer as float32; all must be finite."""
   if not isinstance(layer, Mapping) or set(layer) not in (_PLAIN, _NOISY):
     names = ', '.join(map(str, layer)) if isinstance(layer, Mapping) else layer
     raise _Misfit(f'a layer holds {str(names)[:60]} instead of kernel and bias')
@@ -315,7 +318,7 @@ def _bias(layer: Layer) -> np.ndarray:
 
 
 def _size(layer: Layer) -> tuple[int, int]:
-  """(inputs, outputs) of a fully connected layer."""
+  """Returns (inputs, outputs) of a fully connected layer."""
   shape = layer['kernel' if 'kernel' in layer else 'kernel_mu'].shape
   if len(shape) != 2:
     raise _Misfit(f'a fully connected layer has a kernel of shape {shape}')

@@ -1,11 +1,11 @@
-"""This package's own teacher directories: JSON, msgpack and orbax, no pickle.
+"""Teacher directories of this package: JSON, msgpack and orbax, no pickle.
 
   DIR/teacher.json                      what the teacher is (the manifest)
   DIR/checkpoints/params.<N>.msgpack    parameters, nested by module
-  DIR/replay/<N>/                       ring of the last steps (orbax), maybe
+  DIR/replay/<N>/                       ring of the last steps (orbax), optional
 
-A directory is written so that a reader never sees half of it: every file is
-renamed into place when whole, the manifest last.
+Readers never see a part of a file: each file is renamed into place when it is
+complete, the manifest last.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from reincarnating_rl import networks
+from reincarnating_rl.base import files
 from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers.errors import enumerate_items
@@ -42,15 +43,15 @@ _PARAMS_FILE = re.compile(r'^params\.(\d+)\.msgpack$')
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """What a teacher directory says about itself.
+  """Description of a teacher.
 
   Attributes:
-    game: in Dopamine's spelling.
+    game: game in Dopamine's spelling.
     network: keyword arguments of `networks.make_network`.
-    update_horizon: n that the teacher was trained with.
-    scores: mean return by checkpoint number.
-    agent_steps: by checkpoint number.
-    provenance: how it was made; free-form.
+    update_horizon: n of the teacher's training.
+    scores: mean returns by checkpoint number.
+    agent_steps: numbers of agent steps by checkpoint number.
+    provenance: origin of the teacher, in free form.
   """
 
   game: str
@@ -62,7 +63,7 @@ class Manifest:
 
 
 def is_native(directory: str) -> bool:
-  """Whether a directory holds a teacher in this format."""
+  """Returns True if a directory holds a teacher in this format."""
   return os.path.isfile(os.path.join(directory, MANIFEST))
 
 
@@ -75,54 +76,45 @@ def write_checkpoint(
     dtype: DTypeLike = np.float32,
     replay: Optional[TeacherReplay] = None,
 ) -> None:
-  """Adds a checkpoint to a teacher directory, which is made if need be.
+  """Adds a checkpoint to a teacher directory, which may be missing yet.
 
   Args:
-    directory: of the teacher.
-    manifest: written anew, the numbers of this checkpoint included.
-    number: of the checkpoint.
-    params: of the network.
-    dtype: type that they are stored in.
-    replay: the ring to store beside them.
+    directory: directory of the teacher.
+    manifest: new manifest, which includes this checkpoint.
+    number: number of the checkpoint.
+    params: parameters of the network.
+    dtype: dtype of the stored parameters.
+    replay: replay data to store; None for none.
   """
   folder = os.path.join(directory, CHECKPOINTS)
   os.makedirs(folder, exist_ok=True)
   stored = jax.tree.map(lambda x: np.asarray(x, dtype), jax.device_get(params))
   blob = serialization.msgpack_serialize(stored)
-  _write(os.path.join(folder, f'params.{number}.msgpack'), blob)
+  files.write_whole(os.path.join(folder, f'params.{number}.msgpack'), blob)
   if replay is not None:
     _write_replay(os.path.join(directory, REPLAY), number, replay)
-  document = {'format': FORMAT, 'version': FORMAT_VERSION}
+  document: dict[str, Any] = {'format': FORMAT, 'version': FORMAT_VERSION}
   document |= dataclasses.asdict(manifest)
-  text = json.dumps(document, indent=2) + '\n'
-  _write(os.path.join(directory, MANIFEST), text.encode())
+  files.write_json(os.path.join(directory, MANIFEST), document)
 
 
 def keep_checkpoints(directory: str, numbers: set[int]) -> None:
-  """Removes the checkpoints of other numbers; the manifest keeps its scores."""
+  """Removes all other checkpoints; the manifest keeps their scores."""
   for number in checkpoint_numbers(directory):
     if number not in numbers:
       file = f'params.{number}.msgpack'
       os.remove(os.path.join(directory, CHECKPOINTS, file))
 
 
-def _write(path: str, content: bytes) -> None:
-  with open(path + '.part', 'wb') as f:
-    f.write(content)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(path + '.part', path)
-
-
 def _write_replay(folder: str, number: int, replay: TeacherReplay) -> None:
-  """Writes the ring and removes older ones."""
+  """Writes the replay, and removes those of other checkpoints."""
   import orbax.checkpoint as ocp
 
   path = os.path.abspath(os.path.join(folder, str(number)))
   shutil.rmtree(path, ignore_errors=True)
   spec = dataclasses.asdict(replay.spec)
   spec.pop('extras')
-  # Rings of this package have none of these.
+  # Written only if they differ from those of a ring of this package.
   if replay.head:
     spec['head'] = replay.head
   if replay.num_rows != replay.spec.capacity:
@@ -149,10 +141,10 @@ def _columns(storage: frame_replay.Storage) -> dict[str, Any]:
 
 
 def read_manifest(directory: str) -> Manifest:
-  """Reads what a teacher directory says about itself.
+  """Reads the manifest of a teacher directory.
 
   Raises:
-    TeacherError: if the manifest is not one that this version reads.
+    TeacherError: if it is damaged, or has another version.
   """
   path = os.path.join(directory, MANIFEST)
   try:
@@ -175,7 +167,7 @@ def read_manifest(directory: str) -> Manifest:
 
 
 def checkpoint_numbers(directory: str) -> list[int]:
-  """Numbers of the checkpoints in a teacher directory, ascending."""
+  """Lists the numbers of the checkpoints, ascending."""
   folder = os.path.join(directory, CHECKPOINTS)
   if not os.path.isdir(folder):
     return []
@@ -184,15 +176,15 @@ def checkpoint_numbers(directory: str) -> list[int]:
 
 
 def read(directory: str, path: str, number: Optional[int]) -> LoadedTeacher:
-  """Reads one checkpoint of a teacher directory; its data when it is asked for.
+  """Reads one checkpoint; its replay data are read at first use.
 
   Args:
-    directory: of the teacher.
-    path: what the user calls it.
-    number: of the checkpoint; None = the newest.
+    directory: directory of the teacher.
+    path: its path, as the user gave it.
+    number: number of the checkpoint; None = the newest.
 
   Raises:
-    TeacherError: if it is not there, or something in it is damaged.
+    TeacherError: if it is missing or damaged.
   """
   manifest = read_manifest(directory)
   number = _choose_number(directory, path, number)
@@ -233,7 +225,7 @@ def _choose_number(directory: str, path: str, wanted: Optional[int]) -> int:
 
 
 def _read_params(file: str, network: networks.QNetwork) -> Any:
-  """Parameters of that network, float32, checked shape by shape."""
+  """Reads parameters as float32, and checks all shapes against a network."""
   try:
     with open(file, 'rb') as f:
       stored = serialization.msgpack_restore(f.read())
@@ -255,7 +247,7 @@ def _read_params(file: str, network: networks.QNetwork) -> Any:
 
 
 def _read_replay(folder: str) -> TeacherReplay:
-  """Reads what a ring is; its columns are read when they are first needed."""
+  """Reads the description of a ring; its columns are read at first use."""
   folder = os.path.abspath(folder)
   fields = _restore_item(folder, 'spec')
 
@@ -285,7 +277,7 @@ def _read_replay(folder: str) -> TeacherReplay:
 
 
 def _restore_item(folder: str, name: str) -> Any:
-  """One of the two items that `_write_replay` saved."""
+  """Reads one of the two items that `_write_replay` saved."""
   import orbax.checkpoint as ocp
 
   how = {'spec': ocp.args.JsonRestore, 'columns': ocp.args.StandardRestore}

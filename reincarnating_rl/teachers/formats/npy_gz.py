@@ -1,8 +1,8 @@
-"""Arrays of strangers: gzip of numpy's own file format, read front to back.
+"""Reads .npy.gz files (gzip of numpy's file format) from untrusted sources.
 
-A file is never trusted: what its header declares is checked against what its
-bytes can hold before anything is allocated, and damage is a TeacherError with
-the file's name in it. Not here: what the arrays mean.
+Sizes in the header are checked against the size of the file before memory is
+allocated. Damage raises a TeacherError that names the file. Not here: what the
+arrays mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gzip
 import io
 import math
 import os
-from typing import BinaryIO, Iterator
+from typing import cast, IO, Iterator
 import warnings
 import zlib
 
@@ -20,9 +20,9 @@ import numpy as np
 
 from reincarnating_rl.teachers.errors import TeacherError
 
-# Ten million frames of 84 x 84, and then some.
+# More than ten million frames of 84 x 84.
 MAX_BYTES = 1 << 37
-# The most that deflate can do is 258 bytes for two bits.
+# Deflate's best ratio is 258 bytes for two bits.
 _MAX_RATIO = 1032
 _MAX_HEADER = 10_000
 _SKIP_BYTES = 1 << 22
@@ -31,27 +31,27 @@ _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # of the header's length, by version
 
 
 class Damage(ValueError):
-  """A clause that says what is wrong with a file, without its name."""
+  """Damage of a file; the text is a clause without the file's name."""
 
 
 class ArrayReader:
-  """An open file; its rows come in order.
+  """An open file whose rows are read in order.
 
   Attributes:
-    path: of the file.
-    shape: as declared.
-    dtype: as declared; numbers.
+    path: path of the file.
+    shape: declared shape.
+    dtype: declared dtype, a number.
   """
 
-  def __init__(self, path: str, file: BinaryIO):
+  def __init__(self, path: str, file: IO[bytes]):
     """Reads the header.
 
     Args:
-      path: of the file, for messages and its size.
-      file: its decompressed bytes.
+      path: path of the file, for messages and its size.
+      file: stream of its decompressed bytes.
 
     Raises:
-      TeacherError: if the header is damaged or declares what cannot be.
+      TeacherError: if the header is damaged or declares an impossible size.
     """
     self.path = path
     self._file = file
@@ -63,10 +63,10 @@ class ArrayReader:
     return math.prod(self.shape[1:]) * self.dtype.itemsize
 
   def read(self, num_rows: int) -> np.ndarray:
-    """The next rows: [num_rows, ...], read-only.
+    """Reads the next rows as [num_rows, ...], read-only.
 
     Raises:
-      TeacherError: if the file ends before.
+      TeacherError: if the file ends early.
     """
     content = self._take(num_rows * self.row_bytes)
     return np.frombuffer(content, self.dtype).reshape(
@@ -74,7 +74,7 @@ class ArrayReader:
     )
 
   def read_all(self) -> np.ndarray:
-    """The whole array, to the end of the file, which is verified."""
+    """Reads the whole array, and verifies the end of the file."""
     content = self._take(math.prod(self.shape) * self.dtype.itemsize)
     self._expect_end()
     return np.frombuffer(content, self.dtype).reshape(self.shape)
@@ -87,11 +87,11 @@ class ArrayReader:
     self._expect_end()
 
   def damaged(self, reason: str) -> TeacherError:
-    """The error to raise about this file."""
+    """Creates the error for damage of this file."""
     return damaged(self.path, reason)
 
   def _expect_end(self) -> None:
-    # Reading on is also what makes gzip compare its checksum.
+    # gzip compares its checksum when it reads the end.
     if self._file.read(1):
       raise self.damaged('it goes on behind the end of its array')
 
@@ -102,7 +102,7 @@ class ArrayReader:
     return content
 
   def _read_header(self) -> tuple[tuple[int, ...], np.dtype]:
-    """(shape, dtype), by numpy's own parser of headers."""
+    """Returns (shape, dtype), read by numpy's parser of headers."""
     magic = self._take(8)
     version = (magic[6], magic[7])
     if magic[:6] != b'\x93NUMPY' or version not in _LENGTH_BYTES:
@@ -119,10 +119,10 @@ class ArrayReader:
     )
     try:
       with warnings.catch_warnings():
-        # About headers that Python 2 wrote.
+        # Headers that Python 2 wrote cause warnings.
         warnings.simplefilter('ignore')
         shape, fortran_order, dtype = parse(header)
-    # It evaluates literals; what a damaged one raises is open.
+    # The parser evaluates literals; damaged ones may raise anything.
     except Exception as e:
       raise self.damaged(f'its header is malformed: {type(e).__name__}') from e
     if dtype.kind not in _NUMBERS:
@@ -147,27 +147,27 @@ class ArrayReader:
 
 @contextlib.contextmanager
 def open_array(path: str) -> Iterator[ArrayReader]:
-  """Opens a file; damage that shows while it is open is named.
+  """Opens a file; damage that appears while it is open names the file.
 
   Args:
-    path: of a gzip of an array, formats 1.0 and 2.0.
+    path: path of a .npy.gz file, in format 1.0 or 2.0.
 
   Raises:
-    TeacherError: if it is not there, or damaged.
+    TeacherError: if it is missing or damaged.
   """
   with naming_damage(path), gzip.open(path) as file:
-    yield ArrayReader(path, file)
+    yield ArrayReader(path, cast(IO[bytes], file))
 
 
 def read_bytes(path: str, max_bytes: int) -> bytes:
-  """The content of a gzip file.
+  """Reads the content of a gzip file.
 
   Args:
-    path: of the file.
-    max_bytes: more is refused.
+    path: path of the file.
+    max_bytes: largest content that is accepted.
 
   Raises:
-    TeacherError: if it is not there, damaged or too large.
+    TeacherError: if it is missing, damaged or too large.
   """
   with naming_damage(path), gzip.open(path) as file:
     content = file.read(max_bytes + 1)
@@ -178,7 +178,7 @@ def read_bytes(path: str, max_bytes: int) -> bytes:
 
 @contextlib.contextmanager
 def naming_damage(path: str) -> Iterator[None]:
-  """Turns what a damaged file raises into a TeacherError with its name."""
+  """Turns the errors of a damaged file into a TeacherError that names it."""
   try:
     yield
   except FileNotFoundError as e:
@@ -192,7 +192,7 @@ def naming_damage(path: str) -> Iterator[None]:
 
 
 def damaged(path: str, reason: str) -> TeacherError:
-  """One sentence about a file whose content is not what it should be."""
+  """Creates the error for a damaged file."""
   return TeacherError(
       f'{path} is damaged ({reason}): copy it again from where the teacher '
       'came from.'

@@ -1,11 +1,11 @@
-"""A run of this package as a teacher: its student, read from a checkpoint.
+"""Runs of this package as teachers: reads the student of a checkpoint.
 
   RUN/checkpoints/<8 digits>/{manifest,document}.json, arrays/
-  RUN/checkpoints/rows/student/...      its replay (`run_replay`)
+  RUN/checkpoints/rows/student/...      its replay (`own_run_replay`)
 
-Checkpoints are those that a run goes on from (`archive.vault`; `loop.state`
-says what is in them). They are verified before they are used, and left as they
-are: the run may be going on, or be another's.
+A run resumes from the same checkpoints (`storage.checkpoints`; `loop.saving`
+lists their contents). They are verified before use and never changed: the run
+may still be training, or belong to somebody else.
 """
 
 from __future__ import annotations
@@ -27,29 +27,25 @@ from reincarnating_rl.storage.checkpoints.errors import ArchiveError
 from reincarnating_rl.teachers.errors import enumerate_items
 from reincarnating_rl.teachers.errors import TeacherError
 from reincarnating_rl.teachers.formats import own_run_replay
+from reincarnating_rl.teachers.formats.own_run_layout import run_layout
 from reincarnating_rl.teachers.teacher import LoadedTeacher
 from reincarnating_rl.teachers.teacher import OptimizerMoments
 
 CHECKPOINTS = 'checkpoints'
-# Of the documents that `loop.state` writes.
-SCHEMA = 2
-# Schema 2 names a column of the replay otherwise (`own_run_replay`).
-_READABLE_SCHEMAS = (SCHEMA, 2)
 STACK_SIZE = 4
 _NUMBER = re.compile(r'^\d{8,}$')
 _IN_A_CHECKPOINT = ('manifest.json', 'document.json')
 _IN_A_RUN = ('summary.json', 'config.gin', 'metrics.jsonl')
 _MEMBER = re.compile(r'^run_(\d+)$')
-_LEARNER = 'learner_state'
 
 Arrays = dict[str, np.ndarray]
 
 
-# -- what is there -------------------------------------------------------------
+# -- finding -------------------------------------------------------------------
 
 
 def is_run(directory: str) -> bool:
-  """Whether a directory holds checkpoints of a run."""
+  """Returns True if a directory holds checkpoints of a run."""
   folder = os.path.join(directory, CHECKPOINTS)
   return os.path.isdir(folder) and any(
       os.path.isfile(os.path.join(folder, name, file))
@@ -60,18 +56,18 @@ def is_run(directory: str) -> bool:
 
 
 def numbers(directory: str) -> list[int]:
-  """Numbers of the checkpoints of a run, ascending."""
+  """Lists the numbers of the checkpoints of a run, ascending."""
   return _vault(directory).numbers()
 
 
 def listed_numbers(directory: str) -> list[int]:
-  """Those of them whose list of files is as it was written."""
+  """Lists the numbers of checkpoints with an undamaged manifest."""
   vault = _vault(directory)
   return [number for number in vault.numbers() if vault.is_listed(number)]
 
 
 def versions(directory: str) -> dict[str, str]:
-  """Of the packages that a run's summary names; empty without one."""
+  """Returns the package versions in a run's summary; empty without one."""
   try:
     with open(os.path.join(directory, 'summary.json'), encoding='utf-8') as f:
       found = json.load(f)['versions']
@@ -81,14 +77,14 @@ def versions(directory: str) -> dict[str, str]:
 
 
 def refuse_what_is_no_run(directory: str, path: str) -> None:
-  """Says of a directory without checkpoints what it is, if it is ours.
+  """Refuses a run directory without readable checkpoints, with the reason.
 
   Args:
-    directory: where there are none.
-    path: what the user calls it.
+    directory: a directory without checkpoints.
+    path: its path, as the user gave it.
 
   Raises:
-    TeacherError: if it holds several runs, or one that has saved nothing yet.
+    TeacherError: if it holds several runs, or one without a checkpoint.
   """
   members = [
       name
@@ -96,7 +92,7 @@ def refuse_what_is_no_run(directory: str, path: str) -> None:
       if _MEMBER.match(name) and is_run(os.path.join(directory, name))
   ]
   if members:
-    members.sort(key=lambda name: int(_MEMBER.match(name).group(1)))
+    members.sort(key=lambda name: int(name.removeprefix('run_')))
     raise TeacherError(
         f'{path} holds several runs: name one of {enumerate_items(members)}, '
         f'such as {os.path.join(path, members[0])}.'
@@ -129,49 +125,47 @@ def read(
     number: Optional[int],
     trusted: tuple[str, ...] = (),
 ) -> LoadedTeacher:
-  """Reads one checkpoint of a run; its replay when it is asked for.
+  """Reads one checkpoint of a run; its replay is read at first use.
 
   Args:
-    directory: of the run.
-    path: what the user calls it.
-    number: of the checkpoint; None = the newest that is whole.
+    directory: directory of the run.
+    path: its path, as the user gave it.
+    number: number of the checkpoint; None = the newest undamaged one.
     trusted: modules whose networks may be built, beside this package's.
 
   Raises:
-    TeacherError: if it is not there, damaged, or no student of this package's.
+    TeacherError: if it is missing, damaged, or no student of this package.
   """
   vault = _vault(directory)
   saved = _saved(vault, path, number)
   source = f'Checkpoint {saved.number} of {path}'
   document = saved.document
-  if document.get('schema') not in _READABLE_SCHEMAS:
-    raise TeacherError(
-        f'{source} was written by another version of this package (its schema '
-        f'is {document.get("schema")}, not {SCHEMA}): install that version.'
-    )
+  layout = run_layout(saved, source)
   settings = document['settings']
   network = _network(document, source, trusted)
   like = _parameters_of(network, own_run_replay.frame_shape(settings), source)
-  params = _tree(saved.arrays, f'{_LEARNER}/online_params', like)
+  params = _tree(saved.arrays, f'{layout.learner}/online_params', like)
   if params is None:
     raise TeacherError(
         f'{source} does not hold the parameters of the network that it '
         'describes: load it with the version of this package that wrote it.'
     )
-  counters = document['counters']
+  counters = layout.counters
   return LoadedTeacher(
       path=path,
       network=network,
       params=params,
       checkpoint_number=saved.number,
       game=settings['game'],
-      score=_score(document['records']),
+      score=_score(layout.records),
       training_steps=counters['training_steps'],
-      replay=own_run_replay.open_replay(vault, saved),
+      replay=own_run_replay.open_replay(vault, saved, layout),
       agent=agent_kind(network),
       format='reincarnating_rl run',
-      target_params=_tree(saved.arrays, f'{_LEARNER}/target_params', like),
-      optimizer=_moments(saved.arrays, like),
+      target_params=_tree(
+          saved.arrays, f'{layout.learner}/target_params', like
+      ),
+      optimizer=_moments(saved.arrays, layout.learner, like),
       agent_steps=counters['agent_steps'],
       sticky_actions=float(settings['sticky_actions']),
       acts_with_target=settings.get('act_with_target') == 'True',
@@ -179,10 +173,10 @@ def read(
 
 
 def _saved(vault: Vault, path: str, number: Optional[int]) -> Saved:
-  """The checkpoint of that number, or the newest that is whole.
+  """Reads a checkpoint by its number, or the newest undamaged one.
 
   Raises:
-    TeacherError: if it is not there, or damaged.
+    TeacherError: if it is missing or damaged.
   """
   there = vault.numbers()
   try:
@@ -208,10 +202,10 @@ def _saved(vault: Vault, path: str, number: Optional[int]) -> Saved:
 def _network(
     document: dict[str, Any], source: str, trusted: tuple[str, ...]
 ) -> nn.Module:
-  """The student's network.
+  """Builds the student's network.
 
   Raises:
-    TeacherError: if it cannot be built again.
+    TeacherError: if it cannot be built.
   """
   if 'network' not in document:
     raise TeacherError(
@@ -234,16 +228,16 @@ def _network(
 def _parameters_of(
     network: nn.Module, frame_shape: tuple[int, int], source: str
 ) -> Any:
-  """Shapes and types of a network's parameters.
+  """Returns shapes and dtypes of a network's parameters.
 
   Raises:
-    TeacherError: if it does not work.
+    TeacherError: if the network cannot be initialized.
   """
   states = np.zeros((1,) + frame_shape + (STACK_SIZE,), np.uint8)
   try:
     found = jax.eval_shape(network.init, jax.random.PRNGKey(0), states)
     return found['params']
-  # A class may have got other attributes since; what it raises is open.
+  # The class may have changed since: it may raise anything.
   except Exception as e:
     raise TeacherError(
         f'{source} cannot be read: its network '
@@ -252,7 +246,7 @@ def _parameters_of(
 
 
 def _tree(arrays: Arrays, name: str, like: Any) -> Optional[Any]:
-  """The arrays below a name as a tree, None if they are others than wanted."""
+  """Returns the arrays below a name as a tree; None if they do not fit."""
   paths, structure = jax.tree_util.tree_flatten_with_path(like)
   leaves = []
   for path, leaf in paths:
@@ -264,9 +258,11 @@ def _tree(arrays: Arrays, name: str, like: Any) -> Optional[Any]:
   return jax.tree.unflatten(structure, leaves)
 
 
-def _moments(arrays: Arrays, like: Any) -> Optional[OptimizerMoments]:
-  """What Adam, plain or as a part of AdamW, or centered RMSProp remembered."""
-  for name in (f'{_LEARNER}/opt_state', f'{_LEARNER}/opt_state/0'):
+def _moments(
+    arrays: Arrays, learner: str, like: Any
+) -> Optional[OptimizerMoments]:
+  """Reads the moments of Adam, of Adam within AdamW, or of centered RMSProp."""
+  for name in (f'{learner}/opt_state', f'{learner}/opt_state/0'):
     mu, nu = (
         _tree(arrays, f'{name}/{moment}', like) for moment in ('mu', 'nu')
     )
@@ -279,7 +275,7 @@ def _moments(arrays: Arrays, like: Any) -> Optional[OptimizerMoments]:
 
 
 def agent_kind(network: nn.Module) -> str:
-  """What kind of agent has such a network: 'dqn', 'rainbow' or 'iqn'."""
+  """Returns the kind of agent of a network: 'dqn', 'rainbow' or 'iqn'."""
   if isinstance(network, networks.ImplicitQuantileNetwork):
     return 'iqn'
   head = getattr(network, 'head', None)
@@ -287,7 +283,7 @@ def agent_kind(network: nn.Module) -> str:
 
 
 def _score(records: list[dict[str, Any]]) -> Optional[float]:
-  """The student's score after the last phase that was evaluated."""
+  """Returns the student's score in the last evaluation, or None."""
   for record in reversed(records):
     if record['student_score'] is not None:
       return record['student_score']

@@ -1,11 +1,11 @@
-"""The replay in a run's checkpoint, as a teacher's data.
+"""Replay of a run of this package, as the data of a teacher.
 
-A checkpoint names segments of slots, counted since the replay was empty
-(`row_segments`); slot s of E environments is rows (s mod S) * E to
-(s mod S) * E + E - 1 of a ring of S slots. Rows come back to their places, in
-the order of the places, which begins anew within a segment if the ring did.
-Steps that were not written yet are left out (a few at most). So are extra
-columns, such as Q-values of the run's own teacher: the run is the teacher now.
+A checkpoint lists segments of slots, counted since the replay was empty
+(`storage.checkpoints.row_segments`). With E environments and a ring of S slots,
+slot s holds rows (s mod S) * E to (s mod S) * E + E - 1. Rows are read back to
+their places, in the order of the places. The last steps, which were not written
+yet (a few at most), are left out. So are the Q-values of the run's own teacher:
+the run itself is the teacher now.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 from reincarnating_rl.storage.checkpoints.errors import DamagedError
 from reincarnating_rl.storage.checkpoints.row_segments import Segment
 from reincarnating_rl.teachers.errors import TeacherError
+from reincarnating_rl.teachers.formats.own_run_layout import RunLayout
 from reincarnating_rl.teachers.teacher_replay import observations_on_device
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
-_RING = 'student'
-
 
 class Piece(NamedTuple):
-  """Some slots of a segment that lie together in the ring.
+  """Slots of a segment that are adjacent in the ring.
 
   Attributes:
-    segment: holds them.
-    start: the first slot, counted since the ring was empty.
-    stop: the slot after the last.
+    segment: the segment.
+    start: first slot, counted since the ring was empty.
+    stop: slot after the last.
   """
 
   segment: Segment
@@ -46,25 +45,28 @@ class Piece(NamedTuple):
   stop: int
 
 
-def open_replay(vault: Vault, saved: Saved) -> Optional[TeacherReplay]:
-  """Describes the replay of a checkpoint; rows are read at their first use.
+def open_replay(
+    vault: Vault, saved: Saved, layout: RunLayout
+) -> Optional[TeacherReplay]:
+  """Describes the replay of a checkpoint; its rows are read at first use.
 
   Args:
-    vault: where the checkpoint is.
+    vault: store of the checkpoint.
     saved: the checkpoint.
+    layout: places of its parts.
 
   Returns:
-    The replay, its update_horizon and gamma being the run's. None if the run
-    had none yet, or, with a warning, too few steps for a single transition.
+    The replay, with the run's update_horizon and gamma. None if the run had
+    none yet, or, with a warning, too few steps for a single transition.
   """
-  name = saved.document.get('student_rows') or _RING
-  if name not in saved.segments:
+  name = layout.rows
+  if name is None or name not in saved.segments:
     return None
   settings = saved.document['settings']
   num_streams = int(settings['num_envs'])
-  num_rows = int(saved.document['student_capacity'])
+  num_rows = int(layout.capacity)
   slots = num_rows // num_streams
-  written = int(saved.arrays[f'{_RING}/add_count'])
+  written = int(saved.arrays[layout.add_count])
   try:
     spec = ReplaySpec(
         min(written, slots) * num_streams,
@@ -99,13 +101,13 @@ def frame_shape(settings: dict[str, str]) -> tuple[int, int]:
 def pieces(
     segments: list[Segment], oldest: int, written: int, slots: int
 ) -> list[Piece]:
-  """Finds the parts of segments that are in a ring, in the order of its places.
+  """Splits segments into pieces in the order of the ring's places.
 
   Args:
     segments: successive segments that hold at least these slots.
-    oldest: the first slot that the ring holds.
-    written: the slot after the last.
-    slots: S, of the ring.
+    oldest: first slot that the ring holds.
+    written: slot after the last.
+    slots: S of the ring.
 
   Returns:
     Pieces that fill places 0 to written - oldest - 1 without a gap.
@@ -114,7 +116,7 @@ def pieces(
   for segment in segments:
     stop = min(segment.stop, written)
     while at < stop:
-      # Not across the end of the ring.
+      # A piece ends at the end of the ring.
       end = min(stop, (at // slots + 1) * slots)
       found.append(Piece(segment, at, end))
       at = end
@@ -122,12 +124,12 @@ def pieces(
 
 
 class _Place(NamedTuple):
-  """Place of rows on disk.
+  """Location of rows.
 
   Attributes:
-    vault: holds the checkpoint that names them.
-    number: of that checkpoint.
-    name: of the rows.
+    vault: store of the checkpoint that lists them.
+    number: number of that checkpoint.
+    name: name of the ring.
   """
 
   vault: Vault
@@ -165,7 +167,7 @@ def _read_storage(
 def _read_piece(
     place: _Place, num_streams: int, piece: Piece
 ) -> dict[str, np.ndarray]:
-  """Rows of a piece, by the name of the column."""
+  """Reads the rows of a piece, by name of the column."""
   try:
     columns = place.vault.read_rows(place.name, piece.segment)
   except DamagedError as e:

@@ -1,4 +1,4 @@
-"""A teacher's replay as Dopamine up to 4.0 left it: one file an array.
+"""Replay of a Dopamine teacher up to 4.0: one file per array.
 
   $store$_observation_ckpt.<M>.gz   [R, H, W] uint8, one frame a row
   $store$_action_ckpt.<M>.gz        [R] int
@@ -7,12 +7,12 @@
   add_count_ckpt.<M>.gz             [] int, rows ever written; head = mod R
   episode_end_indices_ckpt.<M>.gz   pickled set of rows, since 4.0.6
 
-The rows are a ring. Before each episode stand three blank rows (padding), so
-stacks are read as they are stored. A ring that is not full ends in memory that
-nobody wrote. `invalid_range` is not read: it is that of 1-step returns, and
-the head tells the one for any n.
+The rows are a ring. Three blank rows (padding) come before each episode, so
+stacks are read as they are stored. The end of a ring that is not full is
+uninitialized memory. `invalid_range` is not read: it holds for 1-step returns
+only, and follows from the head for any n.
 
-Small arrays are read and checked at once, frames when they are first needed.
+Small arrays are read and checked at once, frames at first use.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 CHECKPOINTS = 'checkpoints'
 REPLAY_LOGS = 'replay_logs'
-# A file in replay_logs/ stands for this many checkpoints.
+# Number of checkpoints per file in replay_logs/.
 CHECKPOINTS_PER_LOG = 4
 
 _ARRAY_FILE = re.compile(
     r'^\$store\$_(?:observation|action|reward|terminal)_(.+)\.(\d+)\.gz$'
 )
 _CHUNK_BYTES = 16 << 20
-# Of a pickled set: what a number takes, with room to spare.
+# Upper bound for the size of a number in a pickled set.
 _PICKLED_INT_BYTES = 64
 
 
 class LogFiles(NamedTuple):
-  """Where the files of one replay lie."""
+  """Location of the files of one replay."""
 
   folder: str
   prefix: str  # 'ckpt'
@@ -61,7 +61,7 @@ class LogFiles(NamedTuple):
 
 
 class _Columns(NamedTuple):
-  """Rows that were written, but for their frames."""
+  """Columns of the written rows, without frames."""
 
   action: np.ndarray  # [R] uint8
   reward: np.ndarray  # [R] float32
@@ -71,18 +71,18 @@ class _Columns(NamedTuple):
 def find(
     directory: str, checkpoint_number: int, prefix: str = 'ckpt'
 ) -> Optional[LogFiles]:
-  """Finds the replay that belongs to a checkpoint.
+  """Finds the replay of a checkpoint.
 
-  That is the one of the same number beside the checkpoint; else, under
-  replay_logs/, number (checkpoint_number + 1) // 4.
+  It has the number of the checkpoint if it lies beside that; in replay_logs/ it
+  has the number (checkpoint_number + 1) // 4.
 
   Args:
-    directory: of the teacher's run, or one with the files themselves.
-    checkpoint_number: of the checkpoint.
-    prefix: of the checkpoint files, preferred where there are others.
+    directory: run directory of the teacher, or the folder of the files.
+    checkpoint_number: number of the checkpoint.
+    prefix: prefix of the checkpoint files, preferred among several.
 
   Returns:
-    Its files, or None, with a warning if there are others only.
+    Its files, or None; a warning names other replays.
   """
   logs_number = (checkpoint_number + 1) // CHECKPOINTS_PER_LOG
   places = (
@@ -111,7 +111,7 @@ def find(
 
 
 def _numbers_and_prefixes(folder: str) -> dict[int, set[str]]:
-  """What replays a folder holds; a part of one is enough."""
+  """Lists the replays in a folder, incomplete ones included."""
   found: dict[int, set[str]] = {}
   if os.path.isdir(folder):
     for match in map(_ARRAY_FILE.match, os.listdir(folder)):
@@ -121,14 +121,14 @@ def _numbers_and_prefixes(folder: str) -> dict[int, set[str]]:
 
 
 def open_replay(files: LogFiles) -> Optional[TeacherReplay]:
-  """Opens a replay: reads all but its frames.
+  """Reads a replay without its frames.
 
   Args:
-    files: from `find`.
+    files: its files, from `find`.
 
   Returns:
-    The replay, its update_horizon being 1 for lack of a record; None, with a
-    warning, if too few rows were written for a single transition.
+    The replay. Its update_horizon is 1: the files do not record it. None, with
+    a warning, if too few rows were written for a single transition.
 
   Raises:
     TeacherError: if a file is missing or damaged.
@@ -176,7 +176,7 @@ def _read_add_count(files: LogFiles) -> int:
 
 
 def _read_columns(files: LogFiles, num_rows: int, written: int) -> _Columns:
-  """The three small columns; what nobody wrote may hold anything."""
+  """Reads the three small columns of the rows that were written."""
   action = _read_column(files, 'action', 'iu', num_rows)[:written]
   reward = _read_column(files, 'reward', 'f', num_rows)[:written]
   terminal = _read_column(files, 'terminal', 'biu', num_rows)[:written]
@@ -198,7 +198,7 @@ def _read_columns(files: LogFiles, num_rows: int, written: int) -> _Columns:
 def _read_column(
     files: LogFiles, name: str, kinds: str, num_rows: int
 ) -> np.ndarray:
-  """[num_rows] of one of those kinds of dtype."""
+  """Reads [num_rows] of one of some kinds of dtype."""
   with npy_gz.open_array(files.path(f'$store$_{name}')) as reader:
     if reader.shape != (num_rows,) or reader.dtype.kind not in kinds:
       raise reader.damaged(
@@ -209,7 +209,7 @@ def _read_column(
 
 
 def _read_ends(files: LogFiles, num_rows: int) -> np.ndarray:
-  """[K] rows that the file names as ends of episodes; none without a file."""
+  """Reads the [K] rows that end episodes; none without the file."""
   path = files.path('episode_end_indices')
   if not os.path.exists(path):
     return np.zeros(0, np.int64)
@@ -235,7 +235,7 @@ def _read_storage(
     head: int,
     num_rows: int,
 ) -> Storage:
-  """Streams the frames to the device; what they tell makes the flags."""
+  """Streams the frames to the device, and computes the flags from them."""
   blank = ~columns.terminal & (columns.action == 0) & (columns.reward == 0)
 
   def chunks() -> Iterator[np.ndarray]:
@@ -260,9 +260,14 @@ def _read_storage(
 
 
 def _keep_blank(blank: np.ndarray, chunk: np.ndarray) -> None:
-  """Clears what is not blank after all: [T] bool, [T, H, W] uint8."""
+  """Clears `blank` where a frame is not blank.
+
+  Args:
+    blank: [T] bool, changed in place.
+    chunk: [T, H, W] uint8.
+  """
   candidates = np.flatnonzero(blank)
-  # The first rows of pixels decide for most frames.
+  # The first rows of pixels suffice for most frames.
   blank[candidates] = ~chunk[candidates, : chunk.shape[1] // 8].any(axis=(1, 2))
   candidates = np.flatnonzero(blank)
   blank[candidates] = ~chunk[candidates].any(axis=(1, 2))

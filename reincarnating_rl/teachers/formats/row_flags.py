@@ -1,8 +1,8 @@
-"""What is known of each row in the ring of Dopamine up to 4.0.
+"""Flags of the rows in the replay ring of Dopamine up to 4.0.
 
-The ring says of a row whether a terminal followed it; time limits are named in
-a file of their own since 4.0.6, and before that not at all. Before each episode
-stand three blank rows (padding).
+The ring marks the rows before a terminal. A separate file lists time limits
+since 4.0.6; older releases do not record them. Three blank rows (padding) come
+before each episode.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reincarnating_rl.replay.frame_replay import TERMINAL
 from reincarnating_rl.replay.frame_replay import TRUNCATED
 
 STACK_SIZE = 4
-# Rows of nothing before each episode.
+# Number of blank rows before each episode.
 PADDING = STACK_SIZE - 1
 
 
@@ -28,30 +28,29 @@ def row_flags(
     head: int,
     num_rows: int,
 ) -> np.ndarray:
-  """What is known of each row, for the replay on the device.
+  """Computes the flags of each row for the replay on the device.
 
-  Ends of episodes are terminals, the rows that the file names, and rows before
-  three blank ones: a time limit that an older release did not record. Where
-  more than three are blank, padding and black screens look alike, and none of
-  them is used.
+  Episodes end at terminals, at the rows that the file lists, and at rows before
+  three blank ones: a time limit that an older release did not record. In longer
+  runs of blank rows, padding and black screens look alike: all are excluded.
 
   Args:
-    terminal: [W] bool, of the rows that were written.
-    blank: [W] bool, frame, action, reward and terminal all zero.
-    ends: [K] rows that the file names as ends.
-    head: the oldest row.
-    num_rows: of the ring; it is full if W is as many.
+    terminal: [W] bool for the W rows that were written.
+    blank: [W] bool; True if frame, action, reward and terminal are all zero.
+    ends: [K] rows that the file lists as ends.
+    head: oldest row.
+    num_rows: capacity of the ring, which is full if W equals it.
 
   Returns:
-    [W] uint8.
+    [W] uint8 flags of `frame_replay`.
   """
-  # From here to the last line in order of age, oldest first.
+  # All arrays below are in order of age, oldest first.
   roll = lambda x: np.roll(x, -head)
   terminal, blank = roll(terminal), roll(blank)
   named = np.zeros(len(terminal), bool)
   named[(ends - head) % len(terminal)] = True
   flags = np.where(terminal, TERMINAL, 0).astype(np.uint8)
-  # Dopamine's own rule for what may be sampled minds these wherever they lie.
+  # Dopamine samples no transition across these rows, wherever they lie.
   flags[named & ~terminal] |= BARRIER
   flags[_without_stale(named, terminal, blank)] |= TRUNCATED
   for first, last in _runs(blank, PADDING):
@@ -68,24 +67,24 @@ def row_flags(
 def _without_stale(
     named: np.ndarray, terminal: np.ndarray, blank: np.ndarray
 ) -> list[int]:
-  """Named rows that are ends without a terminal still.
+  """Finds listed rows that still are ends without a terminal.
 
-  Padding that overwrites an end leaves its row in the set.
+  A row stays in Dopamine's list when padding overwrites it.
   """
   ends = []
   last = -STACK_SIZE
-  for row in np.flatnonzero(named | terminal):
+  for row in np.flatnonzero(named | terminal).tolist():
     is_padding = blank[row] and row - last <= PADDING
     if is_padding:
       continue
     last = row
     if not terminal[row]:
-      ends.append(int(row))
+      ends.append(row)
   return ends
 
 
 def _runs(mask: np.ndarray, least: int) -> Iterator[tuple[int, int]]:
-  """(first, behind the last) of each run of True of at least that length."""
+  """Yields (first, last + 1) of each run of True that is long enough."""
   edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
   for first, last in zip(edges[::2], edges[1::2]):
     if last - first >= least:

@@ -1,13 +1,13 @@
-"""Reads pickles from strangers, as data: nothing in them is ever called.
+"""Reads pickles from untrusted sources as data: nothing in them is called.
 
-A pickle is a program. Here its opcodes only build records of what it asks for
-(`_Name`, `_Call`); a name outside of the list below is refused before anything
-else happens. Afterwards the records of arrays and containers are turned into
-numpy arrays and Python containers by code of this module, and the classes that
-may be gone (flax, optax, jax) into inert `Record`s.
+A pickle is a program. Here its opcodes only build records of the names that it
+imports and the calls that it makes (`_Name`, `_Call`). A name that is not on
+the list below is refused at once. Afterwards this module turns the records of
+arrays and containers into numpy arrays and Python containers. Classes that may
+no longer exist (flax, optax, jax) become inert `Record`s.
 
-Python's own unpickler in Python is used, not the one in C: the latter sizes
-its memo by a number in the file, which a damaged byte can set to gigabytes.
+The unpickler is Python's own in Python, not the one in C: the latter sizes its
+memo by a number in the file, and a damaged byte can make that gigabytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import math
 import pickle
 import re
 import struct
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Literal
 
 import numpy as np
 
 from reincarnating_rl.teachers.errors import TeacherError
 
-# Objects in a checkpoint of 400 iterations with episode lists: below 1e6.
+# A checkpoint of 400 iterations with episode lists has fewer than 1e6 objects.
 _MAX_OBJECTS = 20_000_000
 _SIMPLE_DTYPE = re.compile(r'^[<>|=]?[biuf][1248]$')
 
@@ -72,7 +72,7 @@ _FROM_BUFFER = (
     'numpy.core.numeric._frombuffer',
     'numpy._core.numeric._frombuffer',
 )
-# jax arrays hold the parts of a numpy array, and what jax knew beside them.
+# Pickled jax arrays hold the parts of a numpy array, and data of jax.
 _JAX_ARRAYS = (
     'jax._src.array._reconstruct_array',
     'jax._src.device_array.reconstruct_device_array',
@@ -86,12 +86,12 @@ _RECORDS = frozenset(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-  """What is left of an object whose class is not needed.
+  """An object whose class is not needed, as data.
 
   Attributes:
     name: 'module.class'.
-    args: what it was made with; the fields of a NamedTuple.
-    attributes: what was set on it.
+    args: arguments of its constructor; the fields of a NamedTuple.
+    attributes: attributes of the object.
   """
 
   name: str
@@ -107,21 +107,21 @@ def loads(data: bytes, source: str) -> Any:
   """Reads a pickle.
 
   Args:
-    data: its bytes.
-    source: where they are from, for messages.
+    data: bytes of the pickle.
+    source: name of the file, for messages.
 
   Returns:
     Python containers, numbers, strings, numpy arrays, and `Record`s.
 
   Raises:
-    TeacherError: if it names anything but the arrays, containers and states of
-      a checkpoint, or is damaged.
+    TeacherError: if it is damaged, or names anything but the arrays, containers
+      and optimizer states of a checkpoint.
   """
   try:
     return _Resolver().resolve(_Unpickler(io.BytesIO(data), source).load())
   except TeacherError:
     raise
-  # A damaged pickle can go wrong in any way that Python code can.
+  # A damaged pickle may raise anything.
   except Exception as e:
     reason = f'{type(e).__name__}: {e}'.split('\n')[0]
     raise TeacherError(
@@ -131,7 +131,7 @@ def loads(data: bytes, source: str) -> Any:
 
 
 class _Call:
-  """A name with what a pickle wanted to call it with. Nobody does."""
+  """A call in a pickle: name and arguments. It is never carried out."""
 
   __slots__ = ('name', 'args', 'state', 'items')
 
@@ -152,7 +152,7 @@ class _Call:
 
 
 class _Name:
-  """An allowed name; calling it only writes down that it was called."""
+  """An allowed name; calling it only records the call."""
 
   __slots__ = ('name',)
 
@@ -163,10 +163,14 @@ class _Name:
     return _Call(self.name, args)
 
 
-class _Unpickler(pickle._Unpickler):  # Its opcode table is what we replace.
-  """Builds `_Name`s and `_Call`s where Python's would import and call."""
+# Python's unpickler in Python is private; type checkers take it for that in C.
+_PythonUnpickler: Any = pickle._Unpickler
 
-  dispatch = dict(pickle._Unpickler.dispatch)
+
+class _Unpickler(_PythonUnpickler):
+  """Builds `_Name`s and `_Call`s where Python's unpickler imports and calls."""
+
+  dispatch = dict(_PythonUnpickler.dispatch)
 
   def __init__(self, file: io.BytesIO, source: str):
     super().__init__(file)
@@ -209,7 +213,7 @@ class _Unpickler(pickle._Unpickler):  # Its opcode table is what we replace.
   dispatch[pickle.BUILD[0]] = _load_build
 
   def _load_bytearray(self) -> None:
-    # Python's allocates what the file says before it looks at what is there.
+    # Python's version allocates the declared size before it reads.
     (length,) = struct.unpack('<Q', self.read(8))
     self.append(self.read(length))
 
@@ -223,13 +227,13 @@ def _as_name(value: Any) -> _Name:
 
 
 class _Resolver:
-  """Turns what the unpickler wrote down into data.
+  """Turns the records of the unpickler into data.
 
-  Shared objects are turned once, so that a small file cannot unfold into a
-  large tree; a file cannot hold itself.
+  Shared objects are turned once, so that a small file cannot become a large
+  tree. An object that contains itself is refused.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._done: dict[int, Any] = {}
     self._open: set[int] = set()
 
@@ -264,7 +268,7 @@ class _Resolver:
     )
 
 
-# -- what each allowed name stands for: (name, args, state, items) -> value ----
+# -- values of the allowed names: (name, args, state, items) -> value ----------
 
 
 def _record(name: str, args: tuple, state: Any, items: list) -> Record:
@@ -273,7 +277,7 @@ def _record(name: str, args: tuple, state: Any, items: list) -> Record:
 
 
 def _attributes(state: Any) -> dict[str, Any]:
-  """Attributes from what BUILD sets: a dict, or (dict, dict of slots)."""
+  """Returns the attributes in a state: a dict, or (dict, dict of slots)."""
   if isinstance(state, tuple) and len(state) == 2:
     return _attributes(state[0]) | _attributes(state[1])
   return state if isinstance(state, dict) else {}
@@ -287,7 +291,7 @@ def _frozen_dict(name: str, args: tuple, state: Any, items: list) -> dict:
 
 def _list(name: str, args: tuple, state: Any, items: list) -> list:
   del name, state
-  # A deque is made with () or with its items and its bound.
+  # Arguments of a deque are (), or its items and its bound.
   return list(args[0] if args else ()) + items
 
 
@@ -308,7 +312,7 @@ def _mapping(name: str, args: tuple, state: Any, items: list) -> dict:
 
 
 def _bytes(name: str, args: tuple, state: Any, items: list) -> bytes:
-  """Protocols before 3 write bytes as text in latin1."""
+  """Decodes bytes, which protocols before 3 write as text in latin1."""
   del name, state, items
   text, encoding = args
   if encoding != 'latin1' or not isinstance(text, str):
@@ -317,7 +321,7 @@ def _bytes(name: str, args: tuple, state: Any, items: list) -> bytes:
 
 
 def _no_bytes(name: str, args: tuple, state: Any, items: list) -> bytes:
-  """Protocols before 3 write empty bytes as a call without arguments."""
+  """Decodes empty bytes: a call without arguments in protocols before 3."""
   del name, state, items
   if args:
     raise ValueError('bytes made of something else')
@@ -325,13 +329,13 @@ def _no_bytes(name: str, args: tuple, state: Any, items: list) -> bytes:
 
 
 def _reconstructed(name: str, args: tuple, state: Any, items: list) -> Record:
-  """copyreg's way to make an object of a class: (class, object, None)."""
+  """Makes a record of copyreg's arguments (class, object, None)."""
   del name, items
   return Record(args[0].name, (), _attributes(state))
 
 
 def _dtype(name: str, args: tuple, state: Any, items: list) -> np.dtype | None:
-  """A dtype of plain numbers, or None for objects."""
+  """Returns a dtype of plain numbers, or None for objects."""
   del name, items
   code = str(args[0])
   if code in ('O', 'O8', '|O'):
@@ -339,20 +343,22 @@ def _dtype(name: str, args: tuple, state: Any, items: list) -> np.dtype | None:
   if not _SIMPLE_DTYPE.match(code):
     raise ValueError(f'an array of dtype {code[:40]!r}')
   dtype = np.dtype(code)
-  order = state[1] if isinstance(state, tuple) and len(state) > 1 else '='
+  order: Any = state[1] if isinstance(state, tuple) and len(state) > 1 else '='
   return dtype.newbyteorder(order if order in ('<', '>') else '=')
 
 
 def _array(name: str, args: tuple, state: Any, items: list) -> Any:
-  """An array from (version, shape, dtype, Fortran order, raw bytes)."""
+  """Makes an array of (version, shape, dtype, Fortran order, raw bytes)."""
   del name, args, items
   _, shape, dtype, fortran_order, raw = state
-  if dtype is None:  # Objects: a list of what was turned into data already.
+  if dtype is None:  # An array of objects is a list of them.
     return list(raw)
   return _shaped(raw, dtype, shape, 'F' if fortran_order else 'C')
 
 
-def _shaped(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _shaped(
+    raw: Any, dtype: Any, shape: Any, order: Literal['C', 'F']
+) -> np.ndarray:
   if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, np.dtype):
     raise ValueError('an array without bytes')
   if not all(isinstance(size, int) and size >= 0 for size in shape):

@@ -1,4 +1,4 @@
-"""Variables of a TensorFlow checkpoint; the one place that imports TensorFlow.
+"""Variables of a TensorFlow checkpoint; only this module imports TensorFlow.
 
 tf_ckpt-<N>.index, tf_ckpt-<N>.data-00000-of-00001, tf_ckpt-<N>.meta
 """
@@ -16,7 +16,7 @@ from reincarnating_rl.teachers.errors import TeacherError
 
 
 def checkpoint_numbers(folder: str, prefix: str) -> list[int]:
-  """Numbers of the checkpoints in a folder, ascending."""
+  """Lists the numbers of the checkpoints in a folder, ascending."""
   pattern = re.compile(rf'^{re.escape(prefix)}-(\d+)\.index$')
   matches = (pattern.match(name) for name in os.listdir(folder))
   return sorted(int(m.group(1)) for m in matches if m)
@@ -28,9 +28,9 @@ def read_variables(
   """Reads the variables of both networks; optimizer slots are left out.
 
   Args:
-    folder: of the checkpoint.
-    prefix: of its files.
-    number: of the checkpoint.
+    folder: folder of the checkpoint.
+    prefix: prefix of its files.
+    number: number of the checkpoint.
 
   Raises:
     TeacherError: if TensorFlow is not installed, or the files are damaged.
@@ -58,7 +58,7 @@ def read_variables(
       if math.prod(shape) * dtypes[name].size > data_size:
         raise ValueError(f'{name} of shape {shape} is larger than its file')
       variables[name] = np.asarray(reader.get_tensor(name))
-  # TensorFlow raises its own kinds for damaged files, and Python's.
+  # For damaged files TensorFlow raises its own errors and Python's.
   except Exception as e:
     reason = str(e).split('\n')[0][:200]
     raise TeacherError(

@@ -13,10 +13,11 @@ import pytest
 from scipy import stats
 
 from reincarnating_rl.base.types import NetworkOutput
+from reincarnating_rl.learner.policy import act
+from reincarnating_rl.learner.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting import guide as guide_lib
 from reincarnating_rl.loop.acting.guide import Guide
-from reincarnating_rl.loop.acting.policy import act
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 
 STUDENT, GUIDE = 0, 1
@@ -37,7 +38,7 @@ class OneAction(nn.Module):
 
 
 def _policy(action) -> Policy:
-  return Policy(OneAction(action), {})
+  return value_policy(OneAction(action), {})
 
 
 def _guide(num_envs, seed=0, **options) -> Guide:
@@ -48,10 +49,11 @@ def _guide(num_envs, seed=0, **options) -> Guide:
 def _act(guide, first, agent_steps=0, epsilon=0.0, act_key=None):
   """[E] who acts, where `first` says which episodes begin."""
   first = np.asarray(first)
-  actions, _ = guide.act(
+  actions, _, _ = guide.act(
       _policy(STUDENT),
       np.zeros((len(first), 4, 2, 2), np.uint8),
       first,
+      (),
       epsilon,
       agent_steps,
       jax.random.PRNGKey(1) if act_key is None else act_key,

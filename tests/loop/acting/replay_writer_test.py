@@ -22,8 +22,8 @@ from replay_columns import SlowReplay
 
 from reincarnating_rl.base.specs import ArraySpec
 from reincarnating_rl.base.types import NetworkOutput
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.acting import replay_writer
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay import sum_tree
 from reincarnating_rl.replay.frame_replay import BARRIER
@@ -185,7 +185,7 @@ def test_a_teachers_values_stand_beside_each_state(kind):
   spec = _spec(30, 2, 3, kind)
   states = jnp.zeros((1,) + spec.state.shape)
   params = _Linear().init(jax.random.PRNGKey(0), states)['params']
-  teacher = Policy(_Linear(), params)
+  teacher = value_policy(_Linear(), params)
   writer = replay_writer.ReplayWriter(spec, teacher, chunk=4)
   assert writer.spec == spec.with_q_teacher(3)
   rows = _rows(writer.spec, 10)

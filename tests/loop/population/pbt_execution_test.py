@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 
 from copying_groups import CONFIG
 from copying_groups import Cut
+from copying_groups import die_at
 from copying_groups import generator
 from copying_groups import Group
-from copying_groups import LEARNER
 from copying_groups import make_run
 from copying_groups import MEMBERS
 from copying_groups import outcome
@@ -18,16 +19,17 @@ from copying_groups import Points
 from copying_groups import TRAINING
 import jax
 import numpy as np
-from probes import Linear
 import pytest
+from small_runs import assert_close
+from small_runs import assert_same
 from small_runs import FRAME_SHAPE
 from small_runs import load
+from small_runs import PLAIN_LEARNER
 
 from reincarnating_rl.base.errors import StoppedError
 from reincarnating_rl.envs import probe
 from reincarnating_rl.loop.population import lineage as lineage_lib
 from reincarnating_rl.loop.population import pbt_execution as exploits_lib
-from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.lineage import Lineage
 from reincarnating_rl.loop.population.pbt import Copy
 from reincarnating_rl.loop.population.pbt import Mutation
@@ -36,14 +38,8 @@ from reincarnating_rl.loop.population.pbt_execution import Exploits
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.saving.checkpoint import LINEAGE
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
-from tests.loop.saving.checkpoint_test import assert_same
 
-
-@pytest.fixture(autouse=True)
-def _one_device(monkeypatch):
-  """Of the two that tests have: one to compile for."""
-  for module in (side_by_side, exploits_lib):
-    monkeypatch.setattr(module, 'device_of', lambda *_: jax.devices()[0])
+pytestmark = pytest.mark.usefixtures('one_device')
 
 
 @functools.cache
@@ -55,13 +51,10 @@ def never_stopped(directory, copy_replay=False):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   """What a group comes to that nothing befalls."""
-  with pytest.MonkeyPatch.context() as patch:
-    for module in (side_by_side, exploits_lib):
-      patch.setattr(module, 'device_of', lambda *_: jax.devices()[0])
-    directory = str(tmp_path_factory.mktemp('whole'))
-    yield lambda copy_replay=False: never_stopped(
-        f'{directory}/{copy_replay}', copy_replay
-    )
+  directory = str(tmp_path_factory.mktemp('whole'))
+  return lambda copy_replay=False: never_stopped(
+      f'{directory}/{copy_replay}', copy_replay
+  )
 
 
 # -- copies --------------------------------------------------------------------
@@ -126,10 +119,7 @@ def test_stacked_and_one_by_one_copy_the_same(tmp_path, whole):
   assert lineage['exploits'] and lineage == expected_lineage
   for ours, theirs in zip(found, expected):
     assert ours['member'] == theirs['member']
-    for x, y in zip(
-        jax.tree.leaves(ours['arrays']), jax.tree.leaves(theirs['arrays'])
-    ):
-      np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
+    assert_close(ours['arrays'], theirs['arrays'])
 
 
 @pytest.mark.parametrize('stacked', [False, True])
@@ -203,27 +193,24 @@ def test_a_replay_is_copied_where_it_is_wanted(tmp_path, monkeypatch):
 def test_killed_at_any_moment_it_has_the_same_lineage(
     tmp_path, whole, copy_replay, slow_disk
 ):
+  """Copies of the directory are what a process leaves that dies just then."""
   training = dataclasses.replace(TRAINING, copy_replay=copy_replay)
+  group = Group(tmp_path / 'whole', training)
 
-  def run(directory, at):
-    with pytest.MonkeyPatch.context() as patch:
-      points = Points(patch, at, slow_disk)
-      if at is None:
-        Group(directory, training).run()
-      else:
-        with pytest.raises(Cut):
-          Group(directory, training).run()
-    return points.names
+  def keep(index):
+    for checkpointer in group.checkpointers:
+      checkpointer.wait()
+    shutil.copytree(tmp_path / 'whole', tmp_path / str(index))
 
-  names = run(tmp_path / 'counted', None)
+  with pytest.MonkeyPatch.context() as patch:
+    names = Points(patch, slow_disk, keep).names
+    group.run()
   assert names.count('add') == 2 and names.count('copy_student') >= 3
   # From the end of the first iteration to that of the last.
   moments = range(names.index('add') - 2, len(names) - 2)
   for at in moments[:: 2 if copy_replay or slow_disk else 1]:
-    directory = tmp_path / str(at)
-    run(directory, at)
-    group = Group(directory, training).run()
-    assert_same(outcome(group), whole(copy_replay))
+    again = Group(tmp_path / str(at), training).run()
+    assert_same(outcome(again), whole(copy_replay))
 
 
 def test_killed_again_and_again_it_has_the_same_lineage(tmp_path, whole):
@@ -231,7 +218,7 @@ def test_killed_again_and_again_it_has_the_same_lineage(tmp_path, whole):
   deaths, moments = 0, iter(range(24, 240, 18))
   while True:
     with pytest.MonkeyPatch.context() as patch:
-      Points(patch, next(moments))
+      Points(patch, each=die_at(next(moments)))
       try:
         group = Group(tmp_path).run(checkpoint_every=1e-9)
         break
@@ -351,13 +338,13 @@ def test_too_short_an_iteration_has_no_replay_to_copy():
 
 
 def test_the_planted_learning_rate_is_found(tmp_path):
-  bandit = probe.ContextualBandit(3, 3)
+  bandit = probe.ContextualBandit(3, PLAIN_LEARNER.network.num_actions)
   config = dataclasses.replace(
       CONFIG,
       num_iterations=7,
       training_steps=120,
       evaluation_steps=120,
-      replay_capacity=2000,
+      replay_capacity=60,
       prioritized=False,
       epsilon_decay_period=60,
   )
@@ -373,10 +360,7 @@ def test_the_planted_learning_rate_is_found(tmp_path):
       interval=1,
       mutations=(Mutation('learning_rate', 'bounds', (0.0, 1.0)),),
   )
-  learner = dataclasses.replace(LEARNER, network=Linear(bandit.num_actions))
-  group = Group(
-      tmp_path, training, members, config=config, env=make, learner=learner
-  ).run()
+  group = Group(tmp_path, training, members, config=config, env=make).run()
   for run in group.runs:
     rate = run.trainer.member['learning_rate']
     # Descending from the good one: times some powers of the factors.

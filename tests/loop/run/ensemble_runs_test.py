@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
 from probes import Linear
 from probes import NUM_ACTIONS
@@ -12,17 +11,18 @@ from probes import SMALL_RUN
 from probes import small_vector
 from probes import table_policy
 import pytest
-from small_runs import CONFIG
-from small_runs import DISTILLING_LEARNER
+from small_runs import assert_same
 from small_runs import FRAME_SHAPE
-from small_runs import make_env
-from small_runs import NETWORK
+from small_runs import make_policy
+from small_runs import outcome
+import stopped_runs
+from stopped_runs import Cut
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl import teachers
 from reincarnating_rl.envs.probe import draw_states
 from reincarnating_rl.envs.probe import Gridworld
-from reincarnating_rl.loop.acting.policy import Policy
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
@@ -39,14 +39,16 @@ TEMPERATURE = 0.1
 
 
 def as_teacher(policy, path='here'):
-  return teachers.LoadedTeacher(path, *policy, checkpoint_number=1)
+  return teachers.LoadedTeacher(
+      path, policy.network, policy.params, checkpoint_number=1
+  )
 
 
 def together(policies, how, temperature=TEMPERATURE):
   """Several policies as one teacher of a run."""
   loaded = [as_teacher(policy, str(k)) for k, policy in enumerate(policies)]
   ensemble = teachers.combine(loaded, how, temperature)
-  return Teacher(Policy(ensemble.network, ensemble.acting_params))
+  return Teacher(value_policy(ensemble.network, ensemble.acting_params))
 
 
 # -- who is right where --------------------------------------------------------
@@ -70,14 +72,21 @@ def distilled(teacher):
       learning_rate=1e-2,
       epsilon_eval=0.0,
       evaluation_steps=100,
-      frame_shape=(8, 8),
+      frame_shape=FRAME_SHAPE,
   )
-  objective = learner_lib.Objective('none', distill='policy')
+  objective = learner_lib.Objective(None, distill='policy')
   run = Run(
       config,
-      learner_lib.Learner(Linear(), objective, learner_lib.adam_direction()),
+      learner_lib.ValueLearner(
+          Linear(), objective, learner_lib.adam_direction()
+      ),
       lambda num_envs, seed, stream: small_vector(
-          GRID, num_envs, seed, stream=stream, stack_size=4
+          GRID,
+          num_envs,
+          seed,
+          stream=stream,
+          stack_size=4,
+          frame_shape=FRAME_SHAPE,
       ),
       random_score=0.0,
       teacher=teacher,
@@ -89,8 +98,8 @@ def distilled(teacher):
 
 def is_right(run):
   """[S] whether an episode that begins there begins with an optimal action."""
-  stacks = np.zeros((GRID.num_states, 8, 8, 4), np.uint8)
-  stacks[..., -1] = draw_states(GRID.num_states, (8, 8))
+  stacks = np.zeros((GRID.num_states,) + FRAME_SHAPE + (4,), np.uint8)
+  stacks[..., -1] = draw_states(GRID.num_states, FRAME_SHAPE)
   chosen = np.asarray(run.trainer.policy.q_values(stacks)).argmax(axis=1)
   return Q_OPTIMAL[STATES, chosen] >= Q_OPTIMAL.max(axis=1) - 1e-6
 
@@ -121,26 +130,10 @@ def test_a_mixture_follows_who_is_sure():
 # -- going on ------------------------------------------------------------------
 
 
-def linear_policies():
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return [
-      Policy(NETWORK, NETWORK.init(jax.random.PRNGKey(seed), states)['params'])
-      for seed in (9, 10)
-  ]
-
-
 def make_run(how=Combination(), order=1, **changes):
-  return Run(
-      dataclasses.replace(CONFIG, **changes),
-      DISTILLING_LEARNER,
-      make_env,
-      random_score=-1.0,
-      teacher=together(linear_policies()[::order], how),
-  )
-
-
-class Cut(Exception):
-  """A run was cut off."""
+  policies = [make_policy(seed) for seed in (9, 10)]
+  teacher = together(policies[::order], how)
+  return stopped_runs.make_run(teacher=teacher, **changes)
 
 
 def cut_after(directory, run, num_phases):
@@ -167,16 +160,8 @@ def test_stopped_and_continued_it_is_the_same_run(tmp_path, num_phases):
   assert RunCheckpointer(str(tmp_path)).restore(continued)
   assert continued.next_phase == num_phases
   continued.run()
-  for ours, theirs in zip(
-      jax.tree.leaves(whole.trainer.learner_state),
-      jax.tree.leaves(continued.trainer.learner_state),
-      strict=True,
-  ):
-    np.testing.assert_array_equal(ours, theirs)
-  np.testing.assert_array_equal(
-      whole.trainer.writer.state.storage.extras['q_teacher'],
-      continued.trainer.writer.state.storage.extras['q_teacher'],
-  )
+  assert whole.trainer.writer.state.storage.q_teacher is not None
+  assert_same(outcome(whole), outcome(continued))
   assert len(continued.records) == len(whole.plan)
 
 

@@ -2,22 +2,26 @@
 
 import dataclasses
 from fractions import Fraction
-import functools
 import math
 import threading
 
-import jax
 import numpy as np
-from probes import SMALL_RUN
 from probes import table_policy
 import pytest
+import small_runs
+from small_runs import assert_same
+from small_runs import DISTILLING_LEARNER
+from small_runs import FRAME_SHAPE
+from small_runs import make_env
+from small_runs import make_policy
+from small_runs import NETWORK
+from small_runs import outcome
+from small_runs import PLAIN_LEARNER
 
 from reincarnating_rl import learner as learner_lib
-from reincarnating_rl import networks
 from reincarnating_rl.envs import probe
 from reincarnating_rl.envs.base import EnvironmentFailedError
 from reincarnating_rl.loop.acting.env_player import Player
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.due import due
 from reincarnating_rl.loop.run.run import Run
@@ -27,19 +31,13 @@ from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.training.events import Listener
 from reincarnating_rl.replay import frame_replay
 
-FRAME_SHAPE = (20, 20)
-BANDIT = probe.ContextualBandit()
+BANDIT = probe.ContextualBandit(num_actions=NETWORK.num_actions)
 CONFIG = dataclasses.replace(
-    SMALL_RUN, final_learning_rate=1e-4, frame_shape=FRAME_SHAPE
-)
-NETWORK = networks.make_network(3, features=(4, 8, 8), hidden_size=16)
-LEARNER = learner_lib.Learner(
-    NETWORK,
-    learner_lib.Objective('huber', distill='policy'),
-    learner_lib.adam_direction(),
-)
-PLAIN_LEARNER = dataclasses.replace(
-    LEARNER, objective=learner_lib.Objective('huber')
+    small_runs.CONFIG,
+    training_steps=60,
+    evaluation_steps=20,
+    num_pretraining_steps=12,
+    final_learning_rate=1e-4,
 )
 
 
@@ -65,43 +63,41 @@ class Collector(Listener):
     self.records.append(record)
 
 
-def _make_env(config=CONFIG, description=BANDIT):
-  return functools.partial(
-      probe.ProbeVector,
-      description,
-      max_agent_steps=7,
-      frame_shape=config.frame_shape,
-  )
-
-
-def _teacher(score=None):
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  params = NETWORK.init(jax.random.PRNGKey(9), states)['params']
-  return Teacher(Policy(NETWORK, params), score)
-
-
-def _run(config=CONFIG, teacher=None, learner=LEARNER, **options):
+def _run(config=CONFIG, score=None, **options):
   return Run(
       config,
-      learner,
-      _make_env(config),
+      DISTILLING_LEARNER,
+      make_env,
       random_score=-1.0,
-      teacher=teacher or _teacher(),
+      teacher=Teacher(make_policy(), score),
       **options,
   )
 
 
-def _assert_same_arrays(a, b):
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+def _bandit_run(learner, teacher=None, **changes):
+  """An iteration without exploration in its evaluations."""
 
+  def make(num_envs, seed, stream=()):
+    return probe.ProbeVector(
+        BANDIT, num_envs, seed, stream, frame_shape=FRAME_SHAPE
+    )
 
-def _assert_same_run(a, b):
-  assert a.records == b.records
-  assert a.trainer.counters == b.trainer.counters
-  _assert_same_arrays(a.trainer.learner_state, b.trainer.learner_state)
-  _assert_same_arrays(a.trainer.writer.state, b.trainer.writer.state)
-  _assert_same_arrays(a.trainer.act_key, b.trainer.act_key)
+  config = dataclasses.replace(
+      CONFIG,
+      num_iterations=1,
+      batch_size=16,
+      evaluation_steps=100,
+      epsilon_eval=0.0,
+      **changes,
+  )
+  return Run(
+      config,
+      learner,
+      make,
+      random_score=1 / BANDIT.num_actions,
+      teacher=teacher,
+      coefficients=learner_lib.Coefficients(temperature=0.1),
+  )
 
 
 @pytest.fixture(name='done', scope='module')
@@ -182,7 +178,7 @@ def test_same_seed_same_run(done):
   run, _ = done
   again = _run()
   again.run()
-  _assert_same_run(run, again)
+  assert_same(outcome(run), outcome(again))
 
 
 def test_other_seed_other_run(done):
@@ -204,7 +200,7 @@ def test_interrupted_equals_never_interrupted(done, tmp_path, num_phases):
   assert checkpointer.restore(second)
   assert second.next_phase == num_phases
   second.run()
-  _assert_same_run(run, second)
+  assert_same(outcome(run), outcome(second))
   assert second.teacher_score == run.teacher_score
 
 
@@ -225,7 +221,7 @@ def test_ended_before_its_plan_equals_never_ended(done, tmp_path, ends):
   rest.stop_after(100)
   assert not rest.is_done
   rest.run()
-  _assert_same_run(run, rest)
+  assert_same(outcome(run), outcome(rest))
 
 
 def test_what_overlaps_is_what_one_after_the_other_would_be():
@@ -272,12 +268,12 @@ def test_what_overlaps_is_what_one_after_the_other_would_be():
   plain._train_online = one_by_one
   watched(plain).run()
   assert threads == {threading.main_thread()}
-  _assert_same_run(run, plain)
+  assert_same(outcome(run), outcome(plain))
   # As many updates as without, from other actions.
   other.run()
   assert run.trainer.counters == other.trainer.counters
   with pytest.raises(AssertionError):
-    _assert_same_arrays(run.trainer.writer.state, other.trainer.writer.state)
+    assert_same(run.trainer.writer.state, other.trainer.writer.state)
 
 
 def test_an_error_of_overlapped_environments_is_told(monkeypatch):
@@ -330,7 +326,7 @@ def test_a_run_may_go_on_at_another_learning_rate(tmp_path):
 
 
 def test_known_score_spares_the_evaluation():
-  run = _run(teacher=_teacher(score=0.5))
+  run = _run(score=0.5)
   assert run.plan[0].kind == plan_lib.COLLECTION
   assert run.teacher_score == 0.5
 
@@ -351,7 +347,7 @@ def test_updates_made_are_those_due(ratio):
       num_envs=1,
       replay_ratio=Fraction(ratio),
   )
-  run = Run(config, PLAIN_LEARNER, _make_env(config), random_score=0.0)
+  run = Run(config, PLAIN_LEARNER, make_env, random_score=0.0)
   run.run()
   counters = run.trainer.counters
   first = config.min_replay_history + 1
@@ -360,27 +356,22 @@ def test_updates_made_are_those_due(ratio):
 
 
 def test_learning_from_nothing_solves_the_bandit():
-  config = dataclasses.replace(
-      CONFIG,
-      num_iterations=1,
+  run = _bandit_run(
+      PLAIN_LEARNER,
       training_steps=1500,
       replay_capacity=2000,
       num_envs=4,
       replay_ratio=Fraction(1, 2),
-      batch_size=16,
       update_horizon=1,
       epsilon_decay_period=600,
       target_update_period=100,
-      evaluation_steps=100,
-      epsilon_eval=0.0,
   )
-  run = Run(config, PLAIN_LEARNER, _make_env(config), random_score=1 / 3)
   run.run()
   assert run.records[-1].student_score == 1.0
 
 
 def test_a_teacher_below_chance_weans_nobody():
-  run = _run(teacher=_teacher(score=-2.0))
+  run = _run(score=-2.0)
   run.run()
   assert all(record.teacher_normalized is None for record in run.records)
   online = [r.lambda_ for r in run.records if r.phase == 'online']
@@ -388,23 +379,12 @@ def test_a_teacher_below_chance_weans_nobody():
 
 
 def test_student_of_a_good_teacher_is_good_after_pretraining():
-  config = dataclasses.replace(
-      CONFIG,
-      num_iterations=1,
+  run = _bandit_run(
+      DISTILLING_LEARNER,
+      Teacher(table_policy(BANDIT.optimal_q_values(0.99))),
       num_pretraining_steps=500,
       teacher_steps=400,
       teacher_epsilon=0.3,
-      batch_size=16,
-      evaluation_steps=100,
-      epsilon_eval=0.0,
-  )
-  run = Run(
-      config,
-      LEARNER,
-      _make_env(config),
-      random_score=1 / 3,
-      teacher=Teacher(table_policy(BANDIT.optimal_q_values(0.99))),
-      coefficients=learner_lib.Coefficients(temperature=0.1),
   )
   while run.plan[run.next_phase].kind != plan_lib.ONLINE:
     run.run_phase(run.plan[run.next_phase])
@@ -432,6 +412,6 @@ def test_the_teacher_is_worth_and_leaves_the_same_to_every_seed():
     runs.append(run)
   one, other_student, other_teacher = runs
   assert one.teacher_score == other_student.teacher_score
-  _assert_same_arrays(one.teacher_data[1], other_student.teacher_data[1])
+  assert_same(one.teacher_data[1], other_student.teacher_data[1])
   ours, theirs = (r.teacher_data[1].storage for r in (one, other_teacher))
   assert not np.array_equal(ours.action, theirs.action)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import os
 import shutil
 import threading
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_runs import assert_same
 from small_runs import CONFIG
-from small_runs import DISTILLING_LEARNER
-from small_runs import make_env
-from small_runs import NETWORK
-from small_runs import teacher_params
+from small_runs import outcome
+from stopped_runs import Cut
+from stopped_runs import each_place
+from stopped_runs import make_run
+from stopped_runs import never_stopped
+from stopped_runs import restored
+from stopped_runs import run_to
+from stopped_runs import spoil
+from stopped_runs import stands_in
 
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.loop.acting.policy import Policy
-from reincarnating_rl.loop.run.run import Run
-from reincarnating_rl.loop.run.run import Teacher
 from reincarnating_rl.loop.saving import checkpoint as checkpoint_lib
 from reincarnating_rl.loop.saving import state as state_lib
 from reincarnating_rl.loop.saving.checkpoint import CheckpointMismatchError
@@ -30,94 +29,6 @@ from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
 from reincarnating_rl.loop.training.events import TrainingDivergedError
 from reincarnating_rl.storage.checkpoints import arrays as arrays_lib
 from reincarnating_rl.storage.checkpoints.errors import ArchiveError
-
-# Index into the plan, whether the student is evaluated, steps from there.
-PLACES = {
-    'evaluation of the teacher': (0, True, 3),
-    'collection': (1, True, 11),
-    'pretraining': (2, False, 2),
-    'evaluation after pretraining': (2, True, 2),
-    'online': (3, False, 13),
-    'evaluation': (3, True, 3),
-    'online, where the ring begins anew': (4, False, 14),
-    'last evaluation': (4, True, 4),
-}
-each_place = pytest.mark.parametrize('place', PLACES)
-
-
-def make_run(
-    env=make_env, listeners=(), teacher=None, coefficients=None, **changes
-):
-  return Run(
-      dataclasses.replace(CONFIG, **changes),
-      DISTILLING_LEARNER,
-      env,
-      random_score=-1.0,
-      teacher=teacher or Teacher(Policy(NETWORK, teacher_params())),
-      coefficients=coefficients or Coefficients(),
-      listeners=listeners,
-  )
-
-
-def outcome(run):
-  """All that a finished run has come to."""
-  trainer = run.trainer
-  return {
-      'records': [r.to_json() | {'seconds': None} for r in run.records],
-      'counters': dataclasses.asdict(trainer.counters),
-      'arrays': jax.device_get(
-          (trainer.learner_state, trainer.writer.state, trainer.act_key)
-      ),
-      'env': run.player.env.snapshot(),
-  }
-
-
-@functools.cache
-def never_stopped(seed=CONFIG.seed):
-  run = make_run(seed=seed)
-  run.run()
-  return outcome(run)
-
-
-def assert_same(ours, theirs):
-  """Bit for bit."""
-  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-  for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
-    np.testing.assert_array_equal(x, y)
-
-
-def stands_in(run, place):
-  """Whether a run is where a place begins."""
-  phase, evaluating, _ = PLACES[place]
-  there = run.stage.activity is not None
-  return (run.next_phase, there) == (phase, evaluating)
-
-
-class Cut(Exception):
-  """A run was cut off."""
-
-
-def run_to(run, place, before=lambda run: None):
-  """Plays up to a place; `before` is called at each step."""
-  steps = 0
-
-  def at_step(run):
-    nonlocal steps
-    before(run)
-    steps += stands_in(run, place)
-    if steps == PLACES[place][-1]:
-      raise Cut
-
-  run.at_step = at_step
-  with pytest.raises(Cut):
-    run.run()
-  return run
-
-
-def restored(directory, run=None, **options):
-  run = run or make_run()
-  assert RunCheckpointer(str(directory), **options).restore(run)
-  return run
 
 
 def _segments(directory, ring='student'):
@@ -440,12 +351,6 @@ def test_a_setting_that_is_new_was_what_it_is_by_default(tmp_path):
 
 
 # -- what cannot be saved ------------------------------------------------------
-
-
-def spoil(run):
-  state = run.trainer.learner_state
-  nan = jax.tree.map(lambda x: jnp.full_like(x, np.nan), state.online_params)
-  run.trainer.learner_state = state._replace(online_params=nan)
 
 
 def test_what_is_not_finite_is_not_saved(tmp_path):

@@ -11,18 +11,20 @@ import types
 import jax
 import numpy as np
 import pytest
-from small_runs import CONFIG
+from small_runs import assert_same
 from small_runs import DISTILLING_LEARNER
-from small_runs import make_env
+from small_runs import make_params
 from small_runs import NETWORK
-from small_runs import teacher_params
+from small_runs import outcome
+from stopped_runs import make_run
 
 from reincarnating_rl import learner as learner_lib
+from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.base.stateful import StateMismatchError
 from reincarnating_rl.envs import probe
+from reincarnating_rl.learner.policy import value_policy
 from reincarnating_rl.learner.resets import PRESETS
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config.guide_config import GuideConfig
-from reincarnating_rl.loop.run.run import Run
 from reincarnating_rl.loop.run.run import Teacher
 from reincarnating_rl.loop.saving import compatibility
 from reincarnating_rl.loop.saving import replays
@@ -58,17 +60,6 @@ WAYS = {
 }
 
 
-def _run(offline=None, **changes):
-  return Run(
-      dataclasses.replace(CONFIG, **changes),
-      DISTILLING_LEARNER,
-      make_env,
-      random_score=-1.0,
-      teacher=Teacher(Policy(NETWORK, teacher_params())),
-      offline=offline,
-  )
-
-
 class Saved:
   """A run as a checkpoint holds it, through JSON and copies on the host."""
 
@@ -90,58 +81,34 @@ class Saved:
     return self._rows[name]
 
 
-def _values(run):
-  """All that a finished run has come to."""
-  trainer = run.trainer
-  return {
-      'records': [r.to_json() | {'seconds': None} for r in run.records],
-      'counters': dataclasses.asdict(trainer.counters),
-      'arrays': jax.device_get(
-          (
-              trainer.learner_state,
-              trainer.writer.state,
-              trainer.act_key,
-              trainer.guide and trainer.guide.state,
-          )
-      ),
-      'env': run.player.env.snapshot(),
-  }
-
-
-def _assert_same(a, b):
-  leaves, others = jax.tree.leaves(a), jax.tree.leaves(b)
-  for x, y in zip(leaves, others, strict=True):
-    np.testing.assert_array_equal(x, y)
-
-
 @pytest.mark.parametrize('name', WAYS)
 def test_cut_off_at_any_step_it_ends_the_same(name):
-  run, cuts = _run(**WAYS[name]), []
+  run, cuts = make_run(**WAYS[name]), []
 
   def keep(run):
     cuts.append((run.where(), Saved(run)))
 
   run.at_step = keep
   run.run()
-  expected = _values(run)
+  expected = outcome(run)
   places = [place for place, _ in cuts]
   assert len(set(places)) == len(run.plan)
   # All would take minutes; an odd stride comes to every kind of step.
   for place, saved in cuts[:: max(len(cuts) // 12, 1) | 1]:
-    resumed = saved.brought_back(_run(**WAYS[name]))
+    resumed = saved.brought_back(make_run(**WAYS[name]))
     assert resumed.where() == place
     resumed.run()
-    _assert_same(_values(resumed), expected)
+    assert_same(outcome(resumed), expected)
 
 
 def test_a_run_cut_off_twice_ends_the_same():
-  run = _run()
+  run = make_run()
   run.run()
-  expected = _values(run)
-  cut, saved = _run(), None
+  expected = outcome(run)
+  cut, saved = make_run(), None
   for stop in (9, 60):
     if saved is not None:
-      cut = saved.brought_back(_run())
+      cut = saved.brought_back(make_run())
     steps = 0
 
     def count(run, stop=stop):
@@ -154,9 +121,9 @@ def test_a_run_cut_off_twice_ends_the_same():
     cut.at_step = count
     with pytest.raises(KeyboardInterrupt):
       cut.run()
-  last = saved.brought_back(_run())
+  last = saved.brought_back(make_run())
   last.run()
-  _assert_same(_values(last), expected)
+  assert_same(outcome(last), expected)
 
 
 class Stalls:
@@ -178,10 +145,10 @@ class Stalls:
 @pytest.mark.parametrize('purpose', [1, 2, 3, 4])
 def test_cut_off_while_the_emulator_is_waited_for_it_ends_the_same(purpose):
   """Teacher's evaluation, collection, online, student's evaluation."""
-  run = _run()
+  run = make_run()
   run.run()
-  expected = _values(run)
-  stalling = _run()
+  expected = outcome(run)
+  stalling = make_run()
   make_env = stalling.stage._make_env
 
   def make(num_envs, seed, stream):
@@ -191,12 +158,12 @@ def test_cut_off_while_the_emulator_is_waited_for_it_ends_the_same(purpose):
   stalling.stage._make_env = make
   with pytest.raises(TimeoutError):
     stalling.run()
-  resumed = Saved(stalling).brought_back(_run())
+  resumed = Saved(stalling).brought_back(make_run())
   resumed.run()
-  _assert_same(_values(resumed), expected)
+  assert_same(outcome(resumed), expected)
 
 
-# -- the lists -----------------------------------------------------------------
+# -- what is saved-------------------------------------------------------------
 
 _LEAVES = (
     *(bool, int, float, str, bytes, type(None), np.ndarray, np.generic),
@@ -210,10 +177,6 @@ _LEAVES = (
 )
 
 
-def _listed(table, name):
-  return set(table.get(name, '').split())
-
-
 def _walk(value, seen, found):
   """Every object of ours that lives in a run, by its class."""
   if isinstance(value, _LEAVES) or id(value) in seen:
@@ -223,24 +186,23 @@ def _walk(value, seen, found):
     children = list(value.values())
   elif isinstance(value, (list, tuple, set, frozenset)):
     children = list(value)
-  elif type(value).__name__ in state_lib.SAVED:
-    found.setdefault(type(value).__name__, []).append(value)
-    saved = _listed(state_lib.SAVED, type(value).__name__)
-    children = [v for k, v in vars(value).items() if k in saved]
+  elif isinstance(value, Stateful):
+    found.setdefault(type(value), []).append(value)
+    children = [v for k, v in vars(value).items() if k in value.SAVED]
   else:
     frozen = dataclasses.is_dataclass(value) and (
         value.__dataclass_params__.frozen
     )
     assert frozen or isinstance(
         value, probe.ProbeVector
-    ), f'{type(value).__name__} lives in a run, and no list names it'
+    ), f'{type(value).__name__} lives in a run and is not Stateful'
     return
   for child in children:
     _walk(child, seen, found)
 
 
-def test_everything_alive_is_on_a_list():
-  run = _run(guide=GuideConfig(max_roll_in_steps=3))
+def test_everything_alive_is_saved_or_rebuilt():
+  run = make_run(guide=GuideConfig(max_roll_in_steps=3))
   found = {}
 
   def look(run):
@@ -248,18 +210,20 @@ def test_everything_alive_is_on_a_list():
 
   run.at_step = look
   run.run()
-  assert set(found) == set(state_lib.SAVED)
-  for name, objects in found.items():
-    saved = _listed(state_lib.SAVED, name)
-    anew = _listed(state_lib.MADE_ANEW, name)
-    assert not saved & anew
+  names = {kind.__name__ for kind in found}
+  assert names >= {'Run', 'Trainer', 'Player', 'Evaluation', 'ReplayWriter'}
+  for kind, objects in found.items():
+    saved, rebuilt = set(kind.SAVED), set(kind.REBUILT)
+    assert not saved & rebuilt
     there = set().union(*(vars(o) for o in objects))
-    assert there - saved - anew == set(), f'{name}: on neither list'
-    assert saved - there <= {'counters'}, f'{name}: gone'
+    assert (
+        there - saved - rebuilt == set()
+    ), f'{kind}: neither saved nor rebuilt'
+    assert saved <= there, f'{kind}: gone'
 
 
 def test_what_is_made_anew_does_not_change():
-  run, before = _run(), {}
+  run, before = make_run(), {}
   kept = ('config', 'plan', 'teacher')
 
   def look(run):
@@ -280,7 +244,7 @@ def test_what_is_made_anew_does_not_change():
 
 
 def _cut_online(**changes):
-  run = _run(**changes)
+  run = make_run(**changes)
   while run.plan[run.next_phase].kind != 'online':
     run.run_phase(run.plan[run.next_phase])
   run.run_phase(run.plan[run.next_phase])
@@ -289,36 +253,38 @@ def _cut_online(**changes):
 
 def test_a_network_of_another_shape_is_refused():
   saved = _cut_online()
-  name = next(n for n in saved.arrays if n.startswith('learner_state/online'))
+  prefix = 'trainer/learner_state/online'
+  name = next(n for n in saved.arrays if n.startswith(prefix))
   saved.arrays[name] = saved.arrays[name][..., :-1]
-  with pytest.raises(state_lib.StateMismatchError, match=f'{name} was float32'):
-    saved.brought_back(_run())
+  told = name.removeprefix('trainer/')
+  with pytest.raises(StateMismatchError, match=f'{told} was float32'):
+    saved.brought_back(make_run())
   del saved.arrays[name]
-  with pytest.raises(state_lib.StateMismatchError, match='is missing'):
-    saved.brought_back(_run())
+  with pytest.raises(StateMismatchError, match='is missing'):
+    saved.brought_back(make_run())
 
 
 def test_teachers_are_told_apart():
-  run, other = _run(), _run()
-  params = jax.tree.map(lambda x: x + 1, teacher_params())
-  other.teacher = Teacher(Policy(NETWORK, params))
+  run, other = make_run(), make_run()
+  params = jax.tree.map(lambda x: x + 1, make_params())
+  other.teacher = Teacher(value_policy(NETWORK, params))
   ours, theirs = compatibility.settings(run), compatibility.settings(other)
   assert {k for k in ours if ours[k] != theirs[k]} == {'teacher'}
 
 
 def test_coefficients_are_settings():
-  run = _run()
+  run = make_run()
   run.trainer.coefficients = learner_lib.Coefficients(distill=2.0)
   changed = (
       compatibility.settings(run).items()
-      - compatibility.settings(_run()).items()
+      - compatibility.settings(make_run()).items()
   )
   assert dict(changed) == {'coefficient distill': '2.0'}
 
 
 def test_blocks_come_back_across_the_end_of_a_ring():
   saved = _cut_online()
-  run = saved.brought_back(_run())
+  run = saved.brought_back(make_run())
   writer = run.trainer.writer
   spec, storage = writer.spec, writer.state.storage
   whole = jax.device_get(storage)

@@ -9,17 +9,31 @@ import signal
 import subprocess
 import sys
 import threading
-import types
+import time
 
+from hand_set_clock import HandSetClock
 import jax
 import numpy as np
 from paths import HELPERS
 from paths import ROOT
 import pytest
+from small_runs import assert_close
+from small_runs import assert_same
+from small_runs import make_env
+from small_runs import make_policy
+from small_runs import outcome
+from stopped_runs import At
+from stopped_runs import break_down
+from stopped_runs import each_place
+from stopped_runs import failing_envs
+from stopped_runs import make_run
+from stopped_runs import never_stopped
+from stopped_runs import PLACES
+from stopped_runs import restored
+from stopped_runs import spoil
+from stopped_runs import supervised
 
 from reincarnating_rl.envs.base import EnvironmentFailedError
-from reincarnating_rl.loop.acting.policy import Policy
-from reincarnating_rl.loop.population import side_by_side
 from reincarnating_rl.loop.population.side_by_side import SideBySide
 from reincarnating_rl.loop.run.rollouts import COLLECTION_STREAM
 from reincarnating_rl.loop.run.rollouts import EVALUATION_STREAM
@@ -28,22 +42,11 @@ from reincarnating_rl.loop.run.rollouts import TEACHER_EVALUATION_STREAM
 from reincarnating_rl.loop.run.run import Teacher
 from reincarnating_rl.loop.saving import supervisor as keeper_lib
 from reincarnating_rl.loop.saving.checkpoint import RunCheckpointer
+from reincarnating_rl.loop.saving.state import waits_for_emulator
 from reincarnating_rl.loop.saving.supervisor import Keeper
 from reincarnating_rl.loop.saving.supervisor import StoppedError
 from reincarnating_rl.storage.checkpoints import arrays as arrays_lib
 from reincarnating_rl.storage.checkpoints.errors import ArchiveError
-from tests.loop.saving.checkpoint_test import assert_same
-from tests.loop.saving.checkpoint_test import each_place
-from tests.loop.saving.checkpoint_test import make_env
-from tests.loop.saving.checkpoint_test import make_run
-from tests.loop.saving.checkpoint_test import NETWORK
-from tests.loop.saving.checkpoint_test import never_stopped
-from tests.loop.saving.checkpoint_test import outcome
-from tests.loop.saving.checkpoint_test import PLACES
-from tests.loop.saving.checkpoint_test import restored
-from tests.loop.saving.checkpoint_test import spoil
-from tests.loop.saving.checkpoint_test import stands_in
-from tests.loop.saving.checkpoint_test import teacher_params
 
 PURPOSES = {
     'evaluation of the teacher': TEACHER_EVALUATION_STREAM,
@@ -52,38 +55,15 @@ PURPOSES = {
     'evaluation': EVALUATION_STREAM,
 }
 SEEDS = (3, 4)
-STALL_MINUTES = 0.02
+ONLINE_ALONE = {'num_pretraining_iterations': 0, 'teacher_steps': 0}
+STALL_MINUTES = 0.5
 each_signal = pytest.mark.parametrize(
     'number, exit_code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-  device = jax.devices()[0]
-  monkeypatch.setattr(side_by_side, 'device_of', lambda *_: device)
-
-
 def _tell(number):
   os.kill(os.getpid(), number)
-
-
-class At:
-  """A listener that does something at one moment of a run."""
-
-  def __init__(self, place, do):
-    self.run, self._place, self._do = None, place, do
-    self._left = PLACES[place][-1]
-
-  def __getattr__(self, name):
-    return lambda *_: None
-
-  def on_progress(self, amount):
-    del amount
-    self._left -= stands_in(self.run, self._place)
-    if not self._left:
-      self._left = -1
-      self._do()
 
 
 def _run_telling(place, do, **options):
@@ -92,50 +72,9 @@ def _run_telling(place, do, **options):
   return at.run
 
 
-class Wrapped:
-  """Environments that do something at one of their steps, once."""
-
-  def __init__(self, env, at, do):
-    self._env, self._left, self._do = env, at, do
-
-  def __getattr__(self, name):
-    return getattr(self._env, name)
-
-  def step(self, actions):
-    self._left -= 1
-    if not self._left:
-      self._do()
-    return self._env.step(actions)
-
-
-def _envs(do, purpose=ONLINE_STREAM, at=4, seed=None):
-  """A factory of environments that do it; of one seed, or of all."""
-
-  def make(num_envs, env_seed, stream=()):
-    env = make_env(num_envs, env_seed, stream)
-    wanted = stream[0] == purpose and seed in (None, env_seed)
-    return Wrapped(env, at, do) if wanted else env
-
-  return make
-
-
-def _breaks():
-  raise EnvironmentFailedError('an emulator broke down')
-
-
-def _keep(directory, run, **options):
-  """Runs it to its end, kept."""
-  options = {'stall_minutes': None} | options
-  checkpointer = RunCheckpointer(str(directory))
-  with Keeper([(run, checkpointer)], **options) as keeper:
-    run.run(keeper.after_phase)
-  checkpointer.close()
-  return run
-
-
 def _stopped(directory, run, **options):
   with pytest.raises(StoppedError) as error:
-    _keep(directory, run, **options)
+    supervised(directory, run, **options)
   assert '\n' not in str(error.value)
   return error.value
 
@@ -182,7 +121,7 @@ def test_handlers_are_put_back(tmp_path):
   def look():
     inside.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)))
 
-  _keep(tmp_path / 'a', _run_telling('online', look))
+  supervised(tmp_path / 'a', _run_telling('online', look))
   after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
   assert after == before and inside[0] != before[0] and inside[1] != before[1]
   run = _run_telling('online', lambda: _tell(signal.SIGTERM))
@@ -240,7 +179,7 @@ def test_a_signal_while_the_last_phase_is_saved_is_told_in_words(tmp_path):
   at.on_record = lambda record: record.iteration == 3 and _tell(signal.SIGTERM)
   at.run = make_run(listeners=[at])
   try:
-    _keep(tmp_path, at.run)
+    supervised(tmp_path, at.run)
   except StoppedError as e:
     assert ' in after ' not in str(e)
   assert_same(outcome(restored(tmp_path)), never_stopped())
@@ -256,30 +195,15 @@ def test_times_must_be_positive(name, minutes):
     Keeper([], **{name: minutes})
 
 
-class Clock:
-  """Half a minute passes with each step."""
+def _saves(tmp_path, checkpoint_every):
+  """At which half minute, and in which phase, a run was saved.
 
-  def __init__(self, monkeypatch):
-    self.now = 1000.0
-    clock = types.SimpleNamespace(monotonic=lambda: self.now)
-    monkeypatch.setattr(keeper_lib, 'time', clock)
-
-  def ticking(self, run):
-    at_step = run.at_step
-
-    def tick(run):
-      self.now += 30.0
-      at_step(run)
-
-    run.at_step = tick
-
-
-def _saves(tmp_path, clock, checkpoint_every):
-  """At which half minute, and in which phase, a run was saved."""
-  run, saves = make_run(), []
+  Half a minute passes with each step.
+  """
+  run, clock, saves = make_run(), HandSetClock(), []
 
   def saved(run):
-    saves.append((round(clock.now / 30.0), run.next_phase))
+    saves.append((round(clock.now() / 30.0), run.next_phase))
 
   checkpointer = RunCheckpointer(str(tmp_path))
   keeper = Keeper(
@@ -287,8 +211,15 @@ def _saves(tmp_path, clock, checkpoint_every):
       checkpoint_every=checkpoint_every,
       stall_minutes=None,
       on_saved=saved,
+      clock=clock,
   )
-  clock.ticking(run)
+  at_step = run.at_step
+
+  def tick(run):
+    clock.jump(30.0)
+    at_step(run)
+
+  run.at_step = tick
   with keeper:
     run.run(keeper.after_phase)
   checkpointer.close()
@@ -296,8 +227,8 @@ def _saves(tmp_path, clock, checkpoint_every):
   return saves
 
 
-def test_a_run_is_saved_within_its_phases_in_time(tmp_path, monkeypatch):
-  saves = _saves(tmp_path, Clock(monkeypatch), 3.0)
+def test_a_run_is_saved_within_its_phases_in_time(tmp_path):
+  saves = _saves(tmp_path, 3.0)
   times, phases = zip(*saves)
   gaps = np.diff(times)
   assert gaps.max() == 6
@@ -307,8 +238,8 @@ def test_a_run_is_saved_within_its_phases_in_time(tmp_path, monkeypatch):
   assert phases.count(4) > 3
 
 
-def test_without_a_time_it_is_saved_after_phases(tmp_path, monkeypatch):
-  saves = _saves(tmp_path, Clock(monkeypatch), None)
+def test_without_a_time_it_is_saved_after_phases(tmp_path):
+  saves = _saves(tmp_path, None)
   assert [phase for _, phase in saves] == [1, 2, 3, 4, 5]
 
 
@@ -318,7 +249,7 @@ def test_without_a_time_it_is_saved_after_phases(tmp_path, monkeypatch):
 @pytest.mark.parametrize('at', [1, 4])
 @pytest.mark.parametrize('purpose', PURPOSES.values(), ids=PURPOSES)
 def test_a_run_goes_on_after_its_environments_broke_down(tmp_path, purpose, at):
-  run = make_run(_envs(_breaks, purpose, at))
+  run = make_run(failing_envs(break_down, purpose, at))
   stopped = _stopped(tmp_path, run, how_to_resume='call me again')
   assert stopped.exit_code == 1
   assert str(stopped) == (
@@ -349,10 +280,10 @@ def test_a_state_that_cannot_be_saved_is_told(tmp_path, monkeypatch, has_one):
       raise ArchiveError(f'{folder} cannot be written: No space left')
 
     monkeypatch.setattr(arrays_lib, 'write', refuse)
-    _breaks()
+    break_down()
 
   purpose = ONLINE_STREAM if has_one else TEACHER_EVALUATION_STREAM
-  stopped = _stopped(tmp_path, make_run(_envs(full, purpose)))
+  stopped = _stopped(tmp_path, make_run(failing_envs(full, purpose)))
   assert 'what is newer could not be saved' in str(stopped)
   # The newest of them may not have been written before the disk was full.
   whole = re.search(r'The last checkpoint \([123]\) is whole', str(stopped))
@@ -364,7 +295,7 @@ def test_other_errors_are_left_as_they_are(tmp_path):
     raise ZeroDivisionError
 
   with pytest.raises(ZeroDivisionError):
-    _keep(tmp_path, make_run(_envs(fails)))
+    supervised(tmp_path, make_run(failing_envs(fails)))
 
 
 # -- environments that do not answer -------------------------------------------
@@ -375,20 +306,30 @@ class Left(Exception):
 
 
 class Leaving:
-  """What stands in for the end of the process, and environments that hang."""
+  """What stands in for the end of the process, and something that hangs.
+
+  Time stands still until it hangs, and then passes at once.
+  """
 
   def __init__(self, monkeypatch):
     self.text, self.exit_code = '', None
+    self._clock = HandSetClock()
     self._called = threading.Event()
     monkeypatch.setattr(keeper_lib, '_leave', self)
+    # Options of the supervisor.
+    self.options = {'stall_minutes': STALL_MINUTES, 'clock': self._clock}
 
   def __call__(self, text, exit_code):
     self.text, self.exit_code = text, exit_code
     self._called.set()
     raise SystemExit  # of the watchdog's thread
 
-  def hang(self):
-    self._called.wait(10.0)
+  def hang(self, at_last=lambda: True):
+    """Does not come back; time passes from when `at_last` holds."""
+    while not at_last():
+      time.sleep(1e-3)
+    self._clock.run_on()
+    self._called.wait(600.0)
     raise Left
 
 
@@ -396,16 +337,10 @@ class Leaving:
 def test_a_run_goes_on_after_its_environments_hung(
     tmp_path, monkeypatch, purpose
 ):
-  never_stopped()  # compiles everything: that takes longer
   leaving = Leaving(monkeypatch)
-  run = make_run(_envs(leaving.hang, purpose))
+  run = make_run(failing_envs(leaving.hang, purpose))
   with pytest.raises(Left):
-    _keep(
-        tmp_path,
-        run,
-        stall_minutes=STALL_MINUTES,
-        how_to_resume='call me again',
-    )
+    supervised(tmp_path, run, how_to_resume='call me again', **leaving.options)
   steps = run.trainer.counters.agent_steps
   assert leaving.exit_code == 3
   assert leaving.text == (
@@ -423,11 +358,15 @@ def test_a_device_that_hangs_is_not_taken_for_an_emulator(
     tmp_path, monkeypatch
 ):
   """Nothing is saved then: nobody knows what is half done."""
-  never_stopped()
   leaving = Leaving(monkeypatch)
-  run = _run_telling('online', leaving.hang)
+
+  def hang():
+    run.latest_checkpoint()  # It is written by then.
+    leaving.hang()
+
+  run = _run_telling('online', hang)
   with pytest.raises(Left):
-    _keep(tmp_path, run, stall_minutes=STALL_MINUTES)
+    supervised(tmp_path, run, **leaving.options)
   assert leaving.exit_code == 3
   assert 'no emulator is waited for' in leaving.text
   assert 'The last checkpoint (3) is whole' in leaving.text
@@ -435,7 +374,6 @@ def test_a_device_that_hangs_is_not_taken_for_an_emulator(
 
 
 def test_nor_is_one_that_hangs_while_emulators_play(tmp_path, monkeypatch):
-  never_stopped()
   leaving = Leaving(monkeypatch)
   run = make_run(overlap=True)
   train_step, steps = run.trainer.train_step, []
@@ -444,11 +382,12 @@ def test_nor_is_one_that_hangs_while_emulators_play(tmp_path, monkeypatch):
     train_step(teacher_data)
     steps.append(0)
     if len(steps) == 9:
+      run.latest_checkpoint()  # It is written by then.
       leaving.hang()
 
   run.trainer.train_step = hang
   with pytest.raises(Left):
-    _keep(tmp_path, run, stall_minutes=STALL_MINUTES)
+    supervised(tmp_path, run, **leaving.options)
   assert leaving.exit_code == 3
   assert 'no emulator is waited for' in leaving.text
   assert restored(tmp_path, make_run(overlap=True)).next_phase == 3
@@ -458,26 +397,28 @@ def test_the_process_is_left_even_if_the_run_cannot_be_saved(
     tmp_path, monkeypatch
 ):
   """What was learned may not be finite, which nobody has noticed so far."""
-  never_stopped()
   leaving, runs = Leaving(monkeypatch), []
 
   def spoil_and_hang():
     spoil(runs[0])
     leaving.hang()
 
-  runs.append(make_run(_envs(spoil_and_hang, at=18)))
+  runs.append(make_run(failing_envs(spoil_and_hang, at=18)))
   with pytest.raises(Left):
-    _keep(tmp_path, runs[0], stall_minutes=STALL_MINUTES)
+    supervised(tmp_path, runs[0], **leaving.options)
   assert leaving.exit_code == 3
   assert 'everything up to there is saved' not in leaving.text
 
 
+# By the clock of the machine: everything is compiled before the time begins.
 HANGS = """
 import sys, threading
-from tests.loop.saving import supervisor_test as t
-t.never_stopped()
-run = t.make_run(t._envs(threading.Event().wait))
-t._keep(sys.argv[1], run, stall_minutes=0.05)
+import stopped_runs as runs
+from reincarnating_rl.loop.run.rollouts import TEACHER_EVALUATION_STREAM
+first = runs.make_run()
+first.run_phase(first.plan[0])
+envs = runs.failing_envs(threading.Event().wait, TEACHER_EVALUATION_STREAM)
+runs.supervised(sys.argv[1], runs.make_run(envs), stall_minutes=0.02)
 """
 
 
@@ -493,7 +434,7 @@ def test_a_process_whose_environments_hang_ends(tmp_path):
   )
   assert done.returncode == 3
   last = done.stderr.strip().split('\n')[-1]
-  assert last.startswith('Error: Nothing has moved for 0.05 minutes')
+  assert last.startswith('Error: Nothing has moved for 0.02 minutes')
   assert 'the emulators of probe do not answer' in last
   assert 'everything up to there is saved' in last
   resumed = restored(tmp_path)
@@ -505,7 +446,8 @@ def test_a_process_whose_environments_hang_ends(tmp_path):
 
 
 def _group(env=make_env, listeners=((), ()), **changes):
-  teacher = Teacher(Policy(NETWORK, teacher_params()))
+  changes = {'prioritized': True} | changes
+  teacher = Teacher(make_policy())
   return [
       make_run(env, of_run, teacher, seed=seed, **changes)
       for seed, of_run in zip(SEEDS, listeners)
@@ -540,15 +482,6 @@ def _group_never_stopped(stacked, **changes):
   return [outcome(run) for run in runs]
 
 
-def _assert_close(ours, theirs):
-  """As far as one dispatch for all and one for each can agree."""
-  for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-    if isinstance(y, (str, int)):
-      assert x == y
-    else:
-      np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
-
-
 def _telling_group(place, do):
   at = At(place, do)
   runs = _group(listeners=([at], ()))
@@ -581,28 +514,30 @@ def test_a_group_that_is_told_to_stop_goes_on_as_if_it_had_not(
 def test_a_group_goes_on_after_environments_of_one_broke_down(
     tmp_path, one_device, seed, at, stacked
 ):
-  runs = _group(_envs(_breaks, at=at, seed=seed))
+  runs = _group(failing_envs(break_down, at=at, seed=seed))
   with pytest.raises(StoppedError, match='an emulator broke down') as error:
     _keep_group(tmp_path, runs, stacked)
   assert error.value.exit_code == 1
   again = _restored_group(tmp_path)
   SideBySide(again, stacked).run()
-  same = _assert_close if stacked else assert_same
+  same = assert_close if stacked else assert_same
   for run, expected in zip(again, _group_never_stopped(stacked)):
     same(outcome(run), expected)
 
 
 @pytest.mark.parametrize('seed', SEEDS)
 def test_a_group_on_two_devices_goes_on_after_a_break_down(tmp_path, seed):
-  runs = _group(_envs(_breaks, at=15, seed=seed))
+  runs = _group(failing_envs(break_down, at=15, seed=seed), **ONLINE_ALONE)
   with pytest.raises(StoppedError, match='an emulator broke down'):
     _keep_group(tmp_path, runs, stacked=True)
-  again = _restored_group(tmp_path)
+  again = _restored_group(tmp_path, **ONLINE_ALONE)
   SideBySide(again, stacked=True).run()
   where = [run.trainer.learner_state.updates.devices() for run in again]
   assert where == [{device} for device in jax.devices()]
   for run in again:
-    _assert_close(outcome(run), never_stopped(run.config.seed))
+    alone = make_run(seed=run.config.seed, prioritized=True, **ONLINE_ALONE)
+    alone.run()
+    assert_close(outcome(run), outcome(alone))
 
 
 @pytest.mark.parametrize('stacked', [False, True])
@@ -610,12 +545,10 @@ def test_a_group_on_two_devices_goes_on_after_a_break_down(tmp_path, seed):
 def test_a_group_goes_on_after_environments_of_one_hung(
     tmp_path, one_device, monkeypatch, seed, stacked
 ):
-  _group_never_stopped(stacked)
-  _group_never_stopped(False)
   leaving = Leaving(monkeypatch)
-  runs = _group(_envs(leaving.hang, at=15, seed=seed))
+  runs = _group(failing_envs(leaving.hang, at=15, seed=seed))
   with pytest.raises(Left):
-    _keep_group(tmp_path, runs, stacked, stall_minutes=STALL_MINUTES)
+    _keep_group(tmp_path, runs, stacked, **leaving.options)
   assert leaving.exit_code == 3
   assert 'the emulators of probe do not answer' in leaving.text
   assert 'everything up to there is saved' in leaving.text
@@ -623,7 +556,7 @@ def test_a_group_goes_on_after_environments_of_one_hung(
   steps = [run.trainer.counters.training_steps for run in again]
   assert steps == [run.trainer.counters.training_steps for run in runs]
   SideBySide(again, stacked).run()
-  same = _assert_close if stacked else assert_same
+  same = assert_close if stacked else assert_same
   for run, expected in zip(again, _group_never_stopped(stacked)):
     same(outcome(run), expected)
 
@@ -634,25 +567,26 @@ def test_an_overlapped_group_goes_on_after_environments_of_one_failed(
     tmp_path, one_device, monkeypatch, seed, hangs
 ):
   """The others have taken the step, or it is not known to be taken."""
-  whole = _group_never_stopped(True, overlap=True)
   leaving = Leaving(monkeypatch)
-  fails = leaving.hang if hangs else _breaks
-  runs = _group(_envs(fails, at=15, seed=seed), overlap=True)
-  stall_minutes = STALL_MINUTES if hangs else None
+  is_waited_for = lambda: any(map(waits_for_emulator, runs))
+  hang = lambda: leaving.hang(is_waited_for)
+  fails, options = (hang, leaving.options) if hangs else (break_down, {})
+  runs = _group(failing_envs(fails, at=15, seed=seed), overlap=True)
   with pytest.raises((Left, StoppedError)):
-    _keep_group(tmp_path, runs, True, stall_minutes=stall_minutes)
+    _keep_group(tmp_path, runs, True, **options)
   assert hangs == ('everything up to there is saved' in leaving.text)
   again = _restored_group(tmp_path, overlap=True)
   taken = [run.trainer.counters.agent_steps for run in again]
   assert len(set(taken)) == 2  # One of them is a step behind.
   SideBySide(again, True).run()
+  whole = _group_never_stopped(True, overlap=True)
   for run, expected in zip(again, whole):
-    _assert_close(outcome(run), expected)
+    assert_close(outcome(run), expected)
 
 
-def test_a_group_is_saved_within_its_phases(tmp_path, one_device, monkeypatch):
+def test_a_group_is_saved_within_its_phases(tmp_path, one_device):
   """And goes on stacked from what each of them was given for it."""
-  clock, runs, saves = Clock(monkeypatch), _group(), []
+  clock, runs, saves = HandSetClock(), _group(), []
   pairs = [
       (run, RunCheckpointer(str(tmp_path / str(run.config.seed))))
       for run in runs
@@ -662,11 +596,15 @@ def test_a_group_is_saved_within_its_phases(tmp_path, one_device, monkeypatch):
     saves.append((run.config.seed, run.next_phase, run.steps_done))
 
   with Keeper(
-      pairs, checkpoint_every=3.0, stall_minutes=None, on_saved=saved
+      pairs,
+      checkpoint_every=3.0,
+      stall_minutes=None,
+      on_saved=saved,
+      clock=clock,
   ) as keeper:
 
     def at_step(*args):
-      clock.now += 30.0
+      clock.jump(30.0)
       keeper.at_step_of_all(*args)
 
     SideBySide(runs, stacked=True).run(keeper.after_phase, at_step)

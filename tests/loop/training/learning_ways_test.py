@@ -11,15 +11,22 @@ import functools
 import jax
 import numpy as np
 from probes import Linear
-from probes import SMALL_RUN
 import pytest
+import small_runs
+from small_runs import assert_same
+from small_runs import DISTILLING_LEARNER
+from small_runs import FRAME_SHAPE
+from small_runs import make_env
+from small_runs import make_params
+from small_runs import make_policy
+from small_runs import NETWORK
+from small_runs import outcome
+from small_runs import PLAIN_LEARNER
 
 from reincarnating_rl import learner as learner_lib
 from reincarnating_rl.base.specs import ArraySpec
-from reincarnating_rl.envs import probe
 from reincarnating_rl.loop.acting import replay_writer
 from reincarnating_rl.loop.acting.env_player import collect
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.guide_config import GuideConfig
 from reincarnating_rl.loop.run.run import Run
@@ -32,24 +39,14 @@ from reincarnating_rl.loop.training.initial_state import OfflineLearning
 from reincarnating_rl.loop.training.trainer import Trainer
 from reincarnating_rl.replay import frame_replay
 
-FRAME_SHAPE = (6, 6)
-GRID = probe.Gridworld()
-TIME_LIMIT = 7  # agent steps
 CONFIG = dataclasses.replace(
-    SMALL_RUN, training_steps=40, evaluation_steps=8, frame_shape=FRAME_SHAPE
+    small_runs.CONFIG, num_pretraining_steps=12, evaluation_steps=8
 )
-
-
-NETWORK = Linear()
-LEARNER = learner_lib.Learner(
-    NETWORK, learner_lib.Objective('huber'), learner_lib.adam_direction()
-)
-TAUGHT = dataclasses.replace(
-    LEARNER, objective=learner_lib.Objective('huber', distill='policy')
-)
+# Rows that are given have room beside those of the run.
+ROOMY = dataclasses.replace(CONFIG, replay_capacity=400)
 OFFLINE = OfflineLearning(
     dataclasses.replace(
-        LEARNER,
+        PLAIN_LEARNER,
         objective=learner_lib.Objective('huber', cql=True),
         optimizer=learner_lib.rmsprop_direction(),
     ),
@@ -58,31 +55,17 @@ OFFLINE = OfflineLearning(
 )
 
 
-_make_env = functools.partial(
-    probe.ProbeVector,
-    GRID,
-    max_agent_steps=TIME_LIMIT,
-    frame_shape=FRAME_SHAPE,
-)
-
-
-@functools.cache
-def _params(seed=9):
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return NETWORK.init(jax.random.PRNGKey(seed), states)['params']
-
-
 def _teacher(**options):
-  return Teacher(Policy(NETWORK, _params()), 0.5, **options)
+  return Teacher(make_policy(), 0.5, **options)
 
 
 def _run(
-    learner=LEARNER, teacher=None, offline=None, beginning=None, **changes
+    learner=PLAIN_LEARNER, teacher=None, offline=None, beginning=None, **changes
 ):
   return Run(
       dataclasses.replace(CONFIG, **changes),
       learner,
-      _make_env,
+      make_env,
       random_score=-1.0,
       teacher=teacher or _teacher(),
       offline=offline,
@@ -97,11 +80,6 @@ def _until(run, kind):
   return run
 
 
-def _assert_same_arrays(a, b):
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
-
-
 def _kept(tree):
   return jax.tree.map(np.array, tree)
 
@@ -112,20 +90,16 @@ def _given():
   spec = frame_replay.ReplaySpec(
       60, 1, 1, 0.99, observation=ArraySpec(FRAME_SHAPE, 'uint8')
   ).with_q_teacher(NETWORK.num_actions)
-  policy = Policy(NETWORK, _params())
-  key = jax.random.PRNGKey(4)
-  return (
-      spec,
-      collect(policy, _make_env(1, CONFIG.seed, (7,)), spec, 0.5, key)[0],
-  )
+  env, key = make_env(1, CONFIG.seed, (7,)), jax.random.PRNGKey(4)
+  return spec, collect(make_policy(), env, spec, 0.5, key)[0]
 
 
 def _beginning(**options):
-  state = LEARNER.from_params(jax.random.PRNGKey(0), _params(1))
+  state = PLAIN_LEARNER.from_params(jax.random.PRNGKey(0), make_params(1))
   ones = jax.tree.map(lambda x: x + 1, state.opt_state)
   fields = {
-      'params': _params(1),
-      'target_params': _params(2),
+      'params': make_params(1),
+      'target_params': make_params(2),
       'opt_state': ones,
       'training_steps': 7,
       'replay': _given,
@@ -138,12 +112,16 @@ GUIDE = GuideConfig(
 )
 METHODS = {
     'rehearsal': {
-        'learner': TAUGHT,
+        'learner': DISTILLING_LEARNER,
         'teacher_data_ratio': 0.5,
         'prioritized': True,
     },
     'offline and guided': {'offline': OFFLINE, 'guide': GUIDE},
-    'beginning': {'num_pretraining_iterations': 0, 'teacher_steps': 0},
+    'beginning': {
+        'num_pretraining_iterations': 0,
+        'teacher_steps': 0,
+        'replay_capacity': ROOMY.replay_capacity,
+    },
 }
 
 
@@ -172,15 +150,8 @@ def test_interrupted_equals_never_interrupted(name, tmp_path):
     assert RunCheckpointer(str(tmp_path / str(done))).restore(run)
     assert run.next_phase == done
     run.run()
-    assert run.records == whole.records
-    assert run.trainer.counters == whole.trainer.counters
     assert run.trainer.duties.given_rows == whole.trainer.duties.given_rows
-    ours, theirs = run.trainer, whole.trainer
-    _assert_same_arrays(ours.learner_state, theirs.learner_state)
-    _assert_same_arrays(ours.writer.state, theirs.writer.state)
-    _assert_same_arrays(ours.act_key, theirs.act_key)
-    if ours.guide is not None:
-      _assert_same_arrays(ours.guide.state, theirs.guide.state)
+    assert_same(outcome(run), outcome(whole))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +160,10 @@ def test_interrupted_equals_never_interrupted(name, tmp_path):
         ({'teacher_data_ratio': 0.5}, 'teacher_data_ratio was 0.0, is 0.5'),
         ({'guide': GUIDE}, "guide was None, is {'max_roll_in_steps': 3"),
         ({'offline': OFFLINE}, 'offline_objective was None, is Objective'),
-        ({'beginning': Beginning(_params())}, 'beginning was None, is params'),
+        (
+            {'beginning': Beginning(make_params())},
+            'beginning was None, is params',
+        ),
     ],
 )
 def test_a_checkpoint_of_another_method_is_refused(changes, message, tmp_path):
@@ -272,11 +246,11 @@ def test_the_online_phase_starts_with_fresh_moments():
 
   trainer.begin_online()
   after = trainer.learner_state
-  assert trainer.learner == LEARNER
-  _assert_same_arrays(after.online_params, params)
-  _assert_same_arrays(after.target_params, params)
-  _assert_same_arrays(after.opt_state, LEARNER.optimizer.init(params))
-  _assert_same_arrays(after.rng_key, key)
+  assert trainer.learner == PLAIN_LEARNER
+  assert_same(after.online_params, params)
+  assert_same(after.target_params, params)
+  assert_same(after.opt_state, PLAIN_LEARNER.optimizer.init(params))
+  assert_same(after.rng_key, key)
   assert int(after.updates) == trainer.counters.updates_made == 12
   rate = after.coefficients.learning_rate
   assert float(rate) == pytest.approx(1e-3)
@@ -299,14 +273,14 @@ def test_pretraining_is_by_its_own_objective_alone():
       coefficients=coefficients,
   )
   only = _until(only, 'online')
-  _assert_same_arrays(own.trainer.learner_state, only.trainer.learner_state)
+  assert_same(own.trainer.learner_state, only.trainer.learner_state)
 
 
 def test_without_one_moments_are_kept():
   run = _until(_run(), 'online')
   moments = _kept(run.trainer.learner_state.opt_state)
   run.trainer.begin_online()
-  _assert_same_arrays(run.trainer.learner_state.opt_state, moments)
+  assert_same(run.trainer.learner_state.opt_state, moments)
   assert any(np.any(x) for x in jax.tree.leaves(moments))
 
 
@@ -326,18 +300,20 @@ def test_several_updates_a_pretraining_step():
       replay_ratio=1,
       updates_per_pretraining_step=3,
   )
-  trainer, slow = (Trainer(config, LEARNER) for _ in range(2))
+  trainer, slow = (Trainer(config, PLAIN_LEARNER) for _ in range(2))
   spec, data = _given()
   copy = lambda: jax.tree.map(jax.numpy.array, data)
   trainer.pretrain((spec, copy()), 10)
-  update = learner_lib.make_updater(LEARNER, spec, 4, False, False)
+  update = learner_lib.make_updater(
+      learner_lib.Sampler(PLAIN_LEARNER, spec, 4, False), scan=False
+  )
   state, (storage, priorities, _) = slow.learner_state, copy()
   for step in range(10):
     for _ in range(3):
       state, priorities, _ = update(state, storage, priorities, 1)
     if step % 4 == 0:
-      state = learner_lib.sync_target(state)
-  _assert_same_arrays(trainer.learner_state, state)
+      state = PLAIN_LEARNER.sync_target(state)
+  assert_same(trainer.learner_state, state)
   counters = trainer.counters
   assert (counters.training_steps, counters.updates_made) == (10, 30)
   run = _until(_run(updates_per_pretraining_step=3), 'online')
@@ -349,17 +325,17 @@ def test_several_updates_a_pretraining_step():
 
 def test_a_student_begins_as_given():
   beginning = _beginning()
-  trainer = Trainer(CONFIG, LEARNER, beginning=beginning)
+  trainer = Trainer(ROOMY, PLAIN_LEARNER, beginning=beginning)
   state = trainer.learner_state
-  _assert_same_arrays(state.online_params, _params(1))
-  _assert_same_arrays(state.target_params, _params(2))
-  _assert_same_arrays(state.opt_state, beginning.opt_state)
+  assert_same(state.online_params, make_params(1))
+  assert_same(state.target_params, make_params(2))
+  assert_same(state.opt_state, beginning.opt_state)
   assert trainer.counters.training_steps == 7
   # Three of the ten steps in which epsilon falls are left.
   assert trainer.epsilon == pytest.approx(0.01 + 0.99 * 0.3)
   trainer.begin_online()
   # There was no pretraining: the target stays as given.
-  _assert_same_arrays(trainer.learner_state.target_params, _params(2))
+  assert_same(trainer.learner_state.target_params, make_params(2))
   assert trainer.duties.given_rows == 60
   assert trainer.counters.agent_steps == 0
   spec, replay = trainer.writer.spec, trainer.writer.state
@@ -369,20 +345,22 @@ def test_a_student_begins_as_given():
 
 
 def test_only_parameters_may_be_given():
-  trainer = Trainer(CONFIG, LEARNER, beginning=Beginning(_params(1)))
+  trainer = Trainer(CONFIG, PLAIN_LEARNER, beginning=Beginning(make_params(1)))
   state = trainer.learner_state
-  _assert_same_arrays(state.target_params, _params(1))
-  _assert_same_arrays(state.opt_state, LEARNER.optimizer.init(_params(1)))
+  assert_same(state.target_params, make_params(1))
+  assert_same(state.opt_state, PLAIN_LEARNER.optimizer.init(make_params(1)))
   trainer.begin_online()
   assert trainer.duties.given_rows == 0
   assert trainer.writer.spec.capacity == CONFIG.student_capacity
 
 
 def test_updates_wait_for_no_more_rows_than_were_given():
-  config = dataclasses.replace(CONFIG, min_replay_history=59)
+  config = dataclasses.replace(ROOMY, min_replay_history=59)
   first_updates = []
   for replay in (_given, None):
-    trainer = Trainer(config, LEARNER, beginning=_beginning(replay=replay))
+    trainer = Trainer(
+        config, PLAIN_LEARNER, beginning=_beginning(replay=replay)
+    )
     trainer.begin_online()
     for _ in range(4):  # Eight training steps, from seven on.
       trainer.train_step()
@@ -416,7 +394,7 @@ def test_given_rows_beyond_the_capacity_are_the_oldest():
   config = dataclasses.replace(
       CONFIG, replay_capacity=40, min_replay_history=10
   )
-  trainer = Trainer(config, LEARNER, beginning=_beginning())
+  trainer = Trainer(config, PLAIN_LEARNER, beginning=_beginning())
   trainer.begin_online()
   spec, source = _given()
   assert trainer.duties.given_rows == replay_writer.num_rows_kept(
@@ -436,12 +414,12 @@ def test_what_is_given_must_fit():
   params = other.init(jax.random.PRNGKey(0), states)['params']
   for name in ('params', 'target_params'):
     with pytest.raises(ValueError, match=f'{name} that the student'):
-      Trainer(CONFIG, LEARNER, beginning=_beginning(**{name: params}))
-  state = OFFLINE.learner.optimizer.init(_params())
+      Trainer(CONFIG, PLAIN_LEARNER, beginning=_beginning(**{name: params}))
+  state = OFFLINE.learner.optimizer.init(make_params())
   with pytest.raises(ValueError, match='opt_state that the student'):
-    Trainer(CONFIG, LEARNER, beginning=_beginning(opt_state=state))
+    Trainer(CONFIG, PLAIN_LEARNER, beginning=_beginning(opt_state=state))
   with pytest.raises(ValueError, match='would be lost'):
-    Trainer(CONFIG, LEARNER, beginning=_beginning(), offline=OFFLINE)
+    Trainer(CONFIG, PLAIN_LEARNER, beginning=_beginning(), offline=OFFLINE)
 
 
 # -- a guide -------------------------------------------------------------------
@@ -471,12 +449,14 @@ def test_a_guide_acts_in_training_and_not_in_evaluation():
 def test_a_guide_needs_a_teacher():
   config = dataclasses.replace(CONFIG, guide=GUIDE)
   with pytest.raises(ValueError, match='needs a teacher'):
-    Trainer(config, LEARNER)
+    Trainer(config, PLAIN_LEARNER)
 
 
 # -- numbers that are not finite -----------------------------------------------
 
-SQUARED = dataclasses.replace(LEARNER, objective=learner_lib.Objective('mse'))
+SQUARED = dataclasses.replace(
+    PLAIN_LEARNER, objective=learner_lib.Objective('mse')
+)
 
 
 def test_divergence_stops_the_run_before_it_is_recorded():

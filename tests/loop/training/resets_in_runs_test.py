@@ -9,18 +9,21 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from probes import Linear
-from probes import SMALL_RUN
 import pytest
+import small_runs
+from small_runs import assert_same
+from small_runs import DISTILLING_LEARNER
+from small_runs import FRAME_SHAPE
+from small_runs import make_env
+from small_runs import make_params
+from small_runs import make_policy
+from small_runs import NETWORK
+from small_runs import outcome
+from small_runs import PLAIN_LEARNER
 
-from reincarnating_rl import learner as learner_lib
-from reincarnating_rl.envs import probe
 from reincarnating_rl.learner import Annealing
 from reincarnating_rl.learner import Coefficients
-from reincarnating_rl.learner import Learner
-from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner.resets import ResetSchedule
-from reincarnating_rl.loop.acting.policy import Policy
 from reincarnating_rl.loop.config import estimate as forecast_lib
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.population import side_by_side
@@ -35,20 +38,17 @@ from reincarnating_rl.loop.training.update_schedule import Learn
 from reincarnating_rl.loop.training.update_schedule import Reset
 from reincarnating_rl.replay import frame_replay
 
-FRAME_SHAPE = (8, 8)
 # An update every step of both environments, from agent step 22 on; three
 # iterations of 20 such steps.
 CONFIG = dataclasses.replace(
-    SMALL_RUN,
+    small_runs.CONFIG,
     num_iterations=3,
-    training_steps=40,
-    evaluation_steps=12,
+    num_pretraining_steps=12,
     replay_ratio=Fraction(1, 2),
     prioritized=True,
     epsilon_decay_period=50,
     final_learning_rate=1e-4,
     distill_decay_period=0,
-    frame_shape=FRAME_SHAPE,
 )
 RESETS = ResetSchedule(
     30,
@@ -64,34 +64,22 @@ BY_HAND = {
     RESETS: ([30, 60, 90], [0, 0, 12, 9 + 8, 20 + 8, 20 + 8]),
     BY_UPDATES: ([52, 82], [0, 0, 12, 9, 20 + 8, 20 + 8]),
 }
-NETWORK = Linear()
-PLAIN = Learner(NETWORK, Objective('huber'), learner_lib.adam_direction())
-LEARNER = dataclasses.replace(PLAIN, objective=Objective(distill='policy'))
 each_schedule = pytest.mark.parametrize(
     'schedule', BY_HAND, ids=lambda schedule: schedule.unit
 )
-_make_env = functools.partial(
-    probe.ProbeVector,
-    probe.Gridworld(3, 3),
-    max_agent_steps=7,
-    frame_shape=FRAME_SHAPE,
-)
 
 
-def _params(seed):
-  states = np.zeros((1,) + FRAME_SHAPE + (4,), np.uint8)
-  return NETWORK.init(jax.random.PRNGKey(seed), states)['params']
-
-
-def _run(schedule, learner=LEARNER, coefficients=Coefficients(), **changes):
+def _run(
+    schedule, learner=DISTILLING_LEARNER, coefficients=Coefficients(), **changes
+):
   """A run that has not begun, with a teacher if the learner needs one."""
   teacher = None
   if learner.objective.needs_teacher:
-    teacher = Teacher(Policy(NETWORK, _params(9)))
+    teacher = Teacher(make_policy())
   return Run(
       dataclasses.replace(CONFIG, resets=schedule, **changes),
       learner,
-      _make_env,
+      make_env,
       random_score=-1.0,
       teacher=teacher,
       coefficients=coefficients,
@@ -113,11 +101,6 @@ def _done(schedule):
   run.trainer._learn = recorded
   run.run()
   return run, seen
-
-
-def _assert_same(ours, theirs):
-  for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-    np.testing.assert_array_equal(x, y)
 
 
 # -- when ----------------------------------------------------------------------
@@ -247,7 +230,7 @@ def test_priorities_become_equal_unless_they_are_kept():
   keeping = dataclasses.replace(BY_UPDATES, keep_priorities=True)
   trainer.config = dataclasses.replace(run.config, resets=keeping)
   trainer.do(Reset(0), None)
-  _assert_same(trainer.writer.state.priorities, before)
+  assert_same(trainer.writer.state.priorities, before)
 
   trainer.config = run.config
   trainer.do(Reset(1), None)
@@ -261,7 +244,7 @@ def test_each_reset_has_fresh_weights_of_its_own():
   for trainer, index in zip(trainers, (0, 0, 1)):
     trainer.do(Reset(index), None)
   one, same, other = (t.learner_state.online_params for t in trainers)
-  _assert_same(one, same)
+  assert_same(one, same)
   kernels = [params['Dense_0']['kernel'] for params in (one, other)]
   assert not np.isclose(*kernels).all(axis=-1).any()
 
@@ -269,7 +252,7 @@ def test_each_reset_has_fresh_weights_of_its_own():
 def test_annealing_begins_anew_at_each_reset(compilations):
   # n: 4, 4, 3, 3, 3, 3, 2, 2, ...
   annealing = Annealing(8, update_horizon=(4, 2), gamma=(0.9, 0.99))
-  learner = dataclasses.replace(PLAIN, annealing=annealing)
+  learner = dataclasses.replace(PLAIN_LEARNER, annealing=annealing)
   schedule = ResetSchedule(30, updates_after=2, annealing=annealing)
   run = _run(schedule, learner, update_horizon=4)
   trainer, seen = run.trainer, []
@@ -319,12 +302,7 @@ def test_interrupted_equals_never_interrupted(schedule, tmp_path):
   assert checkpointer.restore(second)
   checkpointer.close()
   second.run()
-  assert second.records == run.records
-  ours, theirs = second.trainer, run.trainer
-  assert ours.counters == theirs.counters
-  _assert_same(ours.learner_state, theirs.learner_state)
-  _assert_same(ours.writer.state, theirs.writer.state)
-  _assert_same(ours.act_key, theirs.act_key)
+  assert_same(outcome(second), outcome(run))
 
 
 # -- a target that trails, and one that acts -----------------------------------
@@ -332,12 +310,12 @@ def test_interrupted_equals_never_interrupted(schedule, tmp_path):
 
 def _preferring(action):
   """Parameters with which that action is the best everywhere."""
-  zeros = jax.tree.map(jnp.zeros_like, _params(0))
+  zeros = jax.tree.map(jnp.zeros_like, make_params())
   zeros['Dense_0']['bias'] = jax.nn.one_hot(action, NETWORK.num_actions)
   return zeros
 
 
-def _trainer(learner=PLAIN, **changes):
+def _trainer(learner=PLAIN_LEARNER, **changes):
   """One whose network prefers action 1 and whose target prefers action 2."""
   changes = {'epsilon_train': 0.0, 'epsilon_decay_period': 0} | changes
   trainer = Trainer(dataclasses.replace(CONFIG, **changes), learner)
@@ -351,7 +329,7 @@ def _trainer(learner=PLAIN, **changes):
 def test_who_acts(acts, expected):
   trainer = _trainer(act_with_target=acts)
   frames = np.zeros((2, 4) + FRAME_SHAPE, np.uint8)
-  actions = trainer.act(frames, np.array([False, False]))
+  actions, _ = trainer.act(frames, np.array([False, False]))
   np.testing.assert_array_equal(actions, [expected] * 2)
   values = trainer.policy.q_values(np.moveaxis(frames, 1, -1))
   np.testing.assert_array_equal(values.argmax(-1), [expected] * 2)
@@ -359,14 +337,17 @@ def test_who_acts(acts, expected):
 
 @pytest.mark.parametrize('target_ema, expected', [(0.0, 1), (0.1, 2)])
 def test_a_target_that_trails_is_not_copied(target_ema, expected):
-  trainer = _trainer(dataclasses.replace(PLAIN, target_ema=target_ema))
+  trainer = _trainer(dataclasses.replace(PLAIN_LEARNER, target_ema=target_ema))
   trainer.sync_target()
-  _assert_same(trainer.learner_state.target_params, _preferring(expected))
+  assert_same(trainer.learner_state.target_params, _preferring(expected))
 
 
 @pytest.mark.parametrize('acts, expected', [(False, 1), (True, 2)])
 def test_who_acts_in_a_group(acts, expected):
-  runs = [_run(None, PLAIN, seed=seed, act_with_target=acts) for seed in (3, 4)]
+  runs = [
+      _run(None, PLAIN_LEARNER, seed=seed, act_with_target=acts)
+      for seed in (3, 4)
+  ]
   for run in runs:
     run.begin(run.plan[0])
     run.trainer = _trainer(act_with_target=acts)
@@ -436,9 +417,9 @@ def test_the_shortest_period_is_allowed(schedule, changes):
 def test_resets_that_do_not_fit_the_learner_are_refused(schedule, message):
   config = dataclasses.replace(CONFIG, resets=schedule)
   with pytest.raises(ValueError, match=message):
-    check_resets(config, PLAIN)
+    check_resets(config, PLAIN_LEARNER)
   with pytest.raises(ValueError, match=message):
-    Trainer(config, PLAIN)
+    Trainer(config, PLAIN_LEARNER)
 
 
 def test_distillation_needs_the_data_of_the_teacher():

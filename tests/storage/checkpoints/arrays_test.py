@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from damages import each_damage
+from damages import files_below
 import ml_dtypes
 import numpy as np
 import pytest
@@ -25,46 +27,6 @@ SHAPES = {
     'three axes': (2, 3, 4),
     'large': (700, 1000),
 }
-
-
-# -- ways to lose a file, for other tests, too ---------------------------------
-
-
-def truncate(path):
-  os.truncate(path, os.path.getsize(path) // 2)
-
-
-def empty(path):
-  os.truncate(path, 0)
-
-
-def flip(path):
-  """One bit, in the middle."""
-  with open(path, 'r+b') as f:
-    f.seek(os.path.getsize(path) // 2)
-    byte = f.read(1)[0]
-    f.seek(-1, os.SEEK_CUR)
-    f.write(bytes([byte ^ 4]))
-
-
-DAMAGES = {
-    'truncated': truncate,
-    'empty': empty,
-    'flipped': flip,
-    'gone': os.remove,
-}
-each_damage = pytest.mark.parametrize(
-    'damage', DAMAGES.values(), ids=DAMAGES.keys()
-)
-
-
-def files_below(folder):
-  """Paths, the largest file first."""
-  found = [os.path.join(r, f) for r, _, fs in os.walk(folder) for f in fs]
-  return sorted(found, key=lambda path: (-os.path.getsize(path), path))
-
-
-# ------------------------------------------------------------------------------
 
 
 def _some(shape, dtype):

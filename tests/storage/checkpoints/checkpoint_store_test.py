@@ -7,8 +7,12 @@ import json
 import os
 import shutil
 
+from damages import each_damage
+from damages import files_below
+from damages import truncate
 import numpy as np
 import pytest
+from rings import Ring
 
 from reincarnating_rl.base import files
 from reincarnating_rl.storage.checkpoints import arrays as arrays_lib
@@ -17,10 +21,6 @@ from reincarnating_rl.storage.checkpoints.checkpoint_store import Vault
 from reincarnating_rl.storage.checkpoints.errors import ArchiveError
 from reincarnating_rl.storage.checkpoints.errors import DamagedError
 from reincarnating_rl.storage.checkpoints.row_segments import RowLog
-from tests.storage.checkpoints.arrays_test import each_damage
-from tests.storage.checkpoints.arrays_test import files_below
-from tests.storage.checkpoints.arrays_test import truncate
-from tests.storage.checkpoints.row_segments_test import Ring
 
 KINDS = ('manifest.json', 'document.json', 'arrays/manifest.ocdbt', 'arrays/d')
 
@@ -346,7 +346,7 @@ def _refused(*_):
         (os, 'rename', _no_room),
         (os, 'fsync', _no_room),
         (os, 'makedirs', _no_room),
-        (files, 'publish', _no_room),
+        (files, 'sync_folder', _no_room),
         (files, 'listing', _no_room),
         (json, 'dumps', _no_room),
     ],

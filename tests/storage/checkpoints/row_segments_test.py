@@ -5,46 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 
+from damages import each_damage
+from damages import files_below
+from damages import truncate
 import numpy as np
 import pytest
+from rings import Ring
+from rings import SEGMENT
+from rings import SLOTS
 
 from reincarnating_rl.base import files
 from reincarnating_rl.storage.checkpoints import arrays
 from reincarnating_rl.storage.checkpoints import row_segments
 from reincarnating_rl.storage.checkpoints.background import Background
 from reincarnating_rl.storage.checkpoints.errors import ArchiveError
-from tests.storage.checkpoints.arrays_test import DAMAGES
-from tests.storage.checkpoints.arrays_test import each_damage
-from tests.storage.checkpoints.arrays_test import files_below
-
-SLOTS, SEGMENT = 20, 4
-
-
-class Ring:
-  """Slot n holds numbers that only slot n has."""
-
-  def __init__(self, slots=SLOTS, segment_slots=SEGMENT, row_bytes=8):
-    self.written, self.slots, self.segment_slots = 0, slots, segment_slots
-    self.frames = np.zeros((slots, row_bytes), np.uint8)
-    self.action = np.full(slots, -1)
-
-  def add(self, count):
-    for n in range(self.written, self.written + count):
-      at = n % self.slots
-      self.frames[at] = np.random.default_rng(n).integers(0, 256, 8)
-      self.action[at] = n
-    self.written += count
-    return self
-
-  @property
-  def window(self):
-    return max(self.written - self.slots, 0), self.written
-
-  def read(self, start, stop):
-    oldest, written = self.window
-    assert oldest <= start < stop <= written, 'rows that it does not hold'
-    at = np.arange(start, stop) % self.slots
-    return {'frames': self.frames[at].copy(), 'action': self.action[at].copy()}
 
 
 class Later:
@@ -356,7 +330,7 @@ def test_a_copy_that_cannot_be_mended_for_want_of_room_is_no_damage(
 
   ring = Ring().add(SEGMENT)
   (segment,) = _sealed(tmp_path, background, ring)
-  DAMAGES['truncated'](files_below(_copy_folder(tmp_path, segment, copy))[0])
+  truncate(files_below(_copy_folder(tmp_path, segment, copy))[0])
   with monkeypatch.context() as patch:
     patch.setattr(shutil, 'copytree', no_room)
     assert row_segments.check(str(tmp_path), segment) is None

@@ -12,17 +12,18 @@ import numpy as np
 from paths import ROOT
 import pytest
 
+from reincarnating_rl.base import locks
 from reincarnating_rl.storage.gcs import address as addresses
-from reincarnating_rl.storage.gcs import client as client_lib
 from reincarnating_rl.storage.gcs import download
 from reincarnating_rl.storage.gcs import gsutil
 from reincarnating_rl.storage.gcs.address import Address
-from reincarnating_rl.storage.gcs.client import RemoteFile
 from reincarnating_rl.storage.gcs.errors import BucketError
-from reincarnating_rl.storage.gcs.errors import WrongChecksum
+from reincarnating_rl.storage.gcs.errors import Unreachable
+from reincarnating_rl.storage.gcs.types import RemoteFile
 
 RUN = 'gs://rl_checkpoints/DQN_400/Breakout/1'
 WEIGHTS = 'checkpoints/ckpt.399'
+SENTINEL = 'checkpoints/sentinel_checkpoint_complete.399'
 FRAMES = 'checkpoints/$store$_observation_ckpt.399.gz'
 LISTING = """\
 gs://abc/Pong/1/checkpoints/ckpt.3:
@@ -89,34 +90,40 @@ def test_command_lines_have_a_limited_length():
     [(_remote('a[1]'), 'pattern'), (_remote('a', 'gzip'), 'unpack gs://abc/a')],
 )
 def test_what_gsutil_would_change_is_refused(file, reason):
-  with pytest.raises(BucketError, match=f'{reason}.* --client python'):
+  with pytest.raises(BucketError, match=f'{reason}.*nothing was copied'):
     gsutil._check_copyable(file)
 
 
 # -- the program itself, seconds each ------------------------------------------
 
 
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('server')
+  with gcs_emulator.Emulator(folder, page_size=2) as found:
+    yield found
+
+
 @pytest.fixture
-def emulator(tmp_path, monkeypatch):
+def emulator(server, tmp_path, monkeypatch):
   """A run, and the settings that lead gsutil to it."""
-  with gcs_emulator.Emulator() as server:
-    rng = np.random.default_rng(0)
-    for number in (398, 399):
-      server.put(f'{RUN}/checkpoints/ckpt.{number}', rng.bytes(50_000))
-      name = f'checkpoints/sentinel_checkpoint_complete.{number}'
-      server.put(f'{RUN}/{name}', b'done')
-    server.put(f'{RUN}/{FRAMES}', rng.bytes(900_000))
-    config = gcs_emulator.boto_config(tmp_path, server.tls(tmp_path))
-    monkeypatch.setenv('BOTO_CONFIG', str(config))
-    monkeypatch.setenv('HOME', str(tmp_path))
-    # The one that is installed beside this Python comes first.
-    folder = os.path.dirname(sys.executable)
-    monkeypatch.setenv('PATH', f'{folder}{os.pathsep}{os.environ["PATH"]}')
-    # A Google Cloud SDK may be led to trust only what it is told.
-    monkeypatch.delenv('CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE', raising=False)
-    monkeypatch.delenv(client_lib.EMULATOR_VARIABLE, raising=False)
-    monkeypatch.delenv('PYTHONPATH', raising=False)
-    yield server
+  server.buckets.clear()
+  server.requests.clear()
+  rng = np.random.default_rng(0)
+  for number in (398, 399):
+    server.put(f'{RUN}/checkpoints/ckpt.{number}', rng.bytes(50_000))
+    name = f'checkpoints/sentinel_checkpoint_complete.{number}'
+    server.put(f'{RUN}/{name}', b'done')
+  server.put(f'{RUN}/{FRAMES}', rng.bytes(900_000))
+  config = gcs_emulator.boto_config(tmp_path, server)
+  monkeypatch.setenv('BOTO_CONFIG', str(config))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  # The one that is installed beside this Python comes first.
+  folder = os.path.dirname(sys.executable)
+  monkeypatch.setenv('PATH', f'{folder}{os.pathsep}{os.environ["PATH"]}')
+  # A Google Cloud SDK may be led to trust only what it is told.
+  monkeypatch.delenv('CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE', raising=False)
+  return server
 
 
 def _download(root, checkpoint=download.ALL):
@@ -134,56 +141,47 @@ def _files(root):
   }
 
 
-def test_a_wrong_checksum_is_refused_by_name(emulator, tmp_path, monkeypatch):
-  # By our own check, whatever gsutil's is worth.
-  monkeypatch.setattr(
-      gsutil, '_COPY_OPTIONS', ('-o', 'GSUtil:check_hashes=never')
-  )
+def test_what_cannot_be_copied_is_named_and_all_else_arrives(
+    emulator, tmp_path
+):
+  """Servers that are busy, and lines that break, are asked again."""
+  missing = 'checkpoints/ckpt.398'
+  emulator.get(f'{RUN}/{missing}').faults.missing = True
   emulator.get(f'{RUN}/{WEIGHTS}').faults.corrupt = True
-  with pytest.raises(WrongChecksum, match='ckpt.399 has arrived damaged'):
-    _download(tmp_path / 'to', 399)
-  assert WEIGHTS not in _files(tmp_path / 'to')
-  assert FRAMES in _files(tmp_path / 'to')
+  emulator.get(f'{RUN}/{SENTINEL}').faults.statuses = [503]
+  emulator.get(f'{RUN}/{FRAMES}').faults.break_after = [300_000]
+  with pytest.raises(BucketError) as error:
+    _download(tmp_path)
+  sentence = str(error.value)
+  assert sentence.startswith(f'gsutil could not copy {RUN}/{missing}: ')
+  assert '404' in sentence and '\n' not in sentence
+  there = {name for name in _files(tmp_path) if '.gstmp' not in name}
+  others = {SENTINEL, SENTINEL.replace('399', '398'), FRAMES}
+  assert there == others | {'download.json'}
+  media = [request.name for request in emulator.media_requests()]
+  # What arrives damaged is fetched once more.
+  assert len([name for name in media if name.endswith(WEIGHTS)]) == 2
+  frames = [r for r in emulator.media_requests() if r.name.endswith(FRAMES)]
+  assert sum(request.sent for request in frames) == 900_000
 
 
-def test_what_is_not_there(emulator, monkeypatch):
-  client = client_lib.choose('auto')
+def test_what_is_not_there(emulator, tmp_path, monkeypatch):
+  client = gsutil.find()
   assert client.folder(Address('rl_checkpoints', 'DQN_400/Pong')).files == []
   with pytest.raises(BucketError, match='There is no bucket gs://nowhere.$'):
     client.folder(Address('nowhere', 'DQN_400'))
   # No answer at all; with gsutil's own settings it tries for ten minutes.
   monkeypatch.setattr(gsutil, '_LIST_OPTIONS', ('-o', 'Boto:num_retries=0'))
-  for server in emulator._servers:
-    server.shutdown()
-    server.server_close()
-  with pytest.raises(BucketError, match='gsutil cannot list gs://rl_check'):
+  gcs_emulator.boto_config(tmp_path, emulator, port=9)
+  with pytest.raises(Unreachable, match='gsutil cannot list gs://rl_check'):
     client.folder(Address('rl_checkpoints', ''))
-
-
-def _kill_in_the_middle(root):
-  """Starts a copy of the whole run and kills it; returns its staging."""
-  process = subprocess.Popen(
-      [sys.executable, '-m', 'reincarnating_rl.download', RUN, f'--to={root}'],
-      cwd=ROOT,
-      stderr=subprocess.DEVNULL,
-  )
-  # The frames are slow and stay where they are; the other parts come and go.
-  staging = root / 'Breakout/1/.download/checkpoints'
-  sizes = lambda: [
-      path.stat().st_size for path in staging.glob('*_observation_*_.gstmp')
-  ]
-  deadline = time.monotonic() + 60
-  while max(sizes(), default=0) < 200_000:
-    assert process.poll() is None and time.monotonic() < deadline
-    time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  return staging
 
 
 def test_killed_in_the_middle_it_goes_on(emulator, tmp_path, capfd):
   emulator.get(f'{RUN}/{FRAMES}').faults.seconds_per_chunk = 0.03
-  _kill_gsutil_of(str(_kill_in_the_middle(tmp_path)))
+  _kill_in_the_middle(tmp_path)
+  assert _is_locked(tmp_path / 'Breakout/1')  # by the gsutil that lives on
+  _kill_gsutil_of(str(tmp_path / 'Breakout/1/.download'))
   emulator.get(f'{RUN}/{FRAMES}').faults.seconds_per_chunk = 0.0
   emulator.requests.clear()
   _download(tmp_path)
@@ -201,15 +199,32 @@ def test_killed_in_the_middle_it_goes_on(emulator, tmp_path, capfd):
   assert emulator.requests == []
 
 
-def test_a_gsutil_that_lives_on_is_waited_for(emulator, tmp_path):
-  emulator.get(f'{RUN}/{FRAMES}').faults.seconds_per_chunk = 0.03
-  _kill_in_the_middle(tmp_path)
-  emulator.requests.clear()
-  _download(tmp_path)
-  (request,) = emulator.media_requests()  # of the gsutil that lived on
-  assert request.name.endswith(FRAMES)
-  assert request.range.startswith('bytes=0-')
-  assert len(_files(tmp_path)) == 6
+def _kill_in_the_middle(root):
+  """Starts a copy of the whole run and kills it, not its gsutil."""
+  process = subprocess.Popen(
+      [sys.executable, '-m', 'reincarnating_rl.download', RUN, f'--to={root}'],
+      cwd=ROOT,
+      stderr=subprocess.DEVNULL,
+  )
+  # The frames are slow and stay where they are; the other parts come and go.
+  staging = root / 'Breakout/1/.download/checkpoints'
+  sizes = lambda: [
+      path.stat().st_size for path in staging.glob('*_observation_*_.gstmp')
+  ]
+  deadline = time.monotonic() + 180
+  while max(sizes(), default=0) < 200_000:
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+
+
+def _is_locked(folder):
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    return locks.lock(descriptor) is locks.State.ANOTHERS
+  finally:
+    os.close(descriptor)
 
 
 def _kill_gsutil_of(folder):

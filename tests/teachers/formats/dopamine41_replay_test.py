@@ -10,6 +10,7 @@ import types
 from typing import NamedTuple, Optional
 
 from absl import logging
+import cramjam
 import msgpack
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from reincarnating_rl.learner import Objective
 from reincarnating_rl.learner import resets
 from reincarnating_rl.loop.config.plan import RunConfig
 from reincarnating_rl.teachers import TeacherError
+from reincarnating_rl.teachers.formats import dopamine41_elements
 from reincarnating_rl.teachers.formats import dopamine41_episodes
 from reincarnating_rl.teachers.formats import dopamine41_replay
-from reincarnating_rl.teachers.formats import snappy_blocks
+from reincarnating_rl.teachers.formats import npy_gz
 from reincarnating_rl.teachers.teacher_replay import TeacherReplay
 
 compat.prepare_dopamine()
@@ -415,11 +417,8 @@ def test_what_does_not_fit_is_named(tmp_path, change, words):
   assert str(replay_file(tmp_path)) in str(error.value)
 
 
-@pytest.mark.parametrize('library', [True, False])
-def test_damaged_files_are_refused_or_read(tmp_path, library, monkeypatch):
+def test_damaged_files_are_refused_or_read(tmp_path):
   """Flipped bits and cut ends: an error in one sentence, or some replay."""
-  if not library:
-    monkeypatch.setattr(snappy_blocks, '_library', lambda: None)
   save(tmp_path, make_episodes(0, [TERMINAL, LIMIT], [20, 20]), 3)
   path = replay_file(tmp_path)
   content = path.read_bytes()
@@ -441,10 +440,7 @@ def test_damaged_files_are_refused_or_read(tmp_path, library, monkeypatch):
   assert refused > 30
 
 
-def test_snappy_of_our_own(tmp_path, monkeypatch):
-  """Ours equals the library on states of all kinds."""
-  snappy = pytest.importorskip('snappy')
-  monkeypatch.setattr(snappy_blocks, '_library', lambda: None)
+def test_states_of_all_kinds_are_decompressed():
   rng = np.random.default_rng(0)
   kinds = (
       lambda n: rng.bytes(n),
@@ -456,10 +452,33 @@ def test_snappy_of_our_own(tmp_path, monkeypatch):
   for size in (0, 1, 59, 60, 61, 257, 7056, 70_000):
     for kind in kinds:
       wanted = kind(size)
-      packed_ = snappy.compress(wanted)
-      assert snappy_blocks.uncompress(packed_, size) == wanted
-  save(tmp_path, make_episodes(0, [TERMINAL], [30]), 1)
-  assert len(open_saved(tmp_path)) > 25
+      packed_ = bytes(cramjam.snappy.compress_raw(wanted))
+      assert dopamine41_elements.uncompressed(packed_, size) == wanted
+
+
+def test_a_declared_size_is_refused_before_memory_is_taken():
+  block = bytes(cramjam.snappy.compress_raw(b'abc'))
+  huge = b'\xff\xff\xff\xff\x0f' + block[1:]
+  with pytest.raises(npy_gz.Damage, match='4294967295 bytes instead of 3'):
+    dopamine41_elements.uncompressed(huge, 3)
+  for damaged in (b'', b'\xff' * 6, block[:2]):
+    with pytest.raises(npy_gz.Damage, match='does not unpack|0 bytes'):
+      dopamine41_elements.uncompressed(damaged, 3)
+
+
+@pytest.mark.parametrize(
+    ('block', 'content'),
+    [
+        ('0308616263', b'abc'),  # one literal
+        # A literal, and copies with one and two bytes of offset that overlap.
+        ('0b08616263' + '1103', b'abcabcabcab'[:11]),
+        ('0908616263' + '16' + '0300', b'abcabcabc'),
+    ],
+)
+def test_blocks_worked_out_by_hand(block, content):
+  """The format: github.com/google/snappy, format_description.txt."""
+  found = dopamine41_elements.uncompressed(bytes.fromhex(block), len(content))
+  assert found == content
 
 
 def test_flags_of_a_pickle_are_never_looked_at(tmp_path):

@@ -19,6 +19,7 @@ from reincarnating_rl.loop.saving import state as state_lib
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.teachers import inspection
 from reincarnating_rl.teachers.formats import own_run
+from reincarnating_rl.teachers.formats import own_run_layout
 
 SIZES = {'features': (4, 4, 4), 'hidden_size': 16}
 NETWORKS = {
@@ -289,5 +290,5 @@ def test_another_kind_of_agent(finished):
 
 
 def test_it_reads_what_the_loop_writes():
-  assert own_run.SCHEMA == state_lib.SCHEMA
+  assert own_run_layout.SCHEMA == state_lib.SCHEMA
   assert own_run.STACK_SIZE == frame_replay.ReplaySpec.stack_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import json
 import os
@@ -12,16 +11,16 @@ import pickle
 import shutil
 import subprocess
 import sys
-from types import ModuleType
 from typing import NamedTuple, Optional
 
 from absl import logging
 import jax
 import numpy as np
-from paths import BENCHMARKS
+from paths import ROOT
 from paths import TESTDATA
 import pytest
 
+from benchmarks import replay_log_writer
 from reincarnating_rl.replay import frame_replay
 from reincarnating_rl.replay.frame_replay import BARRIER
 from reincarnating_rl.replay.frame_replay import EXCLUDED
@@ -44,18 +43,6 @@ ARRAYS = (
 )
 FRAME_SHAPE = (9, 5)
 PADDING = 3
-
-
-def _load_script(name: str) -> ModuleType:
-  """A module of scripts/, which is no package."""
-  path = BENCHMARKS / f'{name}.py'
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-dopamine_logs = _load_script('dopamine_logs')
 
 
 def open_log(folder, number=1) -> TeacherReplay:
@@ -177,14 +164,14 @@ class SlowRing:
     self.add_count += 1
 
   def write(self, folder, number=1, with_ends=True) -> None:
-    columns = dopamine_logs.Columns(
+    columns = replay_log_writer.Columns(
         self.action,
         self.reward,
         self.terminal,
         self.add_count,
         self.ends if with_ends else None,
     )
-    dopamine_logs.write(
+    replay_log_writer.write(
         str(folder), number, columns, [self.frames], FRAME_SHAPE, level=1
     )
 
@@ -422,11 +409,11 @@ def test_headers_of_version_2(tmp_path):
 
 
 def test_the_benchmark_of_loading():
-  script = BENCHMARKS / 'benchmark_replay_logs.py'
+  command = [sys.executable, '-m', 'benchmarks.benchmark_replay_logs']
   done = subprocess.run(
-      [sys.executable, str(script), '--rows=200', '--json'],
+      [*command, '--rows=200', '--json'],
       stdout=subprocess.PIPE,
-      cwd='/',
+      cwd=ROOT,
       check=True,
   )
   results = json.loads(done.stdout)['results']

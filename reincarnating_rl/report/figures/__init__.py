@@ -1,0 +1,1 @@
+"""Draws figures as PNG and PDF."""

@@ -1,0 +1,1 @@
+"""Writes the page, the tables and the JSON document of a report."""

@@ -1,0 +1,1 @@
+"""Finds runs, reads them, groups them by method, refuses bad comparisons."""

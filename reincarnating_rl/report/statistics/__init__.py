@@ -1,0 +1,1 @@
+"""Scores of runs as arrays, normalization, metrics, bootstrap intervals."""
