@@ -26,7 +26,7 @@ def test_slots_come_back(at_once, start, stop, kind, num_streams):
   rows = random_rows(spec, 0, SLOTS)
   storage = frame_replay.from_rows(spec, rows).storage
   columns = blocks.read(spec, storage, start, stop, at_once)
-  assert list(columns) == list(spec.columns)
+  assert set(columns) == set(spec.columns)
   slots = np.arange(start, stop) % SLOTS
   for name, column in ring.by_name(rows).items():
     wanted = column[slots].reshape((-1,) + column.shape[2:])

@@ -58,7 +58,7 @@ class Case(NamedTuple):
         if leaves[row := step % SLOTS * self.spec.num_streams + stream] > 0
     ]
 
-  def state(self, step: int, stream: int) -> np.ndarray:
+  def state_at(self, step: int, stream: int) -> np.ndarray:
     return SlowReplay(self.spec, self.rows).state(step, stream)
 
   def returns(
@@ -78,7 +78,7 @@ class Case(NamedTuple):
 def make_case(num_streams: int, kind: str = 'frames') -> Case:
   stack_size = {'frames': STACK, 'vectors': 1}[kind]
   spec = make_spec(kind, SLOTS, num_streams, LONGEST, stack_size=stack_size)
-  rows = random_rows(spec, num_streams, STEPS, mean_length=5.0)
+  rows = random_rows(spec, num_streams + 11, STEPS, mean_length=5.0)
   rng = np.random.default_rng(num_streams)
   reward = rng.normal(size=rows.reward.shape).astype(np.float32)
   rows = rows._replace(reward=reward)
@@ -111,7 +111,9 @@ def test_every_n_equals_the_slow_form(num_streams, kind, gamma):
       r_t, discount_t = case.returns(step, stream, n, gamma)
       np.testing.assert_allclose(batch.r_t[row], r_t, rtol=1e-5, atol=1e-6)
       np.testing.assert_allclose(batch.discount_t[row], discount_t, rtol=1e-6)
-      np.testing.assert_array_equal(batch.s_tm1[row], case.state(step, stream))
+      np.testing.assert_array_equal(
+          batch.s_tm1[row], case.state_at(step, stream)
+      )
       np.testing.assert_array_equal(
           batch.a_tm1[row], case.rows.action[step, stream]
       )
@@ -119,7 +121,7 @@ def test_every_n_equals_the_slow_form(num_streams, kind, gamma):
       for name, column in case.rows.extras.items():
         np.testing.assert_array_equal(extras[name][row], column[step, stream])
       if discount_t:
-        successor = case.state(step + n, stream)
+        successor = case.state_at(step + n, stream)
         np.testing.assert_array_equal(batch.s_t[row], successor)
       bootstrapped += discount_t > 0
       cut += discount_t == 0

@@ -45,7 +45,9 @@ def _rows(spec, num_steps, seed=0) -> Rows:
   rng = np.random.default_rng(seed)
   reward = rng.normal(size=rows.reward.shape).astype(np.float32)
   # Of the ends none is both.
-  flags = np.where(rows.flags & TERMINAL, rows.flags & ~TRUNCATED, rows.flags)
+  flags = np.where(
+      rows.flags & TERMINAL, rows.flags & (255 - TRUNCATED), rows.flags
+  )
   return rows._replace(reward=reward, flags=flags.astype(np.uint8))
 
 
