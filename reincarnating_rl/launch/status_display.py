@@ -13,6 +13,7 @@ from typing import Mapping, Optional, Sequence, TextIO
 
 import tqdm
 
+from reincarnating_rl.base import progress as progress_lib
 from reincarnating_rl.base import tables
 from reincarnating_rl.launch.progress_on_disk import Progress
 from reincarnating_rl.report import formatting
@@ -74,8 +75,8 @@ class StatusDisplay:
         )
         for name, count in iterations.items()
     }
-    self._file, self._moves = progress.drawable(file)
-    self._bar = progress.bar(
+    self._file, self._moves = progress_lib.drawable(file)
+    self._bar = progress_lib.bar(
         None,
         sum(iterations.values()),
         'iterations',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, TextIO
+from typing import Any, Optional, Sequence, TextIO
 
 from reincarnating_rl.base import progress
 from reincarnating_rl.loop.config.plan import Phase
@@ -28,6 +28,8 @@ class ProgressBar(Listener):
     """
     self._num_iterations = num_iterations
     self._label = f'{label} ' if label else ''
+    self._file = file
+    self._bar: Optional[Any] = None
     self._postfix: dict[str, str] = {}
 
   def on_work(self, kind: str, phase: Phase, total: int, unit: str) -> None:

@@ -20,6 +20,7 @@ from reincarnating_rl.learner import Quantile
 from reincarnating_rl.learner import rmsprop_direction
 from reincarnating_rl.learner import TD_LOSSES
 from reincarnating_rl.learner import ValueLearner
+from reincarnating_rl.learner.learner import ATARI_STATE
 from reincarnating_rl.runners import runner as _  # noqa: F401, registers names
 
 TEACHER = str(TESTS / 'testdata' / 'dopamine_406_small')
@@ -225,7 +226,7 @@ def test_a_reloaded_student_is_its_teacher():
   learner = _learner(teacher, adam_direction())
   beginning = begin_as(teacher, learner, Reload(), 3, 0.99)
   state = beginning.state(
-      learner, jax.random.PRNGKey(0), (84, 84, 4), _no_coefficients()
+      learner, jax.random.PRNGKey(0), ATARI_STATE, _no_coefficients()
   )
   same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
   same(state.online_params, teacher.params)

@@ -179,7 +179,7 @@ def act_in_turns(
 
   def ask_guide() -> jax.Array:
     states = jnp.moveaxis(observation, 1, -1)
-    out = guide_network.apply({'params': guide_params}, states)
+    out: Any = guide_network.apply({'params': guide_params}, states)
     return jnp.argmax(out.q_values, axis=-1).astype(jnp.int32)
 
   guides = jax.lax.cond(guided.any(), ask_guide, lambda: actions)

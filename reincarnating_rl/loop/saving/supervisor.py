@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from types import TracebackType
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from absl import logging
 
@@ -73,7 +73,7 @@ class Keeper:
     self._on_saved = on_saved
     self._clock = clock
     self._watchdog: Optional[Watchdog] = None
-    self._handlers: dict[int, object] = {}
+    self._handlers: dict[int, Any] = {}
     self._signal: Optional[int] = None
     self._last = self._clock.now()
     self._active: list[Run] = []

@@ -14,7 +14,6 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
-    Protocol,
     Sequence,
 )
 
@@ -94,7 +93,7 @@ class Reached(NamedTuple):
   seconds: float
 
 
-class Listener(Protocol):
+class Listener:
   """Receiver of events; each method may do nothing."""
 
   def on_work(self, kind: str, phase: Any, total: int, unit: str) -> None:

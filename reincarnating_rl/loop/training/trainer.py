@@ -7,7 +7,7 @@ storing and learning are implemented once.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, cast, Mapping, Optional
 
 from absl import logging
 import jax
@@ -185,7 +185,9 @@ class Trainer(Stateful):
   @property
   def learner(self) -> Learner:
     """Present learner: the offline one until the online phases."""
-    return self.online_learner if self._is_online else self.offline.learner
+    if self._is_online:
+      return self.online_learner
+    return cast(Learner, self.offline.learner)
 
   @property
   def policy(self) -> Policy:
@@ -351,7 +353,7 @@ class Trainer(Stateful):
       )
     return np.asarray(actions), carry
 
-  def store(self, *step: np.ndarray, **flags: np.ndarray) -> None:
+  def store(self, *step: np.ndarray, **flags: Any) -> None:
     """Stores one agent step per environment; see `ReplayWriter.append`."""
     self.writer.append(*step, **flags)
     self.counters.agent_steps += self.config.num_envs

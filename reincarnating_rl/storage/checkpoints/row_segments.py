@@ -54,9 +54,17 @@ class Ring(Protocol):
     segment_slots: slots of a segment.
   """
 
-  written: int
-  slots: int
-  segment_slots: int
+  @property
+  def written(self) -> int:
+    ...
+
+  @property
+  def slots(self) -> int:
+    ...
+
+  @property
+  def segment_slots(self) -> int:
+    ...
 
   def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
     """Copies the columns of slots that the ring holds, oldest slot first."""

@@ -64,7 +64,7 @@ def open_replay(
     return None
   settings = saved.document['settings']
   num_streams = int(settings['num_envs'])
-  num_rows = int(layout.capacity)
+  num_rows = int(layout.capacity or 0)
   slots = num_rows // num_streams
   written = int(saved.arrays[layout.add_count])
   try:
