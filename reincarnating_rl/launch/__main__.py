@@ -126,20 +126,15 @@ def _seeds(texts: Sequence[str]) -> list[int]:
     ) from e
 
 
-def resources_of(values: flags.FlagValues) -> engine.Resources:
-  """Resources that flags set."""
-  return engine.Resources(
-      values.cpus, values.gpus, values.num_parallel, values.address
-  )
-
-
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> None:
   del argv
   if not values.base_dir:
     raise errors.UserError('--base_dir is missing: say where the runs go.')
   root = os.path.abspath(os.path.expanduser(values.base_dir))
   sweep = sweep_lib.read(values.sweep, description(values))
-  resources = resources_of(values)
+  resources = engine.Resources(
+      values.cpus, values.gpus, values.num_parallel, values.address
+  )
   if not values.dry_run:
     engine.import_ray()
   _prepare_this_process()

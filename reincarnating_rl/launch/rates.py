@@ -15,6 +15,7 @@ from reincarnating_rl.app.api import Needs
 from reincarnating_rl.app.api import Result
 from reincarnating_rl.app.experiment import Experiment
 from reincarnating_rl.launch import process
+from reincarnating_rl.loop.population.pbt import PopulationBasedTraining
 
 # Bindings of a run that is measured: two iterations of each kind, of which the
 # first compiles and the second counts.
@@ -33,15 +34,8 @@ _BRIEF_PRETRAINING = {
 }
 # A single run is measured, which has nobody to copy.
 _WITHOUT_POPULATION = {
-    f'PopulationBasedTraining.{name}': None
-    for name in (
-        'interval',
-        'mutations',
-        'quantile',
-        'copy_replay',
-        'perturbation_factors',
-        'resample_probability',
-    )
+    f'PopulationBasedTraining.{field.name}': None
+    for field in dataclasses.fields(PopulationBasedTraining)
 }
 _COLLECTION = 'data_collection'
 _EVALUATION = 'evaluation'
