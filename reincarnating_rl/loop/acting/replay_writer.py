@@ -53,7 +53,7 @@ class ReplayWriter(Stateful):
   """
 
   SAVED = ('name', 'spec', 'state', 'slots_written', 'pending')
-  REBUILT = ('_teacher', '_chunk')
+  REBUILT = ('_teacher', '_chunk', '_reward_clip', '_given_extras')
 
   def __init__(
       self,
