@@ -64,7 +64,9 @@ def test_the_sweeps_carry_out_what_was_measured():
     sweep = sweep_lib.read(str(ROOT / 'experiments' / f'{name}.yaml'), {})
     found |= {
         trial.name.replace('qdagger_rainbow/replay_ratio=', 'replay_ratio_')
-        for trial in trials.make(sweep, trials.configurations(sweep), False)
+        for trial in trials.make_trials(
+            sweep, trials.configurations(sweep), False
+        )
     }
   assert len(found) == 2 * 14 * 3 + 3 + 5
   measured = {'/run_'.join(key.rsplit('/', 1)) for key in RESULTS}

@@ -44,14 +44,16 @@ def _write_run(
     rows.seal(Ring(written))
   log.wait()
   document = {
-      'student_capacity': 8,
-      'seconds': {'online': loss},
       'logs': {},
-      'records': [{'metrics': {'loss': loss, 'none': float('nan')}}],
+      'state': {
+          'records': [{'metrics': {'loss': loss, 'none': float('nan')}}],
+          'stage': {'seconds': {'online': loss}},
+          'trainer': {'writer': {'capacity': 8}},
+      },
   }
   arrays = {
       'player/first': np.zeros(2, np.bool_),
-      'student/add_count': np.int32(6),
+      'trainer/writer/add_count': np.int32(6),
   }
   segments = {'student': rows.covering(2, 6)}
   vault.write(1, document, arrays, segments)
@@ -81,7 +83,7 @@ def test_each_difference_is_named(tmp_path):
   (tmp_path / 'b' / 'summary.json').write_text('{"iterations": []}')
   os.remove(tmp_path / 'b' / 'logs' / 'log_10')
   assert run_contents.differences(run, other) == [
-      'checkpoint/records/0/metrics/loss: 2.0, not 1.0',
+      'checkpoint/state/records/0/metrics/loss: 2.0, not 1.0',
       'logs/iteration_1/loss: [1.0], not [1.0, 2.0]',
       'metrics.jsonl/0/metrics/loss: 2.0, not 1.0',
       'summary/iterations: [], not nothing',

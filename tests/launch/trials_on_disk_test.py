@@ -141,9 +141,13 @@ def test_rates_of_a_brief_run_leave_out_compilation(tmp_path):
       {'phase': 'online', 'agent_steps': 100, 'updates': 9, 'seconds': 500.0},
       {'phase': 'online', 'agent_steps': 200, 'updates': 34, 'seconds': 590.0},
   ]
-  for line in lines:
+  for iteration, line in enumerate(lines):
     online = line['phase'] == 'online'
-    line |= {'kind': 'phase', 'episodes': lengths if online else {}}
+    line |= {
+        'kind': 'phase',
+        'iteration': iteration,
+        'episodes': lengths if online else {},
+    }
   text = ''.join(json.dumps(line) + '\n' for line in lines)
   (tmp_path / 'metrics.jsonl').write_text(text)
   spent = {'data_collection': 20.0, 'online': 500.0, 'evaluation': 80.0}

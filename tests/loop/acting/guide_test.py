@@ -195,10 +195,11 @@ def test_a_student_left_alone_acts_as_without_a_guide():
   guide = _guide(MANY, max_roll_in_steps=0)
   key = jax.random.PRNGKey(7)
   observation = np.zeros((MANY, 4, 2, 2), np.uint8)
-  expected, _ = act(
-      OneAction(STUDENT), {}, observation, np.float32(0.5), key, True
+  first = np.ones(MANY, np.bool_)
+  expected, _, _ = act(
+      *_policy(STUDENT), observation, first, (), np.float32(0.5), key, True
   )
-  found = _act(guide, np.ones(MANY, np.bool_), epsilon=0.5, act_key=key)
+  found = _act(guide, first, epsilon=0.5, act_key=key)
   np.testing.assert_array_equal(found, expected)
 
 
