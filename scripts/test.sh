@@ -11,6 +11,7 @@ use_venv
 
 ruff check .
 lint-imports --no-logo
+mypy
 pyink --check --quiet .
 # Tests of one file share compiled code: each process has half of the files, and
 # the one that is done takes over files of the other.

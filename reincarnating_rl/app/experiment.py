@@ -437,7 +437,7 @@ def _maker(
         member=member,
         label=label,
         how_to_resume=command_line.how_to_resume(),
-        fork_from=fork_source(wanted, base_dir, bool(label)),
+        fork_from=fork_source(wanted, base_dir, bool(label)),  # type: ignore[arg-type]
         dry_run=dry_run,
         gin_files=found.gin_files,
     )

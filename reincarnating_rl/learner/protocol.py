@@ -48,14 +48,11 @@ class LearnerState(Protocol):
 
 
 class Learner(Protocol):
-  """Pure functions on a state; hashable and compared by value.
+  """Pure functions on a state; hashable and compared by value."""
 
-  Attributes:
-    annealing: schedule of n and gamma since the last reset; None = constants
-      of the replay.
-  """
-
-  annealing: Optional[Annealing]
+  @property
+  def annealing(self) -> Optional[Annealing]:
+    """Schedule of n and gamma since the last reset; None = the replay's."""
 
   @property
   def network(self) -> Any:
