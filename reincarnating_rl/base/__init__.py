@@ -1,1 +1,1 @@
-"""What every layer shares: types, schedules, scores, files, errors."""
+"""Modules that every layer shares: types, schedules, scores, files, errors."""

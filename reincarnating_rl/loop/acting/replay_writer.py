@@ -264,7 +264,7 @@ def _add_with_teacher(
 
 
 def replay_state(state: ReplayState) -> dict[str, Any]:
-  """What a checkpoint holds of a replay beside its rows."""
+  """State of a replay in a checkpoint, its rows apart."""
   return {
       'priorities': state_of(state.priorities),
       'add_count': state.add_count,

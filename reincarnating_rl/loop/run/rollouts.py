@@ -50,7 +50,7 @@ class Activity(Protocol):
     """Goes on to the end."""
 
   def get_state(self) -> dict[str, Any]:
-    """What `set_state` needs."""
+    """State for `set_state`."""
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     """Restores a freshly built activity."""
