@@ -86,4 +86,4 @@ def metrics(base_dir: Any) -> list[dict[str, float]]:
   folders = (pathlib.Path(base_dir) / 'checkpoints').glob('[0-9]*')
   newest = max(folders, key=lambda path: int(path.name))
   document = json.loads((newest / 'document.json').read_text(encoding='utf-8'))
-  return [record['metrics'] for record in document['records']]
+  return [record['metrics'] for record in document['state']['records']]

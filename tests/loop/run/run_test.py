@@ -165,8 +165,10 @@ def test_teacher_data_is_freed_and_q_values_are_stored_online(done):
   run, _ = done
   assert run.teacher_data is None
   writer = run.trainer.writer
-  rows = np.arange(40, 60)
-  states = frame_replay.states(writer.spec, writer.state.storage, rows)
+  spec, storage = writer.spec, writer.state.storage
+  head = int(writer.state.add_count) % spec.slots
+  rows = np.flatnonzero(frame_replay.eligible_rows(spec, storage.flags, head))
+  states = frame_replay.states(spec, storage, rows)
   np.testing.assert_allclose(
       writer.state.storage.extras['q_teacher'][rows],
       run.teacher.policy.q_values(states),

@@ -270,7 +270,7 @@ OTHERS = {
     'two': (
         {'batch_size': 8, 'seed': 4},
         SAME,
-        'seed was 3, is 4; batch_size was 4, is 8',
+        'batch_size was 4, is 8; seed was 3, is 4',
     ),
 }
 

@@ -253,7 +253,7 @@ def _set(key, value):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (_set('schema', 1), 'its schema is 1, not 2'),
+        (_set('schema', 1), 'its schema is 1, not 3'),
         (_set('network', None), 'an attribute that no file can hold'),
         (lambda d: d.pop('network'), 'did not record the network'),
         (
