@@ -189,7 +189,7 @@ def test_distillation_comes_first_after_a_reset():
 
 def test_distillation_brings_the_policy_back_though_lambda_is_zero():
   """Without a TD term, nothing at all would be learned at lambda 0."""
-  schedule = ResetSchedule(60, distill_updates_after=300)
+  schedule = ResetSchedule(60, distill_updates_after=600)
   coefficients = Coefficients(td=0.0, temperature=0.1)
   run = _run(schedule, coefficients=coefficients, learning_rate=1e-2)
   trainer, found = run.trainer, []
