@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -24,16 +25,15 @@ def _add_xla_flags(flags: dict[str, object]) -> None:
       ).strip()
 
 
-def _xla_knows(flags: str) -> bool:
-  """True if this release has the flags; XLA ends a process with others."""
-  flags = os.environ['XLA_FLAGS'] + f' {flags}'
-  return not subprocess.run(
+def _try_xla_flags(flags: dict[str, object]) -> subprocess.Popen:
+  """Starts a process that fails if this release does not have the flags."""
+  added = ' '.join(f'{flag}={value}' for flag, value in flags.items())
+  return subprocess.Popen(
       [sys.executable, '-c', 'import jax; jax.devices()'],
-      env={**os.environ, 'XLA_FLAGS': flags},
+      env={**os.environ, 'XLA_FLAGS': os.environ['XLA_FLAGS'] + f' {added}'},
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
-      check=False,
-  ).returncode
+  )
 
 
 def _forget_old(cache: pathlib.Path, days: float = 7.0) -> None:
@@ -57,17 +57,21 @@ _QUICKER = {
     '--xla_cpu_use_fusion_emitters': 'false',
     '--xla_cpu_parallel_codegen_split_count': 1,
 }
-if 'PYTEST_XDIST_WORKER' not in os.environ:
-  if _xla_knows(' '.join(f'{k}={v}' for k, v in _QUICKER.items())):
-    _add_xla_flags(_QUICKER)
-if 'PYTEST_XDIST_WORKER' not in os.environ:
+_IS_WORKER = 'PYTEST_XDIST_WORKER' in os.environ  # It inherits what is set.
+if not _IS_WORKER:
   # Programs that one process has compiled serve all processes, those that tests
   # start included, and those of the next time.
   _CACHE = _REPOSITORY / '.pytest_cache' / 'xla'
   _forget_old(_CACHE)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  # A smaller program is not read sooner than it is compiled.
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
   os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
+  _TRIAL = _try_xla_flags(_QUICKER)
+# A shell has processes in the background ignore SIGINT, which those that tests
+# start would inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # pylint: disable=wrong-import-position
 import jax  # noqa: E402
@@ -76,6 +80,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+if not _IS_WORKER and not _TRIAL.wait():  # XLA reads them at its first use.
+  _add_xla_flags(_QUICKER)
 
 GOLDEN_FOLDER = pathlib.Path(__file__).parent / 'testdata' / 'golden'
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'

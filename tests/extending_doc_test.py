@@ -17,7 +17,7 @@ from reincarnating_rl import train
 DOC = ROOT / 'docs' / 'extending.md'
 EXAMPLES = ['my_network', 'my_method', 'my_environment']
 _FILE = re.compile(r'`([\w.]+)`:\n\n```\w*\n(.*?)```', re.S)
-# What makes seconds of days. An episode begins as slowly as hundreds of steps.
+# Makes a run of seconds. An episode begins as slowly as hundreds of steps.
 SMALL = """
 Runner.num_iterations = 1
 Runner.training_steps = 40
@@ -78,7 +78,12 @@ def _train(words):
 
 
 def test_a_network(examples):
-  *_, last = _train(examples('my_network'))
+  narrow = 'NormedDQNNetwork.features = (4, 8, 8)'
+  short = 'NormedDQNNetwork.hidden_size = 16'
+  command = examples('my_network')
+  *_, last = _train(
+      command + ['--gin_bindings', narrow, '--gin_bindings', short]
+  )
   assert last['student_score'] is not None
   summary = json.loads(pathlib.Path('run/summary.json').read_text())
   assert summary['config']['network']['name'] == 'NormedNetwork'

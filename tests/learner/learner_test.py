@@ -579,7 +579,7 @@ def test_norm_and_priority_by_hand():
   batch = batch._replace(
       r_t=jnp.array([q + 0.5]), discount_t=jnp.zeros(1), weight=jnp.ones(1)
   )
-  _, extra = learner.update(state, batch)
+  _, extra = jitted_update(learner)(state, batch)
   np.testing.assert_allclose(extra.metrics['gradient_norm'], 0.5, rtol=1e-5)
   np.testing.assert_allclose(
       extra.metrics['priority'], np.sqrt(0.125), rtol=1e-5

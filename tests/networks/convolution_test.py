@@ -81,7 +81,7 @@ def test_networks_and_their_gradients_are_the_same_in_every_form(use, encoder):
 
   def value_and_slope():
     loss = lambda p: jnp.sum(network.apply(p, states).q_values ** 2)
-    return jax.value_and_grad(loss)(params)
+    return jax.jit(jax.value_and_grad(loss))(params)
 
   wanted = value_and_slope()
   for form in FORMS[1:]:

@@ -487,11 +487,10 @@ def test_iqn_equals_a_direct_computation():
 
 def test_iqn_takes_another_number_of_quantiles():
   network = NETWORKS['iqn']
-  output = network.apply(
-      {'params': params_of(network)},
+  params, key = params_of(network), jax.random.PRNGKey(0)
+  output = jax.eval_shape(
+      lambda x: network.apply({'params': params}, x, key, num_quantiles=3),
       make_states(2),
-      jax.random.PRNGKey(0),
-      num_quantiles=3,
   )
   assert output.quantile_values.shape == (2, 3, ACTIONS)
 

@@ -367,6 +367,8 @@ def test_learning_from_nothing_solves_the_bandit():
       update_horizon=1,
       epsilon_decay_period=600,
       target_update_period=100,
+      learning_rate=1e-2,
+      final_learning_rate=1e-2,
   )
   run.run()
   assert run.records[-1].student_score == 1.0
