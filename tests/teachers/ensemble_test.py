@@ -158,7 +158,7 @@ def test_states_may_have_any_leading_dimensions():
     np.testing.assert_allclose(
         output.q_values.reshape(flat.shape), flat, atol=1e-6
     )
-    assert output.representation.shape == (2, 3, 2 * 16)
+    assert output.representation.shape == (2, 3, 2 * 4)
 
 
 def test_weight_one_is_that_teacher_alone():

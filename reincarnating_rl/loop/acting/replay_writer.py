@@ -192,7 +192,7 @@ class ReplayWriter(Stateful):
       if self._teacher is None:
         self.state = _add(self.spec, self.state, _newest(self.spec, rows))
       else:
-        network, params = self._teacher
+        network, params = self._teacher.network, self._teacher.params
         self.state = _add_with_teacher(
             self.spec, network, self.state, params, rows
         )
