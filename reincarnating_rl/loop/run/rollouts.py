@@ -34,8 +34,6 @@ COLLECTION_STREAM = 2
 ONLINE_STREAM = 3
 EVALUATION_STREAM = 4
 
-EnvFactory = EnvironmentFactory
-
 
 class Activity(Protocol):
   """An evaluation or a collection."""
@@ -80,7 +78,7 @@ class Stage(Stateful):
   def __init__(
       self,
       config: RunConfig,
-      make_env: EnvFactory,
+      make_env: EnvironmentFactory,
       listeners: Listeners,
       at_step: Callable[[], None],
   ):

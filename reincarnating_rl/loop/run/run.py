@@ -13,6 +13,7 @@ from reincarnating_rl.base import schedules
 from reincarnating_rl.base.scores import normalized_score
 from reincarnating_rl.base.stateful import state_of
 from reincarnating_rl.base.stateful import Stateful
+from reincarnating_rl.envs.base import EnvironmentFactory
 from reincarnating_rl.learner import Coefficients
 from reincarnating_rl.learner import Learner
 from reincarnating_rl.loop.acting.env_player import Player
@@ -24,7 +25,6 @@ from reincarnating_rl.loop.acting.replay_writer import restored_replay
 from reincarnating_rl.loop.config import plan as plan_lib
 from reincarnating_rl.loop.config.plan import Phase
 from reincarnating_rl.loop.config.plan import RunConfig
-from reincarnating_rl.loop.run.rollouts import EnvFactory
 from reincarnating_rl.loop.run.rollouts import EVALUATION_STREAM
 from reincarnating_rl.loop.run.rollouts import RANDOM_EVALUATION_STREAM
 from reincarnating_rl.loop.run.rollouts import Stage
@@ -100,7 +100,7 @@ class Run(Stateful):
       self,
       config: RunConfig,
       learner: Learner,
-      make_env: EnvFactory,
+      make_env: EnvironmentFactory,
       random_score: Optional[float],
       teacher: Optional[Teacher] = None,
       coefficients: Coefficients = Coefficients(),
