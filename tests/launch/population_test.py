@@ -22,7 +22,7 @@ from reincarnating_rl.launch.population import Origin
 from reincarnating_rl.launch.population import ProcessPopulation
 from reincarnating_rl.loop.config.estimate import Memory
 from reincarnating_rl.loop.population import lineage
-from reincarnating_rl.report import lineage as drawn
+from reincarnating_rl.report.reading import lineage as drawn
 
 RATE = 'learner.rate'
 NEEDS = Needs({}, {}, NUM_ITERATIONS, NUM_ITERATIONS, Memory(0, 0))
