@@ -11,6 +11,7 @@ from launched_trials import NUM_ITERATIONS
 from launched_trials import trial
 import pytest
 
+from reincarnating_rl import show_run
 from reincarnating_rl.app import experiment_flags
 from reincarnating_rl.app.api import Needs
 from reincarnating_rl.base import errors
@@ -105,7 +106,7 @@ def test_the_bad_become_continuations_of_the_good(tmp_path):
   # Drawn, and told in words.
   table = drawn.table(drawn.read(str(tmp_path / 'Pong' / 'p')))
   assert '0 -> 10' in table and 'rate' in table
-  drawn.show(str(tmp_path / 'Pong' / 'p'))
+  show_run.main(['show_run', str(tmp_path / 'Pong' / 'p')])
 
 
 @pytest.mark.usefixtures('stand_in')
