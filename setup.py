@@ -35,7 +35,7 @@ EXTRAS = {
     'dev': [
         'av>=18,<19',  # films are tested
         'cryptography>=42',  # https of the tests' own storage server
-            'gsutil==5.38',  # copies teachers in the tests as researchers do
+        'gsutil==5.38',  # copies teachers in the tests as researchers do
         'import-linter>=2.11,<3',  # the order of the layers
         'ipykernel>=6.29,<8',  # runs the notebook, in a test
         'mypy>=2.1,<3',  # types are checked
