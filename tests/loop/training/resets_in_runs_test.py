@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from probes import table_policy
 import pytest
 import small_runs
 from small_runs import assert_same
@@ -70,12 +71,15 @@ each_schedule = pytest.mark.parametrize(
 
 
 def _run(
-    schedule, learner=DISTILLING_LEARNER, coefficients=Coefficients(), **changes
+    schedule,
+    learner=DISTILLING_LEARNER,
+    coefficients=Coefficients(),
+    teacher=None,
+    **changes,
 ):
   """A run that has not begun, with a teacher if the learner needs one."""
-  teacher = None
   if learner.objective.needs_teacher:
-    teacher = Teacher(make_policy())
+    teacher = Teacher(teacher or make_policy())
   return Run(
       dataclasses.replace(CONFIG, resets=schedule, **changes),
       learner,
@@ -189,9 +193,13 @@ def test_distillation_comes_first_after_a_reset():
 
 def test_distillation_brings_the_policy_back_though_lambda_is_zero():
   """Without a TD term, nothing at all would be learned at lambda 0."""
-  schedule = ResetSchedule(60, distill_updates_after=6000)
+  schedule = ResetSchedule(60, distill_updates_after=300)
   coefficients = Coefficients(td=0.0, temperature=0.1)
-  run = _run(schedule, coefficients=coefficients, learning_rate=2e-4)
+  # It is sure of one action in each of the eight states.
+  teacher = table_policy(np.eye(4)[np.arange(8) % 4])
+  run = _run(
+      schedule, DISTILLING_LEARNER, coefficients, teacher, learning_rate=1e-2
+  )
   trainer, found = run.trainer, []
   do = trainer.do
 
